@@ -1,0 +1,7 @@
+//! The packet path of xlvs. The modules stand in the order a frame meets them: a [`port`] receives it, [`packet`]
+//! parses it, the connection table or a service's scheduler finds its destination, direct routing rewrites it, and the
+//! port transmits it. `ARCHITECTURE.md` draws the whole way.
+#![deny(missing_docs)]
+
+pub mod flow;
+pub mod port;
