@@ -3,5 +3,12 @@
 //! port transmits it. `ARCHITECTURE.md` draws the whole way.
 #![deny(missing_docs)]
 
+pub mod clock;
+pub mod connection;
+pub mod counters;
+pub mod destination;
+pub mod direct_routing;
 pub mod flow;
+pub mod packet;
 pub mod port;
+pub mod verdict;

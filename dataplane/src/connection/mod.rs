@@ -1,0 +1,116 @@
+//! Connections: what the director remembers of a flow. [`tcp`] moves the state, [`record`] is its place in
+//! memory, [`table`] finds and keeps it for all workers, [`worker`] is one worker's hand on the table.
+//!
+//! Timeouts are [`Duration`]s; states carry the kernel's names.
+
+pub mod cache;
+pub mod record;
+pub mod table;
+pub mod tcp;
+pub mod wheel;
+pub mod worker;
+
+use std::time::Duration;
+
+/// The state of a connection. TCP states are those of the client's half, as in direct routing only it is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// TCP before its first segment.
+    None = 0,
+    /// TCP: data may flow.
+    Established = 1,
+    /// TCP: only kept for the numbering of the kernel's sync messages; the client's half never enters it.
+    SynSent = 2,
+    /// TCP: the client's SYN was seen.
+    SynRecv = 3,
+    /// TCP: the client's FIN was seen.
+    FinWait = 4,
+    /// TCP: ended, waiting for stray segments.
+    TimeWait = 5,
+    /// TCP: reset, or a segment that fits no state.
+    Close = 6,
+    /// TCP: the server closed first; the client's half never enters it.
+    CloseWait = 7,
+    /// UDP: datagrams were seen lately.
+    Udp = 8,
+}
+
+impl State {
+    /// The state of a stored number; `None` for a number that none has.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 => Self::SynRecv,
+            4 => Self::FinWait,
+            5 => Self::TimeWait,
+            6 => Self::Close,
+            7 => Self::CloseWait,
+            8 => Self::Udp,
+            _ => return None,
+        })
+    }
+
+    /// The name that connection lists print.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait => "FIN_WAIT",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// Whether a connection in this state counts as inactive (`InActConn`).
+    #[must_use]
+    pub const fn is_inactive(self) -> bool {
+        !matches!(self, Self::Established | Self::SynSent | Self::SynRecv)
+    }
+}
+
+/// How long a connection lives after its last packet, by state. The three that `ipvsadm --set` sets can be configured; the
+/// others are the kernel's (golden `states.jsonl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// ESTABLISHED.
+    pub tcp: Duration,
+    /// FIN_WAIT.
+    pub tcp_fin: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(900),
+            tcp_fin: Duration::from_secs(120),
+            udp: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Timeouts {
+    /// The timeout of a state.
+    #[must_use]
+    pub const fn of(&self, state: State) -> Duration {
+        match state {
+            State::None => Duration::from_secs(2),
+            State::Established => self.tcp,
+            State::SynSent | State::TimeWait => Duration::from_secs(120),
+            State::SynRecv | State::CloseWait => Duration::from_secs(60),
+            State::FinWait => self.tcp_fin,
+            State::Close => Duration::from_secs(10),
+            State::Udp => self.udp,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The connection table that all workers share: an index from flow to slot on dashmap's shards, and the slots' records.
+//!
+//! A flow may arrive on any worker, so that this table is the truth and a worker's [`super::cache`] is not. Locks: the index
+//! takes a shard's read lock for a flow that the worker's cache doesn't know, its write lock to add and remove; no guard
+//! leaves this file. Bound: `limit` connections; adding beyond fails with [`TableFull`]. The index has its final size from
+//! the beginning, so that no insertion waits for a rehash; records are allocated 16384 at a time as they are first needed.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use dashmap::{DashMap, SharedValue};
+
+use super::State;
+use super::record::{Record, Word};
+use crate::clock::Now;
+use crate::destination::DestinationId;
+use crate::flow::{FlowKey, HashSeed};
+
+const SHARDS: usize = 1024;
+const CHUNK: usize = 1 << 14;
+/// Slots that a worker takes from, or gives back to, the common free list at a time.
+const FREE_BATCH: usize = 256;
+
+/// How many connections, of all families together, there are and may be.
+#[derive(Debug)]
+pub struct Population {
+    live: AtomicU32,
+    limit: u32,
+}
+
+impl Population {
+    /// Nobody yet, and at most `limit`.
+    #[must_use]
+    pub const fn new(limit: u32) -> Self {
+        Self { live: AtomicU32::new(0), limit }
+    }
+
+    /// Live connections.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.live.load(Relaxed)
+    }
+
+    /// The most that are kept.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    fn admit(&self) -> Result<(), TableFull> {
+        let admitted = self.live.fetch_add(1, Relaxed) < self.limit;
+        if admitted {
+            return Ok(());
+        }
+        self.live.fetch_sub(1, Relaxed);
+        Err(TableFull)
+    }
+
+    fn discharge(&self) {
+        self.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The table holds as many connections as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+/// What the index keeps of a flow: its record's slot, and as much of its hash as spares a look at most other records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct IndexEntry {
+    slot: u32,
+    tag: u32,
+}
+
+impl std::hash::Hash for IndexEntry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(spread(self.tag));
+    }
+}
+
+/// The tag as the index's own hash: 32 good bits, spread over both ends of the word.
+const fn spread(tag: u32) -> u64 {
+    (tag as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// Entries come hashed.
+#[derive(Clone, Debug, Default)]
+struct Spread;
+
+struct SpreadHasher(u64);
+
+impl Hasher for SpreadHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = SpreadHasher;
+    fn build_hasher(&self) -> SpreadHasher {
+        SpreadHasher(0)
+    }
+}
+
+/// The shared table of one address family.
+#[derive(Debug)]
+pub struct ConnectionTable<const WORDS: usize> {
+    index: DashMap<IndexEntry, (), Spread>,
+    chunks: Box<[OnceLock<Box<[Record<WORDS>]>>]>,
+    /// Slots never used so far begin here.
+    unused: AtomicU32,
+    free: Mutex<Vec<u32>>,
+    population: Arc<Population>,
+    seed: HashSeed,
+}
+
+/// A connection to be added.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection {
+    /// Its destination.
+    pub destination: DestinationId,
+    /// Its first state.
+    pub state: State,
+    /// When it expires unless another packet comes.
+    pub deadline: Now,
+}
+
+/// What came of adding a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is in the table.
+    New(u32, Word),
+    /// Another worker was faster: this is the flow's connection.
+    Existing(u32, Word),
+}
+
+impl<const WORDS: usize> ConnectionTable<WORDS> {
+    /// An empty table within `population`'s bound.
+    #[must_use]
+    pub fn new(population: Arc<Population>, seed: HashSeed) -> Self {
+        let limit = population.limit() as usize;
+        // Shards fill unevenly; an eighth more than the mean is never exceeded by so many at once.
+        let capacity = (limit + limit / 8).max(SHARDS * 8);
+        // A worker may keep slots back; they must not be missing at the limit.
+        let chunks = (limit + 64 * 2 * FREE_BATCH).div_ceil(CHUNK);
+        Self {
+            index: DashMap::with_capacity_and_hasher_and_shard_amount(capacity, Spread, SHARDS),
+            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+            unused: AtomicU32::new(0),
+            free: Mutex::default(),
+            population,
+            seed,
+        }
+    }
+
+    /// The hash that all calls about this flow take.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &FlowKey<WORDS>) -> u64 {
+        key.hash(self.seed)
+    }
+
+    /// The bound that this table shares with the other family's.
+    #[must_use]
+    pub fn population(&self) -> &Population {
+        &self.population
+    }
+
+    /// The record of a slot; `None` for a slot that was never handed out.
+    #[inline]
+    #[must_use]
+    pub fn record(&self, slot: u32) -> Option<&Record<WORDS>> {
+        self.chunks.get(slot as usize / CHUNK)?.get()?.get(slot as usize % CHUNK)
+    }
+
+    /// How many slots have ever been used: what [`Self::record`] can be walked over.
+    #[must_use]
+    pub fn slots_used(&self) -> u32 {
+        self.unused.load(Relaxed).min((self.chunks.len() * CHUNK) as u32)
+    }
+
+    fn is_flow(&self, entry: IndexEntry, key: &FlowKey<WORDS>, hash: u64) -> Option<Word> {
+        if entry.tag != tag(hash) {
+            return None;
+        }
+        self.record(entry.slot)?.matches(key)
+    }
+
+    /// Looks the flow up in the shared index.
+    #[must_use]
+    pub fn find(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<(u32, Word)> {
+        let spread = spread(tag(hash));
+        let shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.read();
+        let mut word = None;
+        let (entry, _) = shard.get(spread, |(entry, _)| {
+            word = self.is_flow(*entry, key, hash);
+            word.is_some()
+        })?;
+        Some((entry.slot, word?))
+    }
+
+    /// Adds the flow, unless another worker just did.
+    ///
+    /// # Errors
+    /// [`TableFull`] at the bound.
+    pub(super) fn add(
+        &self,
+        key: &FlowKey<WORDS>,
+        hash: u64,
+        free: &mut FreeSlots,
+        new: &NewConnection,
+    ) -> Result<Added, TableFull> {
+        let spread = spread(tag(hash));
+        let shard = &self.index.shards()[self.index.determine_shard(spread as usize)];
+        let mut shard = shard.write();
+        let mut word = None;
+        let found = shard.get(spread, |(entry, _)| {
+            word = self.is_flow(*entry, key, hash);
+            word.is_some()
+        });
+        if let (Some((entry, _)), Some(word)) = (found, word) {
+            return Ok(Added::Existing(entry.slot, word));
+        }
+        self.population.admit()?;
+        let Some((slot, record)) = self.take_slot(free) else {
+            self.population.discharge();
+            return Err(TableFull);
+        };
+        let word = record.occupy(key, new.destination, new.state, new.deadline);
+        let entry = IndexEntry { slot, tag: tag(hash) };
+        shard.insert(spread, (entry, SharedValue::new(())), |(entry, _)| self::spread(entry.tag));
+        Ok(Added::New(slot, word))
+    }
+
+    /// Removes the connection that `word` was read of; `None` if it is gone already. Returns its last state.
+    pub(super) fn remove(&self, slot: u32, word: Word, free: &mut FreeSlots) -> Option<State> {
+        let record = self.record(slot)?;
+        let (seen, key) = record.read()?;
+        if seen.generation() != word.generation() {
+            return None;
+        }
+        let entry = IndexEntry { slot, tag: tag(self.hash(&key)) };
+        let spread = spread(entry.tag);
+        let mut shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.write();
+        let state = record.vacate(word)?;
+        shard.remove_entry(spread, |(its, _)| *its == entry);
+        drop(shard);
+        self.population.discharge();
+        self.give_slot(free, slot);
+        Some(state)
+    }
+
+    fn take_slot(&self, free: &mut FreeSlots) -> Option<(u32, &Record<WORDS>)> {
+        if free.0.is_empty() {
+            let mut common = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = common.len().saturating_sub(FREE_BATCH);
+            free.0.extend(common.drain(rest..));
+            drop(common);
+            if free.0.is_empty() {
+                let first = self.unused.fetch_add(FREE_BATCH as u32, Relaxed);
+                let end = (self.chunks.len() * CHUNK) as u32;
+                if first >= end {
+                    self.unused.store(end, Relaxed);
+                    return None;
+                }
+                free.0.extend((first..(first + FREE_BATCH as u32).min(end)).rev());
+            }
+        }
+        let slot = free.0.pop()?;
+        let chunk = self.chunks.get(slot as usize / CHUNK)?;
+        let records = chunk.get_or_init(|| (0..CHUNK).map(|_| Record::default()).collect());
+        Some((slot, records.get(slot as usize % CHUNK)?))
+    }
+
+    fn give_slot(&self, free: &mut FreeSlots, slot: u32) {
+        free.0.push(slot);
+        if free.0.len() >= 2 * FREE_BATCH {
+            let mut common = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            common.extend(free.0.drain(..FREE_BATCH));
+        }
+    }
+}
+
+/// Free slots that one worker keeps at hand: at most twice the batch.
+#[derive(Debug, Default)]
+pub(super) struct FreeSlots(Vec<u32>);

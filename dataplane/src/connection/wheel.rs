@@ -1,0 +1,133 @@
+//! Timers of a worker's connections, lazily: a packet only writes its record's deadline; the timer that was set earlier finds
+//! the later deadline when it fires and is set anew. A deadline that moves nearer gets a second timer; the record's `armed`
+//! tick tells which of the two counts.
+//!
+//! A tick is 256 ms. Timers beyond the horizon (4096 ticks, about 17 minutes) wait at its end and are set anew there.
+
+use crate::clock::Now;
+
+/// log2 of a tick's milliseconds.
+const TICK_SHIFT: u32 = 8;
+const SLOTS: usize = 4096;
+
+/// A timer: the record's slot and the generation it was set for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// The record's slot.
+    pub slot: u32,
+    /// The generation of the record when the timer was set.
+    pub generation: u32,
+}
+
+/// A timing wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Box<[Vec<Timer>]>,
+    /// The tick that is being fired; all before it have been.
+    cursor: u32,
+}
+
+/// The tick in which a moment lies.
+fn tick_of(moment: Now) -> u32 {
+    (moment.0 >> TICK_SHIFT) as u32
+}
+
+impl Wheel {
+    /// A wheel that begins at `now`.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self { slots: vec![Vec::new(); SLOTS].into_boxed_slice(), cursor: tick_of(now) }
+    }
+
+    /// Sets a timer for the first tick that begins after `deadline`; returns that tick, which the record must remember.
+    pub fn set(&mut self, timer: Timer, deadline: Now) -> u32 {
+        let due = tick_of(deadline).wrapping_add(1);
+        let ahead = due.saturating_sub(self.cursor).clamp(1, SLOTS as u32 - 1);
+        let tick = self.cursor.wrapping_add(ahead);
+        self.slots[tick as usize % SLOTS].push(timer);
+        tick
+    }
+
+    /// The tick that a timer for `deadline` would get.
+    #[must_use]
+    pub fn tick_for(&self, deadline: Now) -> u32 {
+        tick_of(deadline).wrapping_add(1)
+    }
+
+    /// The next timer that is due at `now`, with the tick it was due at.
+    pub fn pop(&mut self, now: Now) -> Option<(Timer, u32)> {
+        let today = tick_of(now);
+        loop {
+            if let Some(timer) = self.slots[self.cursor as usize % SLOTS].pop() {
+                return Some((timer, self.cursor));
+            }
+            if self.cursor >= today {
+                return None;
+            }
+            self.cursor += 1;
+        }
+    }
+
+    /// How many timers are set, stale ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
+    /// Whether no timer is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fired(wheel: &mut Wheel, now: Now) -> Vec<u32> {
+        std::iter::from_fn(|| wheel.pop(now)).map(|(timer, _)| timer.slot).collect()
+    }
+
+    #[test]
+    fn timers_fire_within_a_tick_after_their_deadline_and_not_before() {
+        let mut wheel = Wheel::new(Now(1_000_000));
+        for (slot, ahead) in [(1, 0), (2, 10_000), (3, 60_000), (4, 900_000)] {
+            wheel.set(Timer { slot, generation: 0 }, Now(1_000_000 + ahead));
+        }
+        let mut seen = Vec::new();
+        for step in 0..1_000_000 / 50 {
+            let now = Now(1_000_000 + step * 50);
+            for slot in fired(&mut wheel, now) {
+                seen.push((slot, step * 50));
+            }
+        }
+        let deadlines = [(1, 0), (2, 10_000), (3, 60_000), (4, 900_000)];
+        assert_eq!(seen.len(), deadlines.len(), "{seen:?}");
+        for ((slot, at), (expected, deadline)) in seen.into_iter().zip(deadlines) {
+            assert_eq!(slot, expected);
+            assert!(at >= deadline && at <= deadline + 2 * 256, "timer {slot} fired at {at}");
+        }
+    }
+
+    #[test]
+    fn a_timer_beyond_the_horizon_fires_at_its_end_to_be_set_anew() {
+        let mut wheel = Wheel::new(Now(0));
+        let month = Now(31 * 86_400 * 1000);
+        let tick = wheel.set(Timer { slot: 9, generation: 0 }, month);
+        assert_eq!(tick, SLOTS as u32 - 1);
+        assert_eq!(fired(&mut wheel, Now(u64::from(tick) << TICK_SHIFT)), [9]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_fires_everything_once() {
+        let mut wheel = Wheel::new(Now(0));
+        for slot in 0..100 {
+            wheel.set(Timer { slot, generation: 0 }, Now(u64::from(slot) * 1000));
+        }
+        let mut slots = fired(&mut wheel, Now(10_000_000));
+        slots.sort_unstable();
+        assert_eq!(slots, (0..100).collect::<Vec<_>>());
+        assert!(wheel.is_empty());
+    }
+}

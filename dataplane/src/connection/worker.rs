@@ -1,0 +1,267 @@
+//! One worker's hand on the connection table: its cache of known flows, its free slots and the timers of the connections
+//! that it made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::State;
+use super::cache::FlowCache;
+use super::record::{Record, Word};
+use super::table::{Added, ConnectionTable, FreeSlots, NewConnection, TableFull};
+use super::wheel::{Timer, Wheel};
+use crate::clock::Now;
+use crate::destination::DestinationId;
+use crate::flow::FlowKey;
+
+/// Entries of a worker's flow cache: 512 KiB.
+const CACHE_ENTRIES: usize = 1 << 16;
+
+/// The connections as one worker sees them.
+#[derive(Debug)]
+pub struct WorkerConnections<const WORDS: usize> {
+    table: Arc<ConnectionTable<WORDS>>,
+    cache: FlowCache,
+    free: FreeSlots,
+    wheel: Wheel,
+}
+
+/// A connection that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a, const WORDS: usize> {
+    /// Its slot.
+    pub slot: u32,
+    /// Its state and generation when it was found.
+    pub word: Word,
+    /// Its record.
+    pub record: &'a Record<WORDS>,
+}
+
+/// A connection that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Where its packets went.
+    pub destination: DestinationId,
+    /// The state it ended in.
+    pub state: State,
+}
+
+impl<const WORDS: usize> WorkerConnections<WORDS> {
+    /// A hand on `table` from `now` on.
+    #[must_use]
+    pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
+        Self {
+            table,
+            cache: FlowCache::new(CACHE_ENTRIES),
+            free: FreeSlots::default(),
+            wheel: Wheel::new(now),
+        }
+    }
+
+    /// The shared table.
+    #[must_use]
+    pub fn table(&self) -> &ConnectionTable<WORDS> {
+        &self.table
+    }
+
+    /// The hash of a flow, for the calls below.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &FlowKey<WORDS>) -> u64 {
+        self.table.hash(key)
+    }
+
+    /// Finds the flow's connection, expired or not. A flow that this worker saw lately takes no lock.
+    #[inline]
+    pub fn find(&mut self, key: &FlowKey<WORDS>, hash: u64) -> Option<Found<'_, WORDS>> {
+        let known = self.cache.find(hash).and_then(|slot| {
+            let word = self.table.record(slot)?.matches(key)?;
+            Some((slot, word))
+        });
+        let (slot, word) = match known {
+            Some(known) => known,
+            None => {
+                let found = self.table.find(key, hash)?;
+                self.cache.remember(hash, found.0);
+                found
+            }
+        };
+        Some(Found { slot, word, record: self.table.record(slot)? })
+    }
+
+    /// Adds a connection, unless another worker has just added one of this flow.
+    ///
+    /// # Errors
+    /// [`TableFull`] at the table's bound.
+    pub fn add(&mut self, key: &FlowKey<WORDS>, hash: u64, new: &NewConnection) -> Result<Added, TableFull> {
+        let added = self.table.add(key, hash, &mut self.free, new)?;
+        let (Added::New(slot, word) | Added::Existing(slot, word)) = added;
+        self.cache.remember(hash, slot);
+        if matches!(added, Added::New(..)) {
+            self.set_timer(slot, word, new.deadline);
+        }
+        Ok(added)
+    }
+
+    fn set_timer(&mut self, slot: u32, word: Word, deadline: Now) {
+        let tick = self.wheel.set(Timer { slot, generation: word.generation() }, deadline);
+        if let Some(record) = self.table.record(slot) {
+            record.set_armed(tick);
+        }
+    }
+
+    /// Lets the connection live `timeout` from `now`. Sets a nearer timer where the deadline came nearer.
+    #[inline]
+    pub fn touch(&mut self, slot: u32, word: Word, now: Now, timeout: Duration) {
+        let Some(record) = self.table.record(slot) else { return };
+        let (before, deadline) = (record.deadline(), now.after(timeout));
+        record.set_deadline(deadline);
+        if deadline < before && self.wheel.tick_for(deadline) < record.armed() {
+            self.set_timer(slot, word, deadline);
+        }
+    }
+
+    /// Ends a connection now; `None` if another worker did.
+    pub fn remove(&mut self, slot: u32, word: Word) -> Option<Removed> {
+        let destination = self.table.record(slot)?.destination();
+        let state = self.table.remove(slot, word, &mut self.free)?;
+        Some(Removed { destination, state })
+    }
+
+    /// Looks at up to `budget` timers that are due, removes the connections that have expired and tells `removed` of each.
+    /// Returns how many timers were due.
+    pub fn expire(&mut self, now: Now, budget: usize, mut removed: impl FnMut(Removed)) -> usize {
+        for done in 0..budget {
+            let Some((timer, tick)) = self.wheel.pop(now) else { return done };
+            let Some(record) = self.table.record(timer.slot) else { continue };
+            let Some((word, _)) = record.read() else { continue };
+            if word.generation() != timer.generation || record.armed() != tick {
+                continue;
+            }
+            if record.deadline() > now {
+                self.set_timer(timer.slot, word, record.deadline());
+            } else if let Some(ended) = self.remove(timer.slot, word) {
+                removed(ended);
+            }
+        }
+        budget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::table::Population;
+    use super::*;
+    use crate::flow::{HashSeed, Protocol, V4_WORDS};
+
+    fn key(client: u32) -> FlowKey<V4_WORDS> {
+        FlowKey::v4(Protocol::Udp, client.into(), 1000, [10, 0, 0, 100].into(), 53)
+    }
+
+    fn table(limit: u32) -> Arc<ConnectionTable<V4_WORDS>> {
+        Arc::new(ConnectionTable::new(Arc::new(Population::new(limit)), HashSeed([1, 2])))
+    }
+
+    fn new(destination: u32, deadline: u64) -> NewConnection {
+        NewConnection { destination: DestinationId(destination), state: State::Udp, deadline: Now(deadline) }
+    }
+
+    #[test]
+    fn the_bound_holds_and_room_comes_back_with_expiry() {
+        let table = table(1024);
+        let mut hand = WorkerConnections::new(Arc::clone(&table), Now(0));
+        for client in 0..1024 {
+            let hash = hand.hash(&key(client));
+            assert!(matches!(hand.add(&key(client), hash, &new(client, 5_000)), Ok(Added::New(..))));
+        }
+        let hash = hand.hash(&key(5000));
+        assert_eq!(hand.add(&key(5000), hash, &new(0, 5_000)), Err(TableFull));
+        let mut ended = Vec::new();
+        assert_eq!(hand.expire(Now(4_999), usize::MAX, |removed| ended.push(removed)), 0);
+        hand.expire(Now(5_600), usize::MAX, |removed| ended.push(removed));
+        assert_eq!(ended.len(), 1024);
+        assert_eq!(table.population().live(), 0);
+        assert!(matches!(hand.add(&key(5000), hash, &new(0, 9_000)), Ok(Added::New(..))));
+    }
+
+    #[test]
+    fn a_packet_keeps_a_connection_and_a_shorter_timeout_ends_it_sooner() {
+        let mut hand = WorkerConnections::new(table(1024), Now(0));
+        let hash = hand.hash(&key(1));
+        hand.add(&key(1), hash, &new(0, 10_000)).unwrap();
+        let ended = |hand: &mut WorkerConnections<V4_WORDS>, now| {
+            let mut count = 0;
+            hand.expire(Now(now), usize::MAX, |_| count += 1);
+            count
+        };
+        let found = hand.find(&key(1), hash).unwrap();
+        let (slot, word) = (found.slot, found.word);
+        hand.touch(slot, word, Now(9_000), Duration::from_secs(900));
+        assert_eq!(ended(&mut hand, 300_000), 0);
+        hand.touch(slot, word, Now(300_000), Duration::from_secs(10));
+        assert_eq!(ended(&mut hand, 309_999), 0);
+        assert_eq!(ended(&mut hand, 310_600), 1);
+        assert!(hand.find(&key(1), hash).is_none());
+        assert_eq!(ended(&mut hand, 2_000_000), 0);
+    }
+
+    #[test]
+    fn racing_first_packets_of_a_flow_make_one_connection() {
+        const FLOWS: u32 = 20_000;
+        const WORKERS: u32 = 4;
+        let table = table(1 << 20);
+        let barrier = std::sync::Barrier::new(WORKERS as usize);
+        let destinations: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..WORKERS)
+                .map(|worker| {
+                    let (table, barrier) = (Arc::clone(&table), &barrier);
+                    scope.spawn(move || {
+                        let mut hand = WorkerConnections::new(table, Now(0));
+                        barrier.wait();
+                        (0..FLOWS)
+                            .map(|client| {
+                                let hash = hand.hash(&key(client));
+                                if hand.find(&key(client), hash).is_none() {
+                                    hand.add(&key(client), hash, &new(worker, 1_000_000)).unwrap();
+                                }
+                                hand.find(&key(client), hash).unwrap().record.destination().0
+                            })
+                            .collect()
+                    })
+                })
+                .collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+        });
+        assert_eq!(table.population().live(), FLOWS);
+        for worker in &destinations[1..] {
+            assert_eq!(worker, &destinations[0], "two workers sent one flow to different destinations");
+        }
+    }
+
+    #[test]
+    fn slots_are_reused_across_workers_without_mixing_flows() {
+        let table = table(4096);
+        std::thread::scope(|scope| {
+            for worker in 0..4_u32 {
+                let table = Arc::clone(&table);
+                scope.spawn(move || {
+                    let mut hand = WorkerConnections::new(table, Now(0));
+                    for round in 0..20_000_u32 {
+                        let client = worker << 16 | round % 700;
+                        let hash = hand.hash(&key(client));
+                        match hand.find(&key(client), hash) {
+                            Some(found) => {
+                                assert_eq!(found.record.destination().0, client);
+                                let (slot, word) = (found.slot, found.word);
+                                assert!(hand.remove(slot, word).is_some());
+                            }
+                            None => {
+                                hand.add(&key(client), hash, &new(client, 1_000_000)).unwrap();
+                            }
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

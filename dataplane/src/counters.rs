@@ -1,0 +1,148 @@
+//! Counters. Each cell has one writer, its worker, so that counting is a load and a store and never a locked
+//! instruction; the control thread sums over the workers. Counts wrap at 2^64.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::port::PortCounters;
+use crate::verdict::DropReason;
+
+/// A counter with a single writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker may call this; a second writer would lose counts, not corrupt them.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Sets the counter to a value counted elsewhere.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The count.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Connections, packets and bytes (IP total length) of a service or destination, as one worker counted them.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct TrafficLane {
+    /// Connections scheduled.
+    pub connections: Counter,
+    /// Packets of clients.
+    pub packets: Counter,
+    /// Bytes of these packets, from the IP header on.
+    pub bytes: Counter,
+}
+
+/// Sums of [`TrafficLane`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets of clients.
+    pub packets: u64,
+    /// Bytes of these packets, from the IP header on.
+    pub bytes: u64,
+}
+
+/// One lane a worker, shared by all snapshots that name the same service or destination.
+#[derive(Clone, Debug)]
+pub struct TrafficLanes(Arc<[TrafficLane]>);
+
+impl TrafficLanes {
+    /// Lanes for `workers` workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers.max(1)).map(|_| TrafficLane::default()).collect())
+    }
+
+    /// The lane of one worker. A worker beyond the number that the lanes were made for shares lane 0.
+    #[inline]
+    #[must_use]
+    pub fn lane(&self, worker: usize) -> &TrafficLane {
+        self.0.get(worker).unwrap_or(&self.0[0])
+    }
+
+    /// All workers together.
+    #[must_use]
+    pub fn sum(&self) -> Traffic {
+        self.0.iter().fold(Traffic::default(), |sum, lane| Traffic {
+            connections: sum.connections.wrapping_add(lane.connections.get()),
+            packets: sum.packets.wrapping_add(lane.packets.get()),
+            bytes: sum.bytes.wrapping_add(lane.bytes.get()),
+        })
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct WorkerCounters {
+    /// Frames handed to the director.
+    pub received: Counter,
+    /// Frames put on a transmit ring for a real server.
+    pub forwarded: Counter,
+    /// Frames not forwarded, by [`DropReason`].
+    drops: [Counter; DropReason::ALL.len()],
+    /// Connections created.
+    pub connections_created: Counter,
+    /// Connections removed when they expired.
+    pub connections_expired: Counter,
+    /// The epoch of the service table that the worker uses.
+    pub epoch: Counter,
+    /// Rounds of the worker's loop: a heartbeat.
+    pub rounds: Counter,
+    /// Frames the kernel could not deliver: receive ring full, fill ring empty, too large, in this order.
+    pub kernel_drops: [Counter; 3],
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            received: Counter::default(),
+            forwarded: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            connections_created: Counter::default(),
+            connections_expired: Counter::default(),
+            epoch: Counter::default(),
+            rounds: Counter::default(),
+            kernel_drops: Default::default(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// Counts a frame that was not forwarded.
+    #[inline]
+    pub fn drop_frame(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Frames dropped for `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+
+    /// Frames dropped for any reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> u64 {
+        self.drops.iter().map(Counter::get).fold(0, u64::wrapping_add)
+    }
+
+    /// Takes over what the port learned of the kernel.
+    pub fn note_port(&self, port: &PortCounters) {
+        self.kernel_drops[0].set(port.receive_ring_full);
+        self.kernel_drops[1].set(port.fill_ring_empty);
+        self.kernel_drops[2].set(port.receive_dropped);
+    }
+}

@@ -1,0 +1,93 @@
+//! What becomes of a frame. Every frame that is not forwarded has a [`DropReason`], and every reason a counter.
+
+use crate::port::InterfaceSlot;
+
+/// The director's decision about one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The frame was rewritten in place for its real server: transmit it on this interface.
+    Forward(InterfaceSlot),
+    /// The frame goes nowhere.
+    Drop(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// Why a frame was not forwarded. The names are those that `xlvs status` prints.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name in lists and JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its Ethernet header, VLAN tags, IP header or IP length say.
+    Truncated => "truncated",
+    /// Neither IPv4 nor IPv6 behind the Ethernet header.
+    NotIp => "not_ip",
+    /// More than two VLAN tags.
+    TooManyVlanTags => "too_many_vlan_tags",
+    /// The IP version doesn't fit the EtherType, or a header length is impossible.
+    MalformedIp => "malformed_ip",
+    /// The IPv4 header checksum is wrong; the kernel's ip_rcv drops these too.
+    Ipv4Checksum => "ipv4_checksum",
+    /// An IPv6 extension header is malformed or out of order, or there are more than eight.
+    MalformedExtension => "malformed_extension",
+    /// The source address can't be a client's: multicast, loopback, unspecified, broadcast, or the VIP itself.
+    MartianSource => "martian_source",
+    /// A TCP or UDP header is cut short or its length field is impossible.
+    MalformedTransport => "malformed_transport",
+    /// A later fragment, which carries no ports.
+    Fragment => "fragment",
+    /// An ICMP error about a packet of a virtual service.
+    Icmp => "icmp",
+    /// Neither TCP nor UDP.
+    OtherProtocol => "other_protocol",
+    /// No virtual service has this address, protocol and port (any more).
+    NoService => "no_service",
+    /// TCP without a connection, and no SYN that could make one.
+    NoConnection => "no_connection",
+    /// The service has no destination that can take a new connection.
+    NoDestination => "no_destination",
+    /// The connection's destination was removed.
+    DestinationRemoved => "destination_removed",
+    /// The real server's neighbour entry is not resolved.
+    NeighborUnresolved => "neighbor_unresolved",
+    /// The connection table is full (`max_connections`).
+    TableFull => "table_full",
+    /// TTL or hop limit is used up.
+    TtlExceeded => "ttl_exceeded",
+    /// Larger than the MTU of the interface towards the real server.
+    TooBig => "too_big",
+    /// The egress interface's transmit ring is full.
+    TransmitRingFull => "transmit_ring_full",
+    /// This worker has no socket on the egress interface.
+    NoEgressSocket => "no_egress_socket",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_index_their_own_counters_and_have_different_names() {
+        let mut names = std::collections::BTreeSet::new();
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(names.insert(reason.name()), "{} is used twice", reason.name());
+        }
+    }
+}
