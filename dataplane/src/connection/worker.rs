@@ -247,7 +247,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut hand = WorkerConnections::new(table, Now(0));
                     for round in 0..20_000_u32 {
-                        let client = worker << 16 | round % 700;
+                        let client = (worker << 16) | (round % 700);
                         let hash = hand.hash(&key(client));
                         match hand.find(&key(client), hash) {
                             Some(found) => {

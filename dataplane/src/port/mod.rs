@@ -10,6 +10,7 @@
 //! ```
 
 pub mod af_xdp;
+pub mod memory;
 pub mod steering_rule;
 
 use std::os::fd::BorrowedFd;

@@ -1,0 +1,210 @@
+//! A worker: the thread of one NIC queue. It drives its [`Port`] and its [`Director`], the only place that knows both, and
+//! takes up what the control thread sends between two batches.
+//!
+//! ```text
+//! commands → receive a batch → process each → transmit or release → flush → expire a slice → idle?
+//! ```
+//! Bounds: [`BATCH`] frames a round, [`EXPIRE_BUDGET`] timers a round, [`COMMANDS`] commands waiting; the control thread
+//! coalesces what doesn't fit.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::clock::Now;
+use crate::director::Director;
+use crate::port::{BATCH, Port, TransmitRefused};
+use crate::service::table::ServiceTable;
+use crate::verdict::{DropReason, Verdict};
+
+/// Timers of each family that a worker looks at in one round.
+pub const EXPIRE_BUDGET: usize = 128;
+/// Commands that may wait for a worker.
+pub const COMMANDS: usize = 4;
+/// How long an adaptive worker polls its rings before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+/// The longest sleep: expiry goes on also without traffic.
+const LONGEST_SLEEP: Duration = Duration::from_millis(256);
+/// Rounds between two looks at the kernel's counters, at least; an idle worker looks at each wake-up.
+const ROUNDS_PER_STATISTICS: u64 = 4096;
+
+/// What a worker does when nothing arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// Polls the rings without end: the least latency, one core.
+    Busy,
+    /// Polls for 50 µs, then sleeps until a frame wakes it.
+    #[default]
+    Adaptive,
+}
+
+impl IdlePolicy {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Adaptive => "adaptive",
+        }
+    }
+}
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Use this service table from the next batch on.
+    Install(Arc<ServiceTable>),
+    /// Leave: frames already received are still forwarded.
+    Stop,
+}
+
+/// The control thread's end of a worker's channel.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    commands: Sender<Command>,
+    retired: Receiver<Arc<ServiceTable>>,
+    waker: Arc<OwnedFd>,
+}
+
+/// The worker is gone or has too many commands waiting; the command comes back.
+#[derive(Debug)]
+pub enum NotSent {
+    /// The channel is full: the worker will take later commands.
+    Full(Command),
+    /// The worker's thread has ended.
+    Gone(Command),
+}
+
+impl WorkerHandle {
+    /// Sends a command and wakes the worker.
+    ///
+    /// # Errors
+    /// [`NotSent`], with the command.
+    pub fn send(&self, command: Command) -> Result<(), NotSent> {
+        // Tables that the worker no longer uses are freed here, not on the packet path.
+        while self.retired.try_recv().is_ok() {}
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) => NotSent::Full(command),
+            TrySendError::Disconnected(command) => NotSent::Gone(command),
+        })?;
+        // A full eventfd counter is a wake-up that is already due.
+        let _ = rustix::io::write(&*self.waker, &1_u64.to_ne_bytes());
+        Ok(())
+    }
+}
+
+/// A worker, to be moved to its thread.
+#[derive(Debug)]
+pub struct Worker<P: Port> {
+    port: P,
+    director: Director,
+    commands: Receiver<Command>,
+    retired: Sender<Arc<ServiceTable>>,
+    waker: Arc<OwnedFd>,
+    idle: IdlePolicy,
+    frames: Vec<P::Frame>,
+}
+
+/// Whether a worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker and the handle to it.
+    ///
+    /// # Errors
+    /// When the kernel gives no eventfd.
+    pub fn new(port: P, director: Director, idle: IdlePolicy) -> std::io::Result<(Self, WorkerHandle)> {
+        let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let (command_sender, commands) = bounded(COMMANDS);
+        let (retired, retired_receiver) = bounded(COMMANDS * 2);
+        let handle =
+            WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
+        let frames = Vec::with_capacity(BATCH);
+        Ok((Self { port, director, commands, retired, waker, idle, frames }, handle))
+    }
+
+    /// Works until it is told to stop or the control thread is gone; returns the port, to be closed by its owner.
+    pub fn run(mut self) -> P {
+        let mut quiet_since: Option<std::time::Instant> = None;
+        loop {
+            if self.take_commands() == Next::Stop {
+                return self.port;
+            }
+            let now = Now::read();
+            let received = self.forward_batch(now);
+            let more_due = self.director.expire(now, EXPIRE_BUDGET);
+            let rounds = &self.director.counters().rounds;
+            rounds.add(1);
+            if rounds.get().is_multiple_of(ROUNDS_PER_STATISTICS) {
+                self.director.counters().note_port(&self.port.counters());
+            }
+            if received > 0 || more_due {
+                quiet_since = None;
+            } else if self.idle == IdlePolicy::Adaptive {
+                let since = *quiet_since.get_or_insert_with(std::time::Instant::now);
+                if since.elapsed() >= SPIN {
+                    self.director.counters().note_port(&self.port.counters());
+                    self.port.wait(self.waker.as_fd(), LONGEST_SLEEP);
+                    drain(self.waker.as_fd());
+                    quiet_since = None;
+                }
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn take_commands(&mut self) -> Next {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Install(services)) => {
+                    let old = self.director.install(services);
+                    // The control thread frees it; should it be behind, this worker does.
+                    let _ = self.retired.try_send(old);
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Next::Stop,
+                Err(TryRecvError::Empty) => return Next::GoOn,
+            }
+        }
+    }
+
+    /// Receives a batch and lets the director decide about each frame; returns how many came.
+    pub fn forward_batch(&mut self, now: Now) -> usize {
+        let received = self.port.receive(&mut self.frames);
+        for mut frame in self.frames.drain(..) {
+            let wire_len = self.port.wire_len(&frame);
+            match self.director.process_head(self.port.head_mut(&mut frame), wire_len, now) {
+                Verdict::Forward(egress) => {
+                    let counters = self.director.counters();
+                    match self.port.transmit(frame, egress) {
+                        Ok(()) => counters.forwarded.add(1),
+                        Err(TransmitRefused::NoSuchInterface) => {
+                            counters.drop_frame(DropReason::NoEgressSocket);
+                        }
+                        Err(_) => counters.drop_frame(DropReason::TransmitRingFull),
+                    }
+                }
+                Verdict::Drop(_) => self.port.release(frame),
+            }
+        }
+        self.port.flush();
+        received
+    }
+
+    /// The port, for tests and benchmarks that drive the worker by hand.
+    pub fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+}
+
+fn drain(waker: BorrowedFd<'_>) {
+    let mut count = [0; 8];
+    let _ = rustix::io::read(waker, &mut count);
+}
