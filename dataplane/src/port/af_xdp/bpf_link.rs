@@ -4,7 +4,6 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 // Commands of bpf(2), kernel ABI.
@@ -62,7 +61,7 @@ impl BpfLink {
         let mut info = LinkInfo::default();
         let mut attributes = InfoAttributes {
             fd: fd.as_raw_fd().cast_unsigned(),
-            length: mem::size_of::<LinkInfo>() as u32,
+            length: size_of::<LinkInfo>() as u32,
             info: (&raw mut info) as u64,
         };
         // SAFETY: `info` and the attributes live through the call, and the kernel writes at most `length` bytes to it.
@@ -92,6 +91,6 @@ impl BpfLink {
 unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads and writes within the size that it is told; the rest is the caller's promise.
     let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), mem::size_of::<T>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
