@@ -47,6 +47,10 @@ pub struct PortCounters {
     pub transmit_ring_full: u64,
     /// Frames dropped because the egress interface has no socket in this port.
     pub transmit_no_interface: u64,
+    /// Frames not sent by [`Port::send`] because they don't fit a frame, or none was free.
+    pub send_refused: u64,
+    /// Frames dropped by the port because they span more buffers than can be sent again.
+    pub receive_overlong: u64,
     /// Frames the kernel dropped because the receive ring was full (XDP_STATISTICS rx_ring_full).
     pub receive_ring_full: u64,
     /// Frames the kernel dropped because the fill ring was empty (XDP_STATISTICS rx_fill_ring_empty_descs).

@@ -1,0 +1,411 @@
+//! The AF_XDP port of one worker: one queue of each interface, over one packet memory, so that a frame received on any of
+//! them is sent from where it lies on any other.
+//!
+//! Invariants:
+//! - Each UMEM frame is free, on a fill or receive ring, on a transmit or completion ring, or lent to the worker:
+//!   [`AfXdpPort::frame_census`] adds up to the total at any time between calls.
+//! - A frame of several buffers stays together, in order; the worker sees one frame. It is sent or released as a whole.
+//! - Nothing allocates after [`AfXdpPort::open`], provided the caller's vector has room for a batch.
+//!
+//! An interface that is deleted takes the frames on its rings along, at most twice its share; the others go on. A port
+//! that is to serve its successor has to be opened anew.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use xsk_rs::umem::frame::FrameDesc;
+
+use super::config::PortConfig;
+use super::error::AfXdpError;
+use super::socket::{Kick, QueueSocket};
+use super::umem::{FillError, PacketMemory};
+use crate::port::{BATCH, InterfaceSlot, Port, PortCounters, TransmitRefused};
+
+/// The most buffers of one frame: what every kernel takes back for transmission (MAX_SKB_FRAGS is at least 17).
+pub const MAX_BUFFERS: usize = 18;
+/// How soon frames that the kernel did not take are tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A received frame, lent to the worker. Dropping it loses its buffers: it has to go back to its port.
+#[must_use = "transmit it or release it"]
+#[derive(Debug)]
+pub struct AfXdpFrame {
+    head: FrameDesc,
+    /// The slot of the interface that it came in by.
+    ingress: u8,
+    /// How many buffers follow the head; the packet memory knows which.
+    more: u8,
+    wire_len: u32,
+}
+
+/// A frame whose last buffer has not been seen yet.
+struct Partial {
+    frame: AfXdpFrame,
+    last: FrameDesc,
+}
+
+/// How far the frame is that comes in on a socket.
+enum Reassembly {
+    /// The next buffer begins a frame.
+    Idle,
+    /// The next buffer continues this one.
+    Open(Partial),
+    /// The next buffer belongs to a frame that is being dropped.
+    Dropping,
+}
+
+struct Slot {
+    socket: QueueSocket,
+    reassembly: Reassembly,
+}
+
+/// Where the frames of a port are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameCensus {
+    /// With nobody.
+    pub free: usize,
+    /// Waiting for packets, or received and not taken yet.
+    pub fill: usize,
+    /// Being sent, or sent and not taken back yet.
+    pub transmit: usize,
+    /// Lent to the worker, or parts of a frame that is not complete yet.
+    pub lent: usize,
+    /// All.
+    pub total: usize,
+}
+
+/// A socket of a port, for the steering program of its interface.
+#[derive(Clone, Copy, Debug)]
+pub struct PortSocket<'a> {
+    /// The interface.
+    pub slot: InterfaceSlot,
+    /// The queue.
+    pub queue: u32,
+    /// The socket.
+    pub fd: BorrowedFd<'a>,
+    /// Whether the driver writes packets straight into our memory.
+    pub zero_copy: bool,
+    /// Whether frames larger than a UMEM frame are received.
+    pub multi_buffer: bool,
+}
+
+/// One worker's port.
+pub struct AfXdpPort {
+    /// By [`InterfaceSlot`]; none where the interface lacks the queue.
+    slots: Vec<Option<Slot>>,
+    memory: PacketMemory,
+    scratch: Box<[FrameDesc; BATCH]>,
+    /// What [`Port::wait`] polls: the sockets, then the waker.
+    polled: Vec<libc::pollfd>,
+    /// The slot that is served first at the next receive.
+    turn: usize,
+    /// Whether the kernel wants to be asked again to transmit.
+    again: bool,
+    lent: usize,
+    counters: PortCounters,
+    queue: u32,
+    total: usize,
+    memory_bytes: usize,
+}
+
+impl AfXdpPort {
+    /// Opens the port: its memory and all its sockets, with full fill rings. Blocks for up to a second for each interface
+    /// whose queue is still in use.
+    ///
+    /// # Errors
+    /// When the configuration can't work, or the kernel refuses.
+    pub fn open(config: &PortConfig) -> Result<Self, AfXdpError> {
+        config.check()?;
+        let mut memory = PacketMemory::new(config)?;
+        let mut slots = Vec::with_capacity(config.interfaces.len());
+        for interface in &config.interfaces {
+            let socket = (config.queue < interface.queues)
+                .then(|| QueueSocket::open(config, interface, &memory))
+                .transpose()?;
+            slots.push(socket.map(|mut socket| {
+                socket.refill(&mut memory);
+                Slot { socket, reassembly: Reassembly::Idle }
+            }));
+        }
+        let sockets = slots.iter().flatten().count();
+        let polled = slots
+            .iter()
+            .flatten()
+            .map(|slot| slot.socket.fd().as_raw_fd())
+            .chain([-1])
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+            .collect();
+        // Descriptors of the receive and transmit rings are 16 bytes, those of the other two 8.
+        let rings = sockets * config.ring_size as usize * (2 * 16 + 2 * 8);
+        Ok(Self {
+            slots,
+            memory,
+            scratch: Box::new([FrameDesc::default(); BATCH]),
+            polled,
+            turn: 0,
+            again: false,
+            lent: 0,
+            counters: PortCounters::default(),
+            queue: config.queue,
+            total: config.frames as usize,
+            memory_bytes: config.umem_bytes() + rings,
+        })
+    }
+
+    /// The sockets, to be registered with the steering program of their interface.
+    pub fn sockets(&self) -> impl Iterator<Item = PortSocket<'_>> {
+        self.slots.iter().zip(0..=u8::MAX).filter_map(|(slot, number)| {
+            let socket = &slot.as_ref()?.socket;
+            Some(PortSocket {
+                slot: InterfaceSlot(number),
+                queue: self.queue,
+                fd: socket.fd(),
+                zero_copy: socket.zero_copy,
+                multi_buffer: socket.multi_buffer,
+            })
+        })
+    }
+
+    /// The memory that the kernel holds for the port, in bytes: packet memory and rings.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Where the port's frames are.
+    #[must_use]
+    pub fn frame_census(&self) -> FrameCensus {
+        let sockets = || self.slots.iter().flatten().map(|slot| &slot.socket);
+        FrameCensus {
+            free: self.memory.free_len(),
+            fill: sockets().map(QueueSocket::filled).sum(),
+            transmit: sockets().map(QueueSocket::sending).sum(),
+            lent: self.lent,
+            total: self.total,
+        }
+    }
+
+    /// Moves the buffers of a frame to the free pool.
+    fn free(&mut self, frame: &AfXdpFrame) {
+        let mut buffer = frame.head;
+        for left in (0..=frame.more).rev() {
+            let next = if left > 0 { self.memory.next(&buffer) } else { buffer };
+            self.memory.free().push(buffer);
+            buffer = next;
+        }
+        self.lent -= usize::from(frame.more) + 1;
+    }
+
+    fn queue_frame(&mut self, frame: AfXdpFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
+        let refused = match self.slots.get_mut(usize::from(egress.0)) {
+            Some(Some(slot)) if !slot.socket.is_gone() => {
+                let sent = if frame.more == 0 {
+                    slot.socket.transmit(std::slice::from_ref(&frame.head))
+                } else {
+                    let mut buffers = [frame.head; MAX_BUFFERS];
+                    for i in 1..=usize::from(frame.more).min(MAX_BUFFERS - 1) {
+                        buffers[i] = self.memory.next(&buffers[i - 1]);
+                    }
+                    slot.socket.transmit(&buffers[..=usize::from(frame.more).min(MAX_BUFFERS - 1)])
+                };
+                if sent {
+                    self.lent -= usize::from(frame.more) + 1;
+                    self.counters.transmitted += 1;
+                    return Ok(());
+                }
+                self.counters.transmit_ring_full += 1;
+                TransmitRefused::RingFull
+            }
+            _ => {
+                self.counters.transmit_no_interface += 1;
+                TransmitRefused::NoSuchInterface
+            }
+        };
+        self.free(&frame);
+        Err(refused)
+    }
+}
+
+impl Reassembly {
+    /// Takes the next buffer of a socket; returns the frame that it completes.
+    fn take(
+        &mut self,
+        buffer: FrameDesc,
+        ingress: u8,
+        memory: &mut PacketMemory,
+        overlong: &mut Option<AfXdpFrame>,
+    ) -> Taken {
+        let length = u32::try_from(buffer.lengths().data()).unwrap_or(u32::MAX);
+        let continues = buffer.has_more_frames();
+        match std::mem::replace(self, Self::Idle) {
+            Self::Idle => {
+                let frame = AfXdpFrame { head: buffer, ingress, more: 0, wire_len: length };
+                if !continues {
+                    return Taken::Frame(frame);
+                }
+                *self = Self::Open(Partial { last: frame.head, frame });
+                Taken::Kept
+            }
+            Self::Open(mut partial) => {
+                if usize::from(partial.frame.more) + 1 == MAX_BUFFERS {
+                    *overlong = Some(partial.frame);
+                    if continues {
+                        *self = Self::Dropping;
+                    }
+                    return Taken::Dropped;
+                }
+                memory.link(&partial.last, buffer);
+                partial.last = buffer;
+                partial.frame.more += 1;
+                partial.frame.wire_len = partial.frame.wire_len.saturating_add(length);
+                if !continues {
+                    return Taken::Frame(partial.frame);
+                }
+                *self = Self::Open(partial);
+                Taken::Kept
+            }
+            Self::Dropping => {
+                if continues {
+                    *self = Self::Dropping;
+                }
+                Taken::Dropped
+            }
+        }
+    }
+}
+
+/// What became of a received buffer.
+enum Taken {
+    /// It completed a frame.
+    Frame(AfXdpFrame),
+    /// It waits for the rest of its frame.
+    Kept,
+    /// It is nobody's: the caller frees it.
+    Dropped,
+}
+
+impl Port for AfXdpPort {
+    type Frame = AfXdpFrame;
+
+    fn receive(&mut self, frames: &mut Vec<AfXdpFrame>) -> usize {
+        let count = self.slots.len();
+        let mut room = BATCH;
+        for i in 0..count {
+            let number = (self.turn + i) % count;
+            let Some(slot) = &mut self.slots[number] else { continue };
+            let received = slot.socket.receive(&mut self.scratch[..room]);
+            self.lent += received;
+            let mut overlong = None;
+            for buffer in self.scratch[..received].iter().copied() {
+                let ingress = u8::try_from(number).unwrap_or(u8::MAX);
+                match slot.reassembly.take(buffer, ingress, &mut self.memory, &mut overlong) {
+                    Taken::Frame(frame) => {
+                        frames.push(frame);
+                        room -= 1;
+                    }
+                    Taken::Kept => {}
+                    Taken::Dropped => {
+                        self.memory.free().push(buffer);
+                        self.lent -= 1;
+                    }
+                }
+                if let Some(frame) = overlong.take() {
+                    self.counters.receive_overlong += 1;
+                    let mut buffer = frame.head;
+                    for _ in 0..=frame.more {
+                        let next = self.memory.next(&buffer);
+                        self.memory.free().push(buffer);
+                        self.lent -= 1;
+                        buffer = next;
+                    }
+                }
+            }
+            if room == 0 {
+                break;
+            }
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        let received = BATCH - room;
+        self.counters.received += received as u64;
+        received
+    }
+
+    fn ingress(&self, frame: &AfXdpFrame) -> InterfaceSlot {
+        InterfaceSlot(frame.ingress)
+    }
+
+    fn wire_len(&self, frame: &AfXdpFrame) -> usize {
+        frame.wire_len as usize
+    }
+
+    fn head_mut<'a>(&'a mut self, frame: &'a mut AfXdpFrame) -> &'a mut [u8] {
+        // SAFETY: a lent frame's buffers are of this port's memory and on no ring until it is given back by value, and
+        // the frame, which can't be copied, is borrowed as long as the bytes are.
+        unsafe { self.memory.bytes_mut(&mut frame.head) }
+    }
+
+    fn transmit(&mut self, frame: AfXdpFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
+        self.queue_frame(frame, egress)
+    }
+
+    fn send(&mut self, bytes: &[u8], egress: InterfaceSlot) -> Result<(), TransmitRefused> {
+        let head = match self.memory.fill_free(bytes) {
+            Ok(head) => head,
+            Err(error) => {
+                self.counters.send_refused += 1;
+                return Err(match error {
+                    FillError::NoFrame => TransmitRefused::NoFrame,
+                    FillError::TooLong => TransmitRefused::TooLong,
+                });
+            }
+        };
+        self.lent += 1;
+        let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.queue_frame(AfXdpFrame { head, ingress: egress.0, more: 0, wire_len }, egress)
+    }
+
+    fn release(&mut self, frame: AfXdpFrame) {
+        self.free(&frame);
+    }
+
+    fn flush(&mut self) {
+        self.again = false;
+        for slot in self.slots.iter_mut().flatten() {
+            let socket = &mut slot.socket;
+            self.again |= socket.kick() == Kick::Again;
+            socket.complete(&mut self.scratch[..], &mut self.memory);
+        }
+        // After all frames have come back, as any of them serves any socket.
+        for slot in self.slots.iter_mut().flatten() {
+            slot.socket.refill(&mut self.memory);
+        }
+    }
+
+    fn wait(&mut self, waker: BorrowedFd<'_>, timeout: Duration) {
+        let timeout = if self.again { timeout.min(RETRY) } else { timeout };
+        if let Some(last) = self.polled.last_mut() {
+            last.fd = waker.as_raw_fd();
+        }
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let count = self.polled.len() as libc::nfds_t;
+        // SAFETY: the array holds `count` entries and lives through the call, as do the timeout and the descriptors. An
+        // error, such as a signal, is an early return like any other.
+        unsafe { libc::ppoll(self.polled.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+    }
+
+    fn counters(&self) -> PortCounters {
+        let mut counters = self.counters;
+        for slot in self.slots.iter().flatten() {
+            let kernel = slot.socket.statistics();
+            counters.receive_ring_full += kernel.rx_ring_full();
+            counters.fill_ring_empty += kernel.rx_fill_ring_empty_descs();
+            counters.receive_dropped += kernel.rx_dropped();
+            counters.invalid_descriptors += kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
+        }
+        counters
+    }
+}
