@@ -1,1 +1,2 @@
 //! AF_XDP ports.
+pub mod ethtool;
