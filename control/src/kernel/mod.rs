@@ -115,7 +115,8 @@ pub struct Kernel {
     neighbors: channel::Receiver<HashMap<IpAddr, NeighborState>>,
     wanted: channel::Sender<BTreeSet<IpAddr>>,
     probes: mpsc::Sender<IpAddr>,
-    task: JoinHandle<Result<(), KernelError>>,
+    /// Gone once its end was told of.
+    task: Option<JoinHandle<Result<(), KernelError>>>,
 }
 
 impl Kernel {
@@ -158,7 +159,7 @@ impl Kernel {
             neighbors: neighbors_in,
             wanted: wanted_out,
             probes: probes_out,
-            task: tokio::spawn(watcher.run()),
+            task: Some(tokio::spawn(watcher.run())),
         })
     }
 
@@ -173,13 +174,15 @@ impl Kernel {
             changed = self.addresses.changed() => changed.map(|()| KernelEvent::Addresses),
             changed = self.neighbors.changed() => changed.map(|()| KernelEvent::Neighbors),
         };
-        match event {
-            Ok(event) => Ok(event),
-            Err(_) if self.task.is_finished() => Err(KernelError::Ended),
-            Err(_) => match (&mut self.task).await {
-                Ok(Err(error)) => Err(error),
-                _ => Err(KernelError::Ended),
-            },
+        if let Ok(event) = event {
+            return Ok(event);
+        }
+        let Some(task) = &mut self.task else { return Err(KernelError::Ended) };
+        let end = task.await;
+        self.task = None;
+        match end {
+            Ok(Err(error)) => Err(error),
+            _ => Err(KernelError::Ended),
         }
     }
 
@@ -232,6 +235,7 @@ impl Kernel {
     pub async fn close(self) {
         let Self { wanted, probes, task, .. } = self;
         drop((wanted, probes));
+        let Some(task) = task else { return };
         match tokio::time::timeout(CLOSE_LIMIT, task).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => {

@@ -316,3 +316,20 @@ fn state_of(message: &NeighbourMessage, before: &NeighborState) -> NeighborState
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rustix::io::Errno;
+
+    use super::refusal;
+
+    #[test]
+    fn a_full_neighbour_table_names_the_sysctl_of_its_family() {
+        for (address, family) in [("10.0.0.1", "ipv4"), ("fd00::1", "ipv6")] {
+            let reason = refusal(&Errno::NOBUFS.into(), address.parse().unwrap());
+            assert!(reason.contains(&format!("net.{family}.neigh.default.gc_thresh3")), "{reason}");
+        }
+    }
+}
