@@ -11,6 +11,7 @@
 mod bpf_link;
 mod config;
 mod error;
+pub mod ethtool;
 mod pin;
 mod port;
 mod socket;

@@ -1,0 +1,72 @@
+//! The addresses of this host: which VIPs are local here, and which destinations are the director itself.
+//!
+//! The whole set is read anew after a change rather than kept up: a host has few addresses, changes come in bursts, and an
+//! address may be on several interfaces.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+
+use super::requests::Requests;
+
+/// All addresses that are in use on any interface.
+pub(super) async fn read(requests: &Requests) -> io::Result<BTreeSet<IpAddr>> {
+    Ok(requests.addresses().await?.iter().filter_map(local_address).collect())
+}
+
+/// The address that a message is about; `None` while duplicate address detection has not found it to be free.
+fn local_address(message: &AddressMessage) -> Option<IpAddr> {
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            // With a peer, the first is ours and the second the peer's.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    // An optimistic address is used before the detection ends (RFC 4429).
+    let undecided = flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
+    if undecided || flags.contains(AddressFlags::Dadfailed) {
+        return None;
+    }
+    local.or(address)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::IpAddr;
+
+    use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+
+    use super::local_address;
+
+    #[test]
+    fn an_address_counts_once_it_is_ours_for_certain() {
+        let ours: IpAddr = "2001:db8::1".parse().unwrap();
+        let peer: IpAddr = "2001:db8::2".parse().unwrap();
+        let none = AddressFlags::empty();
+        let cases = [
+            ("plain", none, None, Some(ours)),
+            ("tentative", AddressFlags::Tentative, None, None),
+            ("optimistic", AddressFlags::Tentative | AddressFlags::Optimistic, None, Some(ours)),
+            ("duplicate", AddressFlags::Permanent | AddressFlags::Dadfailed, None, None),
+            ("with a peer", none, Some(peer), Some(ours)),
+        ];
+        for (name, flags, peer, expected) in cases {
+            let mut message = AddressMessage::default();
+            message.attributes.push(AddressAttribute::Flags(flags));
+            message.attributes.push(AddressAttribute::Address(peer.unwrap_or(ours)));
+            if peer.is_some() {
+                message.attributes.push(AddressAttribute::Local(ours));
+            }
+            assert_eq!(local_address(&message), expected, "{name}");
+        }
+    }
+}
