@@ -1,0 +1,241 @@
+//! The command line: what is given on it, turned into calls, and the exit codes.
+//!
+//! Invariants: 0 is fine, 1 a failure at run time, 2 a usage or configuration error, 3 a missing privilege. Errors go
+//! to standard error as `xlvs: …` (those of a configuration file begin with the file's name instead); standard output
+//! carries only what was asked for.
+
+mod check;
+mod completions;
+mod detach;
+mod real_server;
+mod run;
+mod status;
+
+use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{self, ConfigErrors, DEFAULT_SOCKET, InterfaceName};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  1  failure at run time
+  2  usage or configuration error
+  3  a privilege is missing (capability, limit, kernel option)";
+
+const RUN_HELP: &str = "\
+Files:
+  --config FILE            the configuration, in TOML; `xlvs check FILE` tells whether it is right
+  /run/xlvs/xlvs.sock      the daemon's socket (--socket, or XLVS_SOCKET, or director.socket)
+  /var/lib/xlvs            what survives the daemon (--state-dir, or director.state_dir)
+  /sys/fs/bpf/xlvs         the steering program's pins; mounted if it is missing
+
+Signals:
+  SIGHUP                   read the file again; a wrong one is refused whole, and nothing changes
+  SIGTERM, SIGINT          detach the steering program and end
+  SIGKILL                  leaves the steering program attached: frames of a VIP are dropped, never answered by the
+                           kernel, until a daemon is started again or `xlvs detach IFACE` is run
+
+A file to begin with:
+  [director]
+  interface = \"eth0\"
+  [[service]]
+  address = \"192.0.2.10\"
+  port = 80
+  [[service.destination]]
+  address = \"192.0.2.11\"
+  [[service.destination]]
+  address = \"192.0.2.12\"
+
+Exit codes:
+  0  ended by a signal
+  1  failure at run time
+  2  usage or configuration error
+  3  a privilege is missing (capability, limit, kernel option)";
+
+const REAL_SERVER_HELP: &str = "\
+What `up` does in the network namespace where it runs:
+  - sets net.ipv4.conf.{all,lo}.arp_ignore to 1 and net.ipv4.conf.{all,lo}.arp_announce to 2, so that this host does
+    not answer or announce ARP for a VIP
+  - puts each VIP on lo, as /32 or /128, without duplicate address detection
+  - adds the host route `VIP dev lo` (IPv4; the kernel adds IPv6's by itself)
+`down` takes back exactly that, and only that: an address or route that was there before stays, and the sysctls get
+their former values back with the last VIP. Both are safe to repeat.
+
+Files:
+  /run/xlvs/real-server-INODE.json   what `up` has done, a file for each network namespace
+
+Exit codes:
+  0  done, or nothing to do
+  1  failure at run time; what was done stays remembered
+  2  usage error
+  3  CAP_NET_ADMIN or the right to write /run/xlvs is missing";
+
+/// A layer-4 load balancer (director) by direct routing, on AF_XDP
+#[derive(Debug, Parser)]
+#[command(name = "xlvs", version, after_help = EXIT_CODES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the director in the foreground
+    #[command(after_long_help = RUN_HELP)]
+    Run(RunArgs),
+    /// Check a configuration file and start nothing
+    ///
+    /// Prints every error with its line, what was found and what is allowed; exit code 2 if there is one.
+    #[command(after_help = EXIT_CODES)]
+    Check {
+        /// The configuration file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Take the steering program off an interface, after a daemon was killed for good
+    #[command(after_help = EXIT_CODES)]
+    Detach {
+        /// The interface
+        #[arg(value_name = "IFACE")]
+        interface: InterfaceName,
+    },
+    /// Show what the running director serves, forwards and drops
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: SocketArg,
+    },
+    /// Prepare this host to answer for a VIP, as a real server
+    #[command(after_long_help = REAL_SERVER_HELP, subcommand_value_name = "up|down")]
+    RealServer {
+        #[command(subcommand)]
+        action: RealServerAction,
+    },
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SocketArg {
+    /// The daemon's socket [default: /run/xlvs/xlvs.sock]
+    #[arg(long, value_name = "PATH", env = "XLVS_SOCKET", value_parser = socket_path)]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// An interface to serve; again for each more. Wins over the file's
+    #[arg(long, value_name = "IF", required_unless_present = "config")]
+    interface: Vec<InterfaceName>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: SocketArg,
+    /// The directory of what survives the daemon [default: /var/lib/xlvs]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RealServerAction {
+    /// Take VIPs on
+    #[command(after_long_help = REAL_SERVER_HELP)]
+    Up {
+        /// The VIPs, IPv4 or IPv6
+        #[arg(value_name = "VIP", required = true, value_parser = vip)]
+        vips: Vec<IpAddr>,
+    },
+    /// Give VIPs back
+    #[command(after_long_help = REAL_SERVER_HELP)]
+    Down {
+        /// The VIPs, IPv4 or IPv6
+        #[arg(value_name = "VIP", required = true, value_parser = vip)]
+        vips: Vec<IpAddr>,
+    },
+}
+
+fn vip(text: &str) -> Result<IpAddr, config::address::AddressRefused> {
+    config::address::parse(text)
+}
+
+/// A path that fits a socket's address, whose 108 bytes end with a 0.
+fn socket_path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() || text.len() > 107 {
+        return Err("allowed: a path of 1 to 107 bytes");
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Why a command did not do what it was told. Its message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Something failed at run time; exit code 1.
+    #[error("xlvs: {0}")]
+    Runtime(String),
+    /// The configuration is wrong; exit code 2.
+    #[error(transparent)]
+    Configuration(#[from] ConfigErrors),
+    /// A privilege is missing; exit code 3.
+    #[error("xlvs: {0}")]
+    Privilege(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Runtime(_) => 1,
+            Self::Configuration(_) => 2,
+            Self::Privilege(_) => 3,
+        })
+    }
+}
+
+/// Does what the process's arguments say. Wrong ones end the process with exit code 2.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check { file } => check::check(&file),
+        Command::Detach { interface } => detach::detach(&interface),
+        Command::Status { json, socket } => {
+            status::status(&socket.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), json)
+        }
+        Command::RealServer { action: RealServerAction::Up { vips } } => real_server::up(&vips),
+        Command::RealServer { action: RealServerAction::Down { vips } } => real_server::down(&vips),
+        Command::Completions { shell } => completions::print(shell),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // When standard error is closed there is nobody to tell; the exit code still does.
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no failure.
+///
+/// # Errors
+/// When it can't be written for another reason.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_ref()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Runtime(format!("standard output can't be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,199 @@
+//! The director's configuration: from a TOML file to values that can't be wrong.
+//!
+//! `text ─ file (keys as written, each checked alone) ─ resolve (defaults, keys against each other) ─ Configuration`
+//!
+//! Invariants: a [`Configuration`] only comes out of this module, so whoever holds one need not check it again. A file
+//! is taken whole or not at all; all its errors are reported together, in the order of its lines. Nothing here looks at
+//! the machine: whether an interface exists or has the queues is found out at the start.
+
+pub(crate) mod address;
+mod error;
+mod file;
+mod names;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use xlvs_dataplane::flow::Protocol;
+
+pub(crate) use error::ConfigErrors;
+pub(crate) use names::{FrameSize, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
+
+/// Where the daemon listens and its clients call, unless told otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/xlvs/xlvs.sock";
+/// Where the daemon keeps what is to survive it, unless told otherwise.
+pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/xlvs";
+/// The most interfaces of one director. With it, the largest rings still find enough frames in the largest UMEM.
+pub(crate) const MAX_INTERFACES: usize = 16;
+/// The largest file that is read, in bytes; it holds far more services than a director serves.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Everything a director is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Configuration {
+    /// The director itself: its interfaces, workers and memory.
+    pub(crate) director: DirectorConfig,
+    /// How long an idle connection is remembered.
+    pub(crate) timeouts: Timeouts,
+    /// The virtual services, in the file's order; no two have the same protocol, address and port.
+    pub(crate) services: Vec<ServiceConfig>,
+    /// What is allowed but hardly meant, a line each, ready to print (`FILE:LINE:COLUMN: …`).
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The director itself. Most of it is fixed at the start, see [`Configuration::restart_needed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DirectorConfig {
+    /// 1 to [`MAX_INTERFACES`], no two the same.
+    pub(crate) interfaces: Vec<InterfaceName>,
+    /// Served queues per interface, from 0; `None`: all active receive queues.
+    pub(crate) queues: Option<NonZeroU32>,
+    /// The core of worker 0, 1, …, no two the same; `None`: spread over the allowed cores.
+    pub(crate) cores: Option<Vec<usize>>,
+    /// What a worker does without frames.
+    pub(crate) idle: IdlePolicy,
+    /// How the XDP program is attached.
+    pub(crate) xdp_mode: XdpMode,
+    /// When a VIP is served, for services that don't say.
+    pub(crate) vip: VipMode,
+    /// The size of a UMEM frame.
+    pub(crate) frame_size: FrameSize,
+    /// UMEM frames per worker, a power of two, at least 2 × `ring_size` × interfaces.
+    pub(crate) frames: u32,
+    /// Descriptors of each ring, a power of two.
+    pub(crate) ring_size: u32,
+    /// Whether the UMEM is of huge pages.
+    pub(crate) huge_pages: bool,
+    /// The most connections remembered at a time.
+    pub(crate) max_connections: u32,
+    /// The daemon's socket; short enough for a socket's address.
+    pub(crate) socket: PathBuf,
+    /// The directory of what survives the daemon.
+    pub(crate) state_dir: PathBuf,
+}
+
+/// How long an idle connection is remembered; each at least a second. The defaults are the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// An established TCP connection.
+    pub(crate) tcp: Duration,
+    /// A TCP connection after a FIN.
+    pub(crate) tcp_fin: Duration,
+    /// A UDP flow.
+    pub(crate) udp: Duration,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceConfig {
+    /// The VIP, a unicast address.
+    pub(crate) address: IpAddr,
+    /// The port that clients call.
+    pub(crate) port: NonZeroU16,
+    /// TCP or UDP.
+    pub(crate) protocol: Protocol,
+    /// How a destination is picked for a new connection.
+    pub(crate) scheduler: SchedulerName,
+    /// When the VIP is served (the director's `vip`, if the service does not say).
+    pub(crate) vip: VipMode,
+    /// The real servers; of the VIP's family, no two the same, none the VIP.
+    pub(crate) destinations: Vec<DestinationConfig>,
+    /// The line of its `[[service]]`, from 1, for later messages.
+    pub(crate) line: u32,
+}
+
+/// A real server's entry in one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DestinationConfig {
+    /// The real server, a unicast address.
+    pub(crate) address: IpAddr,
+    /// Its share; 0 is quiesced. At most 2147483647, as the kernel.
+    pub(crate) weight: u32,
+    /// The line of its `[[service.destination]]`, from 1, for later messages.
+    pub(crate) line: u32,
+}
+
+/// What the command line says and the file therefore need not; it wins over the file, also at a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overrides {
+    /// Instead of `interface` or `interfaces`, unless empty.
+    pub(crate) interfaces: Vec<InterfaceName>,
+    /// Instead of `socket`.
+    pub(crate) socket: Option<PathBuf>,
+    /// Instead of `state_dir`.
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// When it can't be read or is wrong; all that is wrong is reported.
+pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Configuration, ConfigErrors> {
+    let name = path.display().to_string();
+    let unreadable = |message: String| ConfigErrors::of_file(&name, message);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(unreadable(format!(
+            "is larger than {} MiB, the most that is read",
+            MAX_FILE_BYTES >> 20
+        )));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+        unreadable(format!("is no text: line {line} has bytes that are not UTF-8, as TOML has to be"))
+    })?;
+    parse(&name, &text, overrides)
+}
+
+/// Reads the text of a file called `name` in messages.
+///
+/// # Errors
+/// When it is wrong; all that is wrong is reported.
+pub(crate) fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Configuration, ConfigErrors> {
+    let (raw, mut findings) = file::read(text);
+    let configuration = resolve::resolve(&raw, overrides, &mut findings);
+    findings.finish(name, configuration)
+}
+
+impl Configuration {
+    /// The configuration without a file: defaults, and no service.
+    ///
+    /// # Errors
+    /// When the interfaces are none, too many, or one is named twice.
+    pub(crate) fn for_interfaces(overrides: &Overrides) -> Result<Self, ConfigErrors> {
+        parse("command line", "", overrides)
+    }
+
+    /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
+    /// destinations, timeouts, `idle`, `vip`) can change while frames flow.
+    #[must_use]
+    pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
+        let (old, new) = (&self.director, &new.director);
+        [
+            ("interfaces", old.interfaces != new.interfaces),
+            ("queues", old.queues != new.queues),
+            ("cores", old.cores != new.cores),
+            ("xdp_mode", old.xdp_mode != new.xdp_mode),
+            ("frame_size", old.frame_size != new.frame_size),
+            ("frames", old.frames != new.frames),
+            ("ring_size", old.ring_size != new.ring_size),
+            ("huge_pages", old.huge_pages != new.huge_pages),
+            ("max_connections", old.max_connections != new.max_connections),
+            ("socket", old.socket != new.socket),
+            ("state_dir", old.state_dir != new.state_dir),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}

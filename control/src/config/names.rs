@@ -1,0 +1,178 @@
+//! The words of the configuration: interface names, and keys with a fixed set of values.
+
+use std::fmt;
+use std::str::FromStr;
+
+use xlvs_dataplane::flow::Protocol;
+
+/// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct InterfaceName(String);
+
+impl InterfaceName {
+    /// What is allowed, for messages.
+    pub(crate) const ALLOWED: &'static str = "an interface's name of 1 to 15 bytes without '/', ':' or space";
+
+    /// The name.
+    #[must_use]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The error of parsing an [`InterfaceName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("allowed: {allowed}", allowed = InterfaceName::ALLOWED)]
+pub(crate) struct InvalidInterfaceName;
+
+impl FromStr for InterfaceName {
+    type Err = InvalidInterfaceName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidInterfaceName> {
+        let refused = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(refused) {
+            return Err(InvalidInterfaceName);
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A key's fixed set of values.
+pub(super) trait Choice: Copy + 'static {
+    /// Each value with its spelling.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The value of a spelling.
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(spelling, _)| *spelling == name).map(|(_, value)| *value)
+    }
+
+    /// What is allowed, for messages: `"a", "b" or "c"`.
+    fn allowed() -> String {
+        let names: Vec<String> = Self::ALL.iter().map(|(name, _)| format!("{name:?}")).collect();
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => names.concat(),
+        }
+    }
+}
+
+/// How a destination is picked for a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum SchedulerName {
+    /// `rr`: round robin, weights only quiesce.
+    Rr,
+    /// `wrr`: weighted round robin.
+    #[default]
+    Wrr,
+}
+
+impl SchedulerName {
+    /// The name as the configuration and the lists spell it.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+        }
+    }
+}
+
+impl fmt::Display for SchedulerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Choice for SchedulerName {
+    const ALL: &'static [(&'static str, Self)] = &[("rr", Self::Rr), ("wrr", Self::Wrr)];
+}
+
+/// What a worker does without frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum IdlePolicy {
+    /// Spin shortly, then sleep until a frame comes.
+    #[default]
+    Adaptive,
+    /// Spin.
+    Busy,
+}
+
+impl Choice for IdlePolicy {
+    const ALL: &'static [(&'static str, Self)] = &[("adaptive", Self::Adaptive), ("busy", Self::Busy)];
+}
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum XdpMode {
+    /// Native where the driver can, else generic, with a warning.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the kernel's generic receive path: any interface, slower.
+    Generic,
+}
+
+impl Choice for XdpMode {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("native", Self::Native), ("generic", Self::Generic)];
+}
+
+/// When a VIP is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum VipMode {
+    /// While it is an address of this host.
+    #[default]
+    Local,
+    /// Always.
+    Always,
+}
+
+impl Choice for VipMode {
+    const ALL: &'static [(&'static str, Self)] = &[("local", Self::Local), ("always", Self::Always)];
+}
+
+/// The size of a UMEM frame. The kernel takes powers of two from 2048 to a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FrameSize {
+    /// 2048 bytes.
+    Half,
+    /// 4096 bytes.
+    #[default]
+    Page,
+}
+
+impl FrameSize {
+    /// What is allowed, for messages.
+    pub(super) const ALLOWED: &'static str = "2048 or 4096";
+
+    /// The size of so many bytes.
+    pub(super) const fn of_bytes(bytes: u32) -> Option<Self> {
+        match bytes {
+            2048 => Some(Self::Half),
+            4096 => Some(Self::Page),
+            _ => None,
+        }
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub(crate) const fn bytes(self) -> u32 {
+        match self {
+            Self::Half => 2048,
+            Self::Page => 4096,
+        }
+    }
+}
+
+impl Choice for Protocol {
+    // SCTP has a number in the data plane, but no service can have it yet.
+    const ALL: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("udp", Self::Udp)];
+}
