@@ -1,4 +1,19 @@
-//! The control thread's parts, as a library so that tests reach them; `main.rs` is the program.
+//! The control thread and the command line of `xlvs`. The modules stand in the order a change takes: from the command
+//! line and the configuration, over the registry that holds what is configured, to what is published to the workers and
+//! to the steering programs. `ARCHITECTURE.md` draws the way.
 #![deny(missing_docs)]
 
+mod api;
+mod cli;
+mod config;
+mod daemon;
 pub mod kernel;
+mod launch;
+mod publish;
+mod registry;
+mod status;
+
+/// The whole program: does what the process's arguments say.
+pub fn main() -> std::process::ExitCode {
+    cli::main()
+}
