@@ -21,6 +21,7 @@ pub(crate) struct Start {
 /// # Errors
 /// When it can't start, or fails at run time.
 pub(crate) fn run(start: Start) -> Result<(), Failure> {
-    tracing::debug!(?start, "no director in this build");
+    let Start { configuration, file, overrides } = start;
+    tracing::debug!(?configuration, ?file, ?overrides, "no director in this build");
     Err(Failure::Runtime("this build has no director".to_owned()))
 }

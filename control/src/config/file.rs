@@ -4,17 +4,18 @@
 //! Invariants: every key that is read is thereby known; every other key of a table is reported. A key that is wrong is
 //! reported once, and [`Raw::Wrong`] keeps later steps from reporting it as missing.
 
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Error as TomlError};
 use xlvs_dataplane::flow::Protocol;
 
 use super::error::{Findings, Position};
 use super::names::{Choice, FrameSize, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
+use super::source::Source;
 use super::{MAX_INTERFACES, address};
-use std::net::IpAddr;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -104,18 +105,30 @@ pub(super) struct RawDestination {
     pub(super) weight: Raw<u32>,
 }
 
+/// The syntax error after which the parser skips the rest of the file. Its line is blanked and the rest read again, so
+/// that other errors are told too; for so many lines of a file.
+const SWALLOWS: &str = "key with no value";
+const MOST_SWALLOWED: usize = 64;
+
 /// Reads a text; what is wrong in it is in the findings.
 pub(super) fn read(text: &str) -> (RawFile, Findings) {
-    let (document, syntax) = DeTable::parse_recoverable(text);
     let mut source = Source::new(text);
-    for error in syntax {
-        let span = error.span().unwrap_or(0..0);
-        let message = match source.written(&span).as_str() {
-            key if error.message() == "duplicate key" => format!("{key}: set a second time, allowed: once"),
-            _ => format!("no TOML: {}", error.message()),
+    let mut whole = text.to_owned();
+    for _ in 0..MOST_SWALLOWED {
+        let (_, syntax) = DeTable::parse_recoverable(&whole);
+        let Some(at) =
+            syntax.iter().find(|error| error.message().starts_with(SWALLOWS)).and_then(TomlError::span)
+        else {
+            break;
         };
-        let position = source.position(span.start);
-        source.findings.syntax(position, message);
+        // The position is that of the line's end at most, never of the next line.
+        let lost = source.line(at.start);
+        source.syntax(&at, &format!("{SWALLOWS}, expected `=`"));
+        whole.replace_range(lost.clone(), &" ".repeat(lost.len()));
+    }
+    let (document, syntax) = DeTable::parse_recoverable(&whole);
+    for error in &syntax {
+        source.syntax(&error.span().unwrap_or(0..0), error.message());
     }
 
     let mut file = RawFile::default();
@@ -233,57 +246,6 @@ fn unicast(value: &DeValue<'_>) -> Result<IpAddr, Refusal> {
 fn path(value: &DeValue<'_>) -> Result<PathBuf, Refusal> {
     let path = text(value)?;
     if path.starts_with('/') && !path.contains('\0') { Ok(PathBuf::from(path)) } else { Err(Refusal::Value) }
-}
-
-/// The text, its lines, and what was found in it.
-struct Source<'s> {
-    text: &'s str,
-    line_starts: Vec<usize>,
-    findings: Findings,
-}
-
-impl<'s> Source<'s> {
-    fn new(text: &'s str) -> Self {
-        let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self {
-            text,
-            line_starts: std::iter::once(0).chain(after_breaks).collect(),
-            findings: Findings::default(),
-        }
-    }
-
-    /// The place of a byte.
-    fn position(&self, offset: usize) -> Position {
-        let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = self.line_starts[line - 1];
-        let before = self.text.get(start..offset).unwrap_or_default();
-        let column = before.chars().filter(|c| *c != '\u{feff}').count() + 1;
-        Position { line: saturated(line), column: saturated(column) }
-    }
-
-    /// What is written there, for a message: its first line, not too long, nothing that a terminal obeys.
-    fn written(&self, span: &Range<usize>) -> String {
-        const MOST: usize = 60;
-        let whole = self.text.get(span.clone()).unwrap_or_default();
-        let line = whole.lines().next().unwrap_or_default();
-        let mut shown: String = line
-            .chars()
-            .take(MOST)
-            .flat_map(|c| {
-                let escaped = c.is_control().then(|| c.escape_default());
-                let plain = escaped.is_none().then_some(c);
-                escaped.into_iter().flatten().chain(plain)
-            })
-            .collect();
-        if line.len() < whole.len() || line.chars().nth(MOST).is_some() {
-            shown.push('…');
-        }
-        shown
-    }
-}
-
-fn saturated(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// A table whose keys are being read.

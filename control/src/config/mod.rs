@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod names;
 mod resolve;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -117,11 +117,12 @@ fn cores(raw: &RawDirector, findings: &mut Findings) -> Option<Vec<usize>> {
     once_each(&cores.value, KEY, findings);
     if let Some(queues) = raw.queues.get() {
         let (queues, given) = (queues.value.get() as usize, cores.value.len());
-        let message = |word| format!("found {given} for {queues} queues, {word}: one for each");
+        let found = format!("found {given} for {queues} queue{}", if queues == 1 { "" } else { "s" });
         if given < queues {
-            findings.error(cores.at, KEY, message("allowed"));
+            findings.error(cores.at, KEY, format!("{found}, allowed: one for each"));
         } else if given > queues {
-            findings.warning(cores.at, KEY, message("the rest is idle; needed"));
+            let message = format!("{found}, of which the last {} stays unused", given - queues);
+            findings.warning(cores.at, KEY, message);
         }
     }
     Some(cores.value.iter().map(|core| core.value).collect())

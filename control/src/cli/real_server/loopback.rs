@@ -90,6 +90,14 @@ impl Loopback {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let done = request.execute().await.map_err(to_io);
+        if let (IpAddr::V6(_), Err(error)) = (vip, &done)
+            && error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
+        {
+            // A missing capability is EPERM; this is what the kernel says of an interface without IPv6.
+            return Err(Failure::Runtime(format!(
+                "{vip} can't be put on lo: IPv6 is off there; first run `sysctl -w net.ipv6.conf.lo.disable_ipv6=0`"
+            )));
+        }
         unless(done, Errno::EXIST).map_err(|error| failed(&format!("{vip} can't be put on lo"), error))
     }
 
