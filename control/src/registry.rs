@@ -126,7 +126,7 @@ impl Registry {
     }
 
     fn apply_service(&mut self, key: ServiceKey, wanted: &ServiceConfig, changes: &mut Changes) {
-        let scheduler = wanted.scheduler.into();
+        let scheduler = wanted.scheduler;
         let mut service = match self.services.remove(&key) {
             Some(mut service) => {
                 let differs = service.scheduler.name() != scheduler;

@@ -3,14 +3,18 @@
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
+use xlvs_dataplane::port::af_xdp::detach_interface;
+
 use super::Failure;
 use crate::config::InterfaceName;
 
 /// Detaches what a daemon left on `interface`; says so if there was nothing.
 pub(super) fn detach(interface: &InterfaceName) -> Result<(), Failure> {
     let index = index_of(interface)?;
-    let detached = detach_index(index)
-        .map_err(|error| Failure::Runtime(format!("{interface}: the steering program stays: {error}")))?;
+    let detached = detach_interface(index).map_err(|error| {
+        let message = format!("{interface}: the steering program stays: {error}");
+        if error.is_missing_privilege() { Failure::Privilege(message) } else { Failure::Runtime(message) }
+    })?;
     super::print(if detached {
         format!("{interface}: detached\n")
     } else {
@@ -28,9 +32,4 @@ fn index_of(interface: &InterfaceName) -> Result<u32, Failure> {
         )),
         error => failed(error),
     })
-}
-
-/// Takes the steering program off; false if there was none.
-fn detach_index(_index: u32) -> Result<bool, std::io::Error> {
-    Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
 }

@@ -21,6 +21,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::flow::Protocol;
 
 pub(crate) use error::ConfigErrors;
@@ -77,17 +78,6 @@ pub(crate) struct DirectorConfig {
     pub(crate) socket: PathBuf,
     /// The directory of what survives the daemon.
     pub(crate) state_dir: PathBuf,
-}
-
-/// How long an idle connection is remembered; each at least a second. The defaults are the kernel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Timeouts {
-    /// An established TCP connection.
-    pub(crate) tcp: Duration,
-    /// A TCP connection after a FIN.
-    pub(crate) tcp_fin: Duration,
-    /// A UDP flow.
-    pub(crate) udp: Duration,
 }
 
 /// A virtual service.

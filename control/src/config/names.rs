@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use xlvs_dataplane::flow::Protocol;
+pub(crate) use xlvs_dataplane::port::af_xdp::RequestedMode as XdpMode;
+pub(crate) use xlvs_dataplane::scheduler::SchedulerName;
+pub(crate) use xlvs_dataplane::worker::IdlePolicy;
 
 /// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,61 +66,12 @@ pub(super) trait Choice: Copy + 'static {
     }
 }
 
-/// How a destination is picked for a new connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum SchedulerName {
-    /// `rr`: round robin, weights only quiesce.
-    Rr,
-    /// `wrr`: weighted round robin.
-    #[default]
-    Wrr,
-}
-
-impl SchedulerName {
-    /// The name as the configuration and the lists spell it.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-        }
-    }
-}
-
-impl fmt::Display for SchedulerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl Choice for SchedulerName {
     const ALL: &'static [(&'static str, Self)] = &[("rr", Self::Rr), ("wrr", Self::Wrr)];
 }
 
-/// What a worker does without frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum IdlePolicy {
-    /// Spin shortly, then sleep until a frame comes.
-    #[default]
-    Adaptive,
-    /// Spin.
-    Busy,
-}
-
 impl Choice for IdlePolicy {
     const ALL: &'static [(&'static str, Self)] = &[("adaptive", Self::Adaptive), ("busy", Self::Busy)];
-}
-
-/// How the XDP program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum XdpMode {
-    /// Native where the driver can, else generic, with a warning.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's generic receive path: any interface, slower.
-    Generic,
 }
 
 impl Choice for XdpMode {

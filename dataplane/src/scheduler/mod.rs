@@ -30,11 +30,12 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
 }
 
 /// The schedulers by the names that ipvsadm gives them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SchedulerName {
     /// Round robin.
     Rr,
-    /// Weighted round robin.
+    /// Weighted round robin: what a service has that names none.
+    #[default]
     Wrr,
 }
 

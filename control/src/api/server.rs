@@ -1,0 +1,180 @@
+//! The daemon's end of the control API. Each client has its own task, so that one that stalls or sends rubbish harms only
+//! itself: at most [`MAX_CLIENTS`] at once (more wait to be accepted), [`SEND_LIMIT`] for the client to take an answer.
+//! The socket belongs to the user that runs the daemon, mode 0600.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    DoneMessage, ErrorMessage, NLM_F_MULTIPART, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_generic::GenlMessage;
+use rustix::io::Errno;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
+
+use super::{FAMILY_ID, MAX_DATAGRAM, TEXT_BYTES, Xlvs, serialize};
+use crate::status::Status;
+
+const MAX_CLIENTS: usize = 64;
+/// Requests that may wait for the control thread.
+const MAX_REQUESTS: usize = 64;
+const SEND_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a client asks of the control thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// The status, to be answered there.
+    Status(oneshot::Sender<Box<Status>>),
+}
+
+/// The listening socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    path: PathBuf,
+    /// What clients ask.
+    pub(crate) requests: mpsc::Receiver<Request>,
+}
+
+/// Why the socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    /// Another daemon answers there.
+    #[error(
+        "another daemon answers on {path}: end it first, or give this one a socket of its own with --socket (and its own \
+         interfaces)"
+    )]
+    InUse {
+        /// The socket's path.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("the socket {path} can't be made: {source}; --socket gives another path")]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// What was said.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Listens on `path`, taking over the file of a daemon that is gone.
+    ///
+    /// # Errors
+    /// When another daemon listens there, or the file can't be made.
+    pub(crate) async fn open(path: &Path) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Io { path: path.to_owned(), source };
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
+        if UnixSeqpacket::connect(path).await.is_ok() {
+            return Err(SocketError::InUse { path: path.to_owned() });
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let former = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = UnixSeqpacketListener::bind(path);
+        rustix::process::umask(former);
+        let listener = bound.map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let (sender, requests) = mpsc::channel(MAX_REQUESTS);
+        tokio::spawn(accept(listener, sender));
+        Ok(Self { path: path.to_owned(), requests })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(mut listener: UnixSeqpacketListener, requests: mpsc::Sender<Request>) {
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok(client) => {
+                let requests = requests.clone();
+                tokio::spawn(async move {
+                    serve(&client, &requests).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a client of the control socket could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Serves a client until it hangs up, or takes too long to take an answer.
+async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let Ok(received) = client.recv(&mut buffer).await else { return };
+        let bytes = received.bytes_read();
+        if bytes == 0 {
+            return;
+        }
+        let datagrams = if received.truncated() {
+            vec![error(NetlinkHeader::default(), Errno::MSGSIZE)]
+        } else {
+            answer(&buffer[..bytes], requests).await
+        };
+        for datagram in datagrams {
+            match tokio::time::timeout(SEND_LIMIT, client.send(&datagram)).await {
+                Ok(Ok(_)) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// The datagrams that answer a request.
+async fn answer(request: &[u8], requests: &mpsc::Sender<Request>) -> Vec<Vec<u8>> {
+    let Ok(message) = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request) else {
+        return vec![error(NetlinkHeader::default(), Errno::INVAL)];
+    };
+    let header = message.header;
+    if header.message_type != FAMILY_ID {
+        return vec![error(header, Errno::OPNOTSUPP)];
+    }
+    let NetlinkPayload::InnerMessage(_) = message.payload else {
+        return vec![error(header, Errno::INVAL)];
+    };
+    let (sender, receiver) = oneshot::channel();
+    if requests.send(Request::Status(sender)).await.is_err() {
+        return vec![error(header, Errno::SHUTDOWN)];
+    }
+    let Ok(status) = receiver.await else { return vec![error(header, Errno::SHUTDOWN)] };
+    let Ok(json) = serde_json::to_vec(&status) else { return vec![error(header, Errno::IO)] };
+    let pieces = json.chunks(TEXT_BYTES).map(|piece| {
+        Xlvs::Status(piece.to_vec()).datagram(header.sequence_number, NLM_F_MULTIPART)
+    });
+    pieces.chain([done(header)]).collect()
+}
+
+/// An NLMSG_ERROR in answer to `request`.
+fn error(request: NetlinkHeader, errno: Errno) -> Vec<u8> {
+    let mut message = ErrorMessage::default();
+    message.code = std::num::NonZeroI32::new(-errno.raw_os_error());
+    let mut header = NetlinkHeader::default();
+    header.sequence_number = request.sequence_number;
+    serialize(NetlinkMessage::new(header, NetlinkPayload::Error(message)))
+}
+
+/// The NLMSG_DONE that ends a dump.
+fn done(request: NetlinkHeader) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.sequence_number = request.sequence_number;
+    header.flags = NLM_F_MULTIPART;
+    serialize(NetlinkMessage::new(header, NetlinkPayload::Done(DoneMessage::default())))
+}

@@ -1,0 +1,196 @@
+//! The launch: from a configuration and what the kernel says of the interfaces to steering programs, sockets and worker
+//! threads. Nothing is attached here; the daemon does that once the workers know the services and the real servers'
+//! neighbours are known.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::table::{ConnectionTable, Population};
+use xlvs_dataplane::counters::WorkerCounters;
+use xlvs_dataplane::director::{ConnectionTables, Director};
+use xlvs_dataplane::flow::HashSeed;
+use xlvs_dataplane::port::af_xdp::{
+    AfXdpError, AfXdpPort, PortConfig, PortInterface, SteeredInterface, Steering,
+};
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::worker::{Worker, WorkerHandle};
+
+use crate::cli::Failure;
+use crate::config::DirectorConfig;
+use crate::kernel::Link;
+
+/// A worker as the control thread knows it.
+pub(crate) struct Crew {
+    /// The core its thread is pinned to.
+    pub(crate) core: usize,
+    /// The queue it serves.
+    pub(crate) queue: u32,
+    /// What it counts.
+    pub(crate) counters: Arc<WorkerCounters>,
+    /// Its thread.
+    pub(crate) thread: JoinHandle<AfXdpPort>,
+}
+
+/// What was launched.
+pub(crate) struct Launched {
+    /// By interface slot.
+    pub(crate) steerings: Vec<Steering>,
+    /// By interface slot: whether its sockets share memory with the driver.
+    pub(crate) zero_copy: Vec<bool>,
+    /// By worker number.
+    pub(crate) handles: Vec<WorkerHandle>,
+    /// By worker number.
+    pub(crate) crew: Vec<Crew>,
+    /// The shared tables.
+    pub(crate) connections: ConnectionTables,
+    /// UMEM and rings of all workers, in bytes.
+    pub(crate) memory_bytes: usize,
+}
+
+/// The failure that people see of an AF_XDP error, with the exit code that goes with it.
+pub(crate) fn failure(error: &AfXdpError) -> Failure {
+    if error.is_missing_privilege() {
+        Failure::Privilege(error.to_string())
+    } else {
+        Failure::Runtime(error.to_string())
+    }
+}
+
+/// How many workers a director on these links has: one for each queue index that is served.
+pub(crate) fn worker_count(director: &DirectorConfig, links: &[Link]) -> u32 {
+    let queues = links.iter().map(|link| link.rx_queues).max().unwrap_or(1).max(1);
+    director.queues.map_or(queues, |wanted| wanted.get().min(queues))
+}
+
+/// The cores of `workers` workers.
+///
+/// # Errors
+/// When a configured core is not one that this process may use.
+pub(crate) fn cores(director: &DirectorConfig, workers: u32) -> Result<Vec<usize>, Failure> {
+    let allowed: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    let wanted = director.cores.as_deref().unwrap_or(&allowed);
+    if let Some(core) = wanted.iter().find(|core| !allowed.contains(core)) {
+        return Err(Failure::Runtime(format!(
+            "director.cores: found {core}, allowed on this machine and for this process: {allowed:?}; change cores, or \
+             the process's CPU affinity"
+        )));
+    }
+    if wanted.is_empty() {
+        return Err(Failure::Runtime("the cores of this process can't be read, so none can be chosen".into()));
+    }
+    Ok(wanted.iter().copied().cycle().take(workers as usize).collect())
+}
+
+/// A seed from the kernel's random numbers.
+fn random_seed() -> io::Result<HashSeed> {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let word = |at: usize| bytes[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    Ok(HashSeed([word(0), word(8)]))
+}
+
+/// Lifts the limit of locked memory, which older kernels count UMEMs and maps against. Without the right to, it stays.
+pub(crate) fn unlock_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
+
+/// The shared connection tables.
+///
+/// # Errors
+/// When the kernel gives no random numbers.
+pub(crate) fn connection_tables(limit: u32) -> Result<ConnectionTables, Failure> {
+    let seed = random_seed()
+        .map_err(|error| Failure::Runtime(format!("/dev/urandom can't be read: {error}; mount /dev")))?;
+    let population = Arc::new(Population::new(limit));
+    Ok(ConnectionTables {
+        v4: Arc::new(ConnectionTable::new(Arc::clone(&population), seed)),
+        v6: Arc::new(ConnectionTable::new(population, seed)),
+    })
+}
+
+/// Loads the steering programs, opens every worker's sockets, registers them, and starts the workers.
+///
+/// # Errors
+/// When a program or a socket is refused; what was opened is closed again.
+pub(crate) fn launch(
+    director: &DirectorConfig,
+    links: &[Link],
+    cores: &[usize],
+    connections: ConnectionTables,
+    table: &Arc<ServiceTable>,
+) -> Result<Launched, Failure> {
+    let mut steerings = links
+        .iter()
+        .map(|link| Steering::load(steered(link)).map_err(|error| failure(&error)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut zero_copy = vec![true; links.len()];
+    let mut memory_bytes = 0;
+    let (mut handles, mut crew) = (Vec::new(), Vec::new());
+    for (number, &core) in cores.iter().enumerate() {
+        let queue = number as u32;
+        let port = AfXdpPort::open(&port_config(director, links, queue)).map_err(|error| failure(&error))?;
+        memory_bytes += port.memory_bytes();
+        for socket in port.sockets() {
+            let slot = usize::from(socket.slot.0);
+            zero_copy[slot] &= socket.zero_copy;
+            steerings[slot].register(socket.queue, socket.fd).map_err(|error| failure(&error))?;
+        }
+        let counters = Arc::new(WorkerCounters::default());
+        let packet_path =
+            Director::new(Arc::clone(table), &connections, Arc::clone(&counters), number, Now::read());
+        let (worker, handle) = Worker::new(port, packet_path, director.idle)
+            .map_err(|error| Failure::Runtime(format!("worker {number} can't be made: {error}")))?;
+        handles.push(handle);
+        let thread = std::thread::Builder::new()
+            .name(format!("xlvs-worker-{number}"))
+            .spawn(move || {
+                core_affinity::set_for_current(core_affinity::CoreId { id: core });
+                worker.run()
+            })
+            .map_err(|error| Failure::Runtime(format!("worker {number}'s thread can't be started: {error}")))?;
+        crew.push(Crew { core, queue, counters, thread });
+    }
+    Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
+}
+
+fn steered(link: &Link) -> SteeredInterface {
+    SteeredInterface { name: link.name.clone(), index: link.index, mac: link.mac }
+}
+
+fn port_config(director: &DirectorConfig, links: &[Link], queue: u32) -> PortConfig {
+    let interface =
+        |link: &Link| PortInterface { name: link.name.clone(), queues: link.rx_queues, mtu: link.mtu };
+    PortConfig {
+        interfaces: links.iter().map(interface).collect(),
+        queue,
+        frame_size: director.frame_size.bytes(),
+        frames: director.frames,
+        ring_size: director.ring_size,
+        huge_pages: director.huge_pages,
+    }
+}
+
+/// The links that AF_XDP can really be had on, tried one by one, with the reasons for the others. Only needed when several
+/// together failed: what is valid is to keep running.
+pub(crate) fn usable(director: &DirectorConfig, links: &[Link], workers: u32) -> (Vec<Link>, Vec<Failure>) {
+    let mut reasons = Vec::new();
+    let usable = links.iter().filter(|link| {
+        let alone = std::slice::from_ref(*link);
+        let tried = (0..workers.min(link.rx_queues))
+            .try_for_each(|queue| AfXdpPort::open(&port_config(director, alone, queue)).map(drop))
+            .and_then(|()| Steering::load(steered(link)).map(drop));
+        tried.map_err(|error| reasons.push(failure(&error))).is_ok()
+    });
+    (usable.cloned().collect(), reasons)
+}
+
+/// The threads that ended although nobody told them to.
+pub(crate) fn ended(crew: &[Crew]) -> BTreeSet<usize> {
+    crew.iter().enumerate().filter(|(_, worker)| worker.thread.is_finished()).map(|(number, _)| number).collect()
+}

@@ -1,0 +1,91 @@
+//! Publishing: a new service table goes to every worker by its channel, and what of it concerns steering to each interface's
+//! program. Neither waits for a worker.
+//!
+//! Order: what is no longer served leaves the steering maps before the workers forget it, and what is new enters them
+//! after the workers know it, so that no frame reaches a worker that can't place it. A worker whose channel is full gets the
+//! newest table at the next [`Publisher::retry`]; tables in between are skipped.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use xlvs_dataplane::port::af_xdp::{AfXdpError, Steering};
+use xlvs_dataplane::port::steering_rule::SteeringRule;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::worker::{Command, NotSent, WorkerHandle};
+
+/// The receivers of every change.
+pub(crate) struct Publisher {
+    steerings: Vec<Steering>,
+    workers: Vec<WorkerHandle>,
+    table: Arc<ServiceTable>,
+    /// Workers, by number, that have not been sent `table` yet.
+    behind: BTreeSet<usize>,
+    rules: BTreeSet<SteeringRule>,
+}
+
+impl Publisher {
+    /// Publishes to these; each worker has `table` already, no steering program has a rule.
+    pub(crate) fn new(steerings: Vec<Steering>, workers: Vec<WorkerHandle>, table: Arc<ServiceTable>) -> Self {
+        Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new() }
+    }
+
+    /// The steering programs, by interface slot.
+    pub(crate) fn steerings(&mut self) -> &mut [Steering] {
+        &mut self.steerings
+    }
+
+    /// What the steering programs were last told.
+    pub(crate) fn rules(&self) -> &BTreeSet<SteeringRule> {
+        &self.rules
+    }
+
+    /// Publishes a table and the rules that go with it.
+    ///
+    /// # Errors
+    /// When a steering map can't be changed; workers have the table all the same, and the rules are tried again with the next
+    /// publication.
+    pub(crate) fn publish(
+        &mut self,
+        table: ServiceTable,
+        rules: BTreeSet<SteeringRule>,
+    ) -> Result<(), AfXdpError> {
+        let staying: BTreeSet<_> = self.rules.intersection(&rules).copied().collect();
+        let left = if staying.len() < self.rules.len() { self.steer(&staying) } else { Ok(()) };
+        self.table = Arc::new(table);
+        self.behind = (0..self.workers.len()).collect();
+        self.retry();
+        let entered = self.steer(&rules);
+        self.rules = rules;
+        left.and(entered)
+    }
+
+    fn steer(&mut self, rules: &BTreeSet<SteeringRule>) -> Result<(), AfXdpError> {
+        self.steerings.iter_mut().map(|steering| steering.apply(rules)).fold(Ok(()), Result::and)
+    }
+
+    /// Sends the newest table to the workers that could not take it before.
+    pub(crate) fn retry(&mut self) {
+        let (workers, table) = (&self.workers, &self.table);
+        self.behind.retain(|&number| {
+            let sent = workers[number].send(Command::Install(Arc::clone(table)));
+            // A worker that is gone is found by the daemon's watch over its thread.
+            matches!(sent, Err(NotSent::Full(_)))
+        });
+    }
+
+    /// Whether a worker still waits for the newest table.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Detaches all steering programs: from here on the kernel gets every frame.
+    pub(crate) fn detach(&mut self) -> Vec<AfXdpError> {
+        self.steerings.drain(..).filter_map(|steering| steering.detach().err()).collect()
+    }
+
+    /// Tells every worker to leave. False when one could not be told yet.
+    pub(crate) fn stop(&self) -> bool {
+        let told = |worker: &WorkerHandle| !matches!(worker.send(Command::Stop), Err(NotSent::Full(_)));
+        self.workers.iter().map(told).fold(true, |all, told| all && told)
+    }
+}
