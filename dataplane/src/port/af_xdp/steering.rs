@@ -6,7 +6,8 @@
 //!   off, never a drop.
 //! - The maps belong to the loaded program and are not pinned: a successor brings its own, filled before it replaces the
 //!   program of the pinned link in one step.
-//! - A change of the rules adds before it removes.
+//! - A change of the rules adds before it removes, and lets the program's runs that are under way end in between: they may
+//!   have looked for the old entry already, or not yet for the new one.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -19,6 +20,9 @@ use aya::programs::xdp::{self, XdpLink};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
+use rustix::io::Errno;
+use rustix::thread::MembarrierCommand;
+
 use super::error::{AfXdpError, os_error};
 use super::pin::PinDirectory;
 use super::steering_keys::{PortKey, RangeData, SteeringKeys, VipKey};
@@ -27,9 +31,14 @@ use crate::port::steering_rule::SteeringRule;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steering.bpf.o"));
 const PROGRAM: &str = "xlvs_steering";
 
+/// Flag of a map update, kernel ABI: change the value in place.
+const BPF_F_LOCK: u64 = 4;
+
 /// How long [`Steering::attach`] waits for a link that is just being detached.
 const ATTACH_TRIES: u32 = 50;
 const ATTACH_PAUSE: Duration = Duration::from_millis(20);
+/// Far longer than the program runs for a frame.
+const PROGRAM_LIMIT: Duration = Duration::from_millis(10);
 
 /// The XDP mode that the operator wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +122,8 @@ pub struct Steering {
     program: Ebpf,
     link: Option<FdLink>,
     sockets: XskMap<MapData>,
-    vips: HashMap<MapData, VipKey, u32>,
+    /// Values are a lock of the kernel's, and the flags.
+    vips: HashMap<MapData, VipKey, [u32; 2]>,
     ports: HashMap<MapData, PortKey, u8>,
     ranges: LpmTrie<MapData, RangeData, u8>,
     interfaces: Array<MapData, u64>,
@@ -164,7 +174,7 @@ impl Steering {
         })
     }
 
-    /// Brings the maps to exactly these rules, while frames come in. After an error they hold old and new rules; a later
+    /// Brings the maps to exactly these rules, while frames come in. Blocks for some milliseconds when it removes ports. After an error they hold old and new rules; a later
     /// call repairs that.
     ///
     /// # Errors
@@ -188,7 +198,7 @@ impl Steering {
         }
         for (vip, flags) in &wanted.vips {
             if self.installed.vips.get(vip) != Some(flags) {
-                self.vips.insert(vip, *flags, 0).map_err(failed)?;
+                self.vips.insert(vip, [0, *flags], BPF_F_LOCK).map_err(failed)?;
                 self.installed.vips.insert(*vip, *flags);
             }
         }
@@ -198,13 +208,16 @@ impl Steering {
             self.vips.remove(&vip).map_err(failed)?;
             self.installed.vips.remove(&vip);
         }
-        let stale: Vec<_> = self.installed.ports.difference(&wanted.ports).copied().collect();
-        for key in stale {
+        let stale_ports: Vec<_> = self.installed.ports.difference(&wanted.ports).copied().collect();
+        let stale_ranges: Vec<_> = self.installed.ranges.difference(&wanted.ranges).copied().collect();
+        if !stale_ports.is_empty() || !stale_ranges.is_empty() {
+            let_programs_end()?;
+        }
+        for key in stale_ports {
             self.ports.remove(&key).map_err(failed)?;
             self.installed.ports.remove(&key);
         }
-        let stale: Vec<_> = self.installed.ranges.difference(&wanted.ranges).copied().collect();
-        for key in stale {
+        for key in stale_ranges {
             self.ranges.remove(&key.key()).map_err(failed)?;
             self.installed.ranges.remove(&key);
         }
@@ -269,17 +282,25 @@ impl Steering {
     pub fn attach(&mut self, requested: RequestedMode) -> Result<Attached, AfXdpError> {
         let pins = PinDirectory::of_interface(self.interface.index)?;
         pins.create()?;
+        self.adopt_or_attach(&pins, requested).inspect_err(|_| pins.tidy())
+    }
+
+    fn adopt_or_attach(
+        &mut self,
+        pins: &PinDirectory,
+        requested: RequestedMode,
+    ) -> Result<Attached, AfXdpError> {
         for mode in [XdpMode::Native, XdpMode::Generic] {
-            if let Some(attached) = self.adopt(&pins, mode, requested)? {
+            if let Some(attached) = self.adopt(pins, mode, requested)? {
                 return Ok(attached);
             }
         }
         match requested {
-            RequestedMode::Native => self.attach_anew(&pins, XdpMode::Native, None),
-            RequestedMode::Generic => self.attach_anew(&pins, XdpMode::Generic, None),
-            RequestedMode::Auto => match self.attach_anew(&pins, XdpMode::Native, None) {
+            RequestedMode::Native => self.attach_anew(pins, XdpMode::Native, None),
+            RequestedMode::Generic => self.attach_anew(pins, XdpMode::Generic, None),
+            RequestedMode::Auto => match self.attach_anew(pins, XdpMode::Native, None) {
                 Err(error @ AfXdpError::Attach { .. }) => {
-                    self.attach_anew(&pins, XdpMode::Generic, Some(error.to_string()))
+                    self.attach_anew(pins, XdpMode::Generic, Some(error.to_string()))
                 }
                 done => done,
             },
@@ -322,14 +343,11 @@ impl Steering {
                     ));
                 }
             }
-        } else if pinned.interface() != 0
-            && let Err(error) = pinned.detach()
-            && error.raw_os_error() != Some(libc::ENOLINK)
-        {
-            return Err(AfXdpError::bpf(
-                format!("detaching the steering program that was left in {} mode", mode.name()),
-                error,
-            ));
+        } else if pinned.interface() == self.interface.index {
+            pinned.detach().map_err(|error| {
+                let doing = format!("detaching the steering program that was left in {} mode", mode.name());
+                AfXdpError::bpf(doing, error)
+            })?;
         }
         pins.remove(mode)?;
         Ok(None)
@@ -416,15 +434,29 @@ pub fn detach_interface(index: u32) -> Result<bool, AfXdpError> {
             continue;
         };
         pins.remove(mode)?;
-        match link.detach() {
-            Ok(()) => found = true,
-            // Its interface is gone, and the program with it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
-            Err(error) => return Err(AfXdpError::bpf("detaching the steering program", error)),
+        // A link whose interface is gone has nothing to detach.
+        if link.interface() == index {
+            link.detach().map_err(|error| AfXdpError::bpf("detaching the steering program", error))?;
+            found = true;
         }
     }
     pins.tidy();
     Ok(found)
+}
+
+/// Waits until no program runs that was running when this was called: an RCU grace period, some milliseconds.
+fn let_programs_end() -> Result<(), AfXdpError> {
+    match rustix::thread::membarrier(MembarrierCommand::Global) {
+        Ok(()) => Ok(()),
+        // Not there on CPUs that run without a tick (nohz_full). A program run takes microseconds and is not preempted.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            thread::sleep(PROGRAM_LIMIT);
+            Ok(())
+        }
+        Err(error) => {
+            Err(AfXdpError::failed("waiting for the steering program", std::io::Error::from(error)))
+        }
+    }
 }
 
 fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ProgramError {
