@@ -26,6 +26,10 @@ enum bpf_map_type {
 
 enum xdp_action { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
 
+struct bpf_spin_lock {
+	__u32 value;
+};
+
 struct xdp_md {
 	__u32 data;
 	__u32 data_end;

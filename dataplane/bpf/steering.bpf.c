@@ -18,8 +18,10 @@ struct address {
 	__u32 word[4]; // IPv4 as ::ffff:a.b.c.d
 };
 
-// The value of `vips`: three groups of a bit for each protocol.
+// The value of `vips`: three groups of a bit for each protocol. With the lock in it (which we never take), user space can
+// have the flags changed in place; replacing the entry could hide it from a look-up that is under way in its bucket.
 struct vip {
+	struct bpf_spin_lock lock;
 	__u32 flags;
 };
 #define VIP_EXACT 0x000001u // has entries in `ports`

@@ -62,9 +62,10 @@ impl Lab {
         let Wires { queues, mtu, .. } = self.wires;
         let (client, director) = (&self.client, &self.director);
         let options = format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
+        // The director's interface has the same index each time that it is made.
         run(&format!(
-            "ip link add left{pair} netns {client} address 02:00:00:00:01:0{pair} {options} type veth \
-             peer name right{pair} netns {director} address 02:00:00:00:02:0{pair} {options}"
+            "ip -n {director} link add right{pair} index 10{pair} address 02:00:00:00:02:0{pair} {options} type veth \
+             peer name left{pair} netns {client} address 02:00:00:00:01:0{pair} {options}"
         ));
         for (namespace, near, far, near_host, far_host) in
             [(client, "left", "02:00:00:00:02", 1, 2), (director, "right", "02:00:00:00:01", 2, 1)]
@@ -90,8 +91,18 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for namespace in [&self.client, &self.director] {
+            remove_pins(namespace);
             let _ = Command::new("ip").args(["netns", "del", namespace]).status();
         }
+    }
+}
+
+/// What a test that failed has left in bpffs.
+fn remove_pins(namespace: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(found) = std::fs::metadata(format!("/run/netns/{namespace}")) else { return };
+    for pair in 0..10 {
+        let _ = std::fs::remove_dir_all(format!("/sys/fs/bpf/xlvs/v1-{}-10{pair}", found.ino()));
     }
 }
 

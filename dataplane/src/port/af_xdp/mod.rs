@@ -2,16 +2,18 @@
 //! them. The files are a ladder, each uses those before it:
 //!
 //! ```text
-//! error ── config ── umem (packet memory) ── socket (four rings of a queue) ── port (a worker's)
-//!      └── steering_keys, bpf_link, pin ── steering (an interface's program)
+//! error ── config ── frame, umem (packet memory) ── socket (four rings of a queue) ── port (a worker's)
+//!      └── steering_keys ── steering (an interface's program) ── bpf_link, pin ── attach
 //! ```
 //!
 //! All of the project's `unsafe` is here, as the kernel shares this memory.
 
+mod attach;
 mod bpf_link;
 mod config;
 mod error;
 pub mod ethtool;
+mod frame;
 mod pin;
 mod port;
 mod socket;
@@ -19,11 +21,10 @@ mod steering;
 mod steering_keys;
 mod umem;
 
+pub use attach::{Attached, RequestedMode, XdpMode, detach_interface};
 pub use config::{MAX_INTERFACES, PortConfig, PortInterface};
 pub use error::AfXdpError;
-pub use port::{AfXdpFrame, AfXdpPort, FrameCensus, MAX_BUFFERS, PortSocket};
-pub use steering::{
-    Attached, RequestedMode, SteeredInterface, Steering, SteeringCounters, SteeringVerdict, XdpMode,
-    detach_interface,
-};
+pub use frame::{AfXdpFrame, MAX_BUFFERS};
+pub use port::{AfXdpPort, FrameCensus, PortSocket};
+pub use steering::{SteeredInterface, Steering, SteeringCounters, SteeringVerdict};
 pub use steering_keys::{MAX_PORTS, MAX_VIPS};

@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::attach::XdpMode;
 use super::bpf_link::BpfLink;
 use super::error::AfXdpError;
-use super::steering::XdpMode;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;

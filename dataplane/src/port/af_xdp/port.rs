@@ -18,42 +18,13 @@ use xsk_rs::umem::frame::FrameDesc;
 
 use super::config::PortConfig;
 use super::error::AfXdpError;
+use super::frame::{AfXdpFrame, MAX_BUFFERS, Reassembly, Taken};
 use super::socket::{Kick, QueueSocket};
 use super::umem::{FillError, PacketMemory};
 use crate::port::{BATCH, InterfaceSlot, Port, PortCounters, TransmitRefused};
 
-/// The most buffers of one frame: what every kernel takes back for transmission (MAX_SKB_FRAGS is at least 17).
-pub const MAX_BUFFERS: usize = 18;
 /// How soon frames that the kernel did not take are tried again.
 const RETRY: Duration = Duration::from_millis(1);
-
-/// A received frame, lent to the worker. Dropping it loses its buffers: it has to go back to its port.
-#[must_use = "transmit it or release it"]
-#[derive(Debug)]
-pub struct AfXdpFrame {
-    head: FrameDesc,
-    /// The slot of the interface that it came in by.
-    ingress: u8,
-    /// How many buffers follow the head; the packet memory knows which.
-    more: u8,
-    wire_len: u32,
-}
-
-/// A frame whose last buffer has not been seen yet.
-struct Partial {
-    frame: AfXdpFrame,
-    last: FrameDesc,
-}
-
-/// How far the frame is that comes in on a socket.
-enum Reassembly {
-    /// The next buffer begins a frame.
-    Idle,
-    /// The next buffer continues this one.
-    Open(Partial),
-    /// The next buffer belongs to a frame that is being dropped.
-    Dropping,
-}
 
 struct Slot {
     socket: QueueSocket,
@@ -186,17 +157,6 @@ impl AfXdpPort {
         }
     }
 
-    /// Moves the buffers of a frame to the free pool.
-    fn free(&mut self, frame: &AfXdpFrame) {
-        let mut buffer = frame.head;
-        for left in (0..=frame.more).rev() {
-            let next = if left > 0 { self.memory.next(&buffer) } else { buffer };
-            self.memory.free().push(buffer);
-            buffer = next;
-        }
-        self.lent -= usize::from(frame.more) + 1;
-    }
-
     fn queue_frame(&mut self, frame: AfXdpFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
         let refused = match self.slots.get_mut(usize::from(egress.0)) {
             Some(Some(slot)) if !slot.socket.is_gone() => {
@@ -222,67 +182,9 @@ impl AfXdpPort {
                 TransmitRefused::NoSuchInterface
             }
         };
-        self.free(&frame);
+        self.release(frame);
         Err(refused)
     }
-}
-
-impl Reassembly {
-    /// Takes the next buffer of a socket; returns the frame that it completes.
-    fn take(
-        &mut self,
-        buffer: FrameDesc,
-        ingress: u8,
-        memory: &mut PacketMemory,
-        overlong: &mut Option<AfXdpFrame>,
-    ) -> Taken {
-        let length = u32::try_from(buffer.lengths().data()).unwrap_or(u32::MAX);
-        let continues = buffer.has_more_frames();
-        match std::mem::replace(self, Self::Idle) {
-            Self::Idle => {
-                let frame = AfXdpFrame { head: buffer, ingress, more: 0, wire_len: length };
-                if !continues {
-                    return Taken::Frame(frame);
-                }
-                *self = Self::Open(Partial { last: frame.head, frame });
-                Taken::Kept
-            }
-            Self::Open(mut partial) => {
-                if usize::from(partial.frame.more) + 1 == MAX_BUFFERS {
-                    *overlong = Some(partial.frame);
-                    if continues {
-                        *self = Self::Dropping;
-                    }
-                    return Taken::Dropped;
-                }
-                memory.link(&partial.last, buffer);
-                partial.last = buffer;
-                partial.frame.more += 1;
-                partial.frame.wire_len = partial.frame.wire_len.saturating_add(length);
-                if !continues {
-                    return Taken::Frame(partial.frame);
-                }
-                *self = Self::Open(partial);
-                Taken::Kept
-            }
-            Self::Dropping => {
-                if continues {
-                    *self = Self::Dropping;
-                }
-                Taken::Dropped
-            }
-        }
-    }
-}
-
-/// What became of a received buffer.
-enum Taken {
-    /// It completed a frame.
-    Frame(AfXdpFrame),
-    /// It waits for the rest of its frame.
-    Kept,
-    /// It is nobody's: the caller frees it.
-    Dropped,
 }
 
 impl Port for AfXdpPort {
@@ -296,28 +198,18 @@ impl Port for AfXdpPort {
             let Some(slot) = &mut self.slots[number] else { continue };
             let received = slot.socket.receive(&mut self.scratch[..room]);
             self.lent += received;
-            let mut overlong = None;
             for buffer in self.scratch[..received].iter().copied() {
                 let ingress = u8::try_from(number).unwrap_or(u8::MAX);
-                match slot.reassembly.take(buffer, ingress, &mut self.memory, &mut overlong) {
+                match slot.reassembly.take(buffer, ingress, &mut self.memory) {
                     Taken::Frame(frame) => {
                         frames.push(frame);
                         room -= 1;
                     }
                     Taken::Kept => {}
-                    Taken::Dropped => {
-                        self.memory.free().push(buffer);
-                        self.lent -= 1;
-                    }
-                }
-                if let Some(frame) = overlong.take() {
-                    self.counters.receive_overlong += 1;
-                    let mut buffer = frame.head;
-                    for _ in 0..=frame.more {
-                        let next = self.memory.next(&buffer);
-                        self.memory.free().push(buffer);
-                        self.lent -= 1;
-                        buffer = next;
+                    Taken::Dropped => self.lent -= 1,
+                    Taken::Overlong(buffers) => {
+                        self.counters.receive_overlong += 1;
+                        self.lent -= buffers;
                     }
                 }
             }
@@ -366,7 +258,7 @@ impl Port for AfXdpPort {
     }
 
     fn release(&mut self, frame: AfXdpFrame) {
-        self.free(&frame);
+        self.lent -= self.memory.release(frame);
     }
 
     fn flush(&mut self) {

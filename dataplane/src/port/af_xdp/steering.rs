@@ -1,12 +1,10 @@
-//! The steering program of one interface, seen from user space: loading, attaching, its maps. Lives on the control thread.
+//! The steering program of one interface, seen from user space: loading it, and its maps. Lives on the control thread.
 //!
 //! Invariants:
-//! - The program's link is pinned in bpffs as soon as it is attached, so that it outlives this process: after a crash the
-//!   services' frames are dropped, not answered by the kernel. Only [`Steering::detach`] and [`detach_interface`] take it
-//!   off, never a drop.
 //! - The maps belong to the loaded program and are not pinned: a successor brings its own, filled before it replaces the
 //!   program of the pinned link in one step.
-//! - A change of the rules adds before it removes.
+//! - A change of the rules adds before it removes, and lets the program's runs that are under way end in between: they may
+//!   have looked for the old entry already, or not yet for the new one.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,54 +12,24 @@ use std::thread;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, XskMap};
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::{self, XdpLink};
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
+use aya::programs::links::FdLink;
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use rustix::io::Errno;
+use rustix::thread::MembarrierCommand;
 
-use super::error::{AfXdpError, os_error};
-use super::pin::PinDirectory;
+use super::error::AfXdpError;
 use super::steering_keys::{PortKey, RangeData, SteeringKeys, VipKey};
 use crate::port::steering_rule::SteeringRule;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steering.bpf.o"));
-const PROGRAM: &str = "xlvs_steering";
+pub(super) const PROGRAM: &str = "xlvs_steering";
 
-/// How long [`Steering::attach`] waits for a link that is just being detached.
-const ATTACH_TRIES: u32 = 50;
-const ATTACH_PAUSE: Duration = Duration::from_millis(20);
+/// Flag of a map update, kernel ABI: change the value in place.
+const BPF_F_LOCK: u64 = 4;
 
-/// The XDP mode that the operator wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RequestedMode {
-    /// Native if the driver can, else generic.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's receive path.
-    Generic,
-}
-
-/// The XDP mode of an attached program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the kernel's receive path, for any driver, slower.
-    Generic,
-}
-
-impl XdpMode {
-    /// `native` or `generic`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-}
+/// Far longer than the program runs for a frame.
+const PROGRAM_LIMIT: Duration = Duration::from_millis(10);
 
 /// The interface whose frames are steered.
 #[derive(Clone, Debug)]
@@ -72,17 +40,6 @@ pub struct SteeredInterface {
     pub index: u32,
     /// Its MAC address: frames to others are not ours.
     pub mac: [u8; 6],
-}
-
-/// How the program came to be attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The mode.
-    pub mode: XdpMode,
-    /// Whether a predecessor's link was taken over, without a moment in which no program was attached.
-    pub adopted: bool,
-    /// Why the mode is not native although that was tried first ([`RequestedMode::Auto`]).
-    pub fallback: Option<String>,
 }
 
 /// What the program has counted since it was loaded.
@@ -109,11 +66,12 @@ pub enum SteeringVerdict {
 
 /// The steering program of one interface.
 pub struct Steering {
-    interface: SteeredInterface,
-    program: Ebpf,
-    link: Option<FdLink>,
+    pub(super) interface: SteeredInterface,
+    pub(super) program: Ebpf,
+    pub(super) link: Option<FdLink>,
     sockets: XskMap<MapData>,
-    vips: HashMap<MapData, VipKey, u32>,
+    /// Values are a lock of the kernel's, and the flags.
+    vips: HashMap<MapData, VipKey, [u32; 2]>,
     ports: HashMap<MapData, PortKey, u8>,
     ranges: LpmTrie<MapData, RangeData, u8>,
     interfaces: Array<MapData, u64>,
@@ -164,7 +122,7 @@ impl Steering {
         })
     }
 
-    /// Brings the maps to exactly these rules, while frames come in. After an error they hold old and new rules; a later
+    /// Brings the maps to exactly these rules, while frames come in. Blocks for some milliseconds when it removes ports. After an error they hold old and new rules; a later
     /// call repairs that.
     ///
     /// # Errors
@@ -188,7 +146,7 @@ impl Steering {
         }
         for (vip, flags) in &wanted.vips {
             if self.installed.vips.get(vip) != Some(flags) {
-                self.vips.insert(vip, *flags, 0).map_err(failed)?;
+                self.vips.insert(vip, [0, *flags], BPF_F_LOCK).map_err(failed)?;
                 self.installed.vips.insert(*vip, *flags);
             }
         }
@@ -198,13 +156,16 @@ impl Steering {
             self.vips.remove(&vip).map_err(failed)?;
             self.installed.vips.remove(&vip);
         }
-        let stale: Vec<_> = self.installed.ports.difference(&wanted.ports).copied().collect();
-        for key in stale {
+        let stale_ports: Vec<_> = self.installed.ports.difference(&wanted.ports).copied().collect();
+        let stale_ranges: Vec<_> = self.installed.ranges.difference(&wanted.ranges).copied().collect();
+        if !stale_ports.is_empty() || !stale_ranges.is_empty() {
+            let_programs_end()?;
+        }
+        for key in stale_ports {
             self.ports.remove(&key).map_err(failed)?;
             self.installed.ports.remove(&key);
         }
-        let stale: Vec<_> = self.installed.ranges.difference(&wanted.ranges).copied().collect();
-        for key in stale {
+        for key in stale_ranges {
             self.ranges.remove(&key.key()).map_err(failed)?;
             self.installed.ranges.remove(&key);
         }
@@ -260,178 +221,24 @@ impl Steering {
             action => Err(AfXdpError::failed(doing, format!("it returned the XDP action {action}"))),
         }
     }
+}
 
-    /// Attaches the program and pins its link; or, if an xlvs before us has left one, replaces the program of that link.
-    /// Blocks for up to a second while an earlier program is just being taken off.
-    ///
-    /// # Errors
-    /// When the interface is gone, another program is attached, or the driver or the kernel refuses.
-    pub fn attach(&mut self, requested: RequestedMode) -> Result<Attached, AfXdpError> {
-        let pins = PinDirectory::of_interface(self.interface.index)?;
-        pins.create()?;
-        for mode in [XdpMode::Native, XdpMode::Generic] {
-            if let Some(attached) = self.adopt(&pins, mode, requested)? {
-                return Ok(attached);
-            }
+/// Waits until no program runs that was running when this was called: an RCU grace period, some milliseconds.
+fn let_programs_end() -> Result<(), AfXdpError> {
+    match rustix::thread::membarrier(MembarrierCommand::Global) {
+        Ok(()) => Ok(()),
+        // Not there on CPUs that run without a tick (nohz_full). A program run takes microseconds and is not preempted.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            thread::sleep(PROGRAM_LIMIT);
+            Ok(())
         }
-        match requested {
-            RequestedMode::Native => self.attach_anew(&pins, XdpMode::Native, None),
-            RequestedMode::Generic => self.attach_anew(&pins, XdpMode::Generic, None),
-            RequestedMode::Auto => match self.attach_anew(&pins, XdpMode::Native, None) {
-                Err(error @ AfXdpError::Attach { .. }) => {
-                    self.attach_anew(&pins, XdpMode::Generic, Some(error.to_string()))
-                }
-                done => done,
-            },
+        Err(error) => {
+            Err(AfXdpError::failed("waiting for the steering program", std::io::Error::from(error)))
         }
-    }
-
-    /// Takes over a pinned link; removes it if it is dead or of a mode that is not wanted.
-    fn adopt(
-        &mut self,
-        pins: &PinDirectory,
-        mode: XdpMode,
-        requested: RequestedMode,
-    ) -> Result<Option<Attached>, AfXdpError> {
-        let Some(pinned) = pins.find(mode)? else {
-            return Ok(None);
-        };
-        let wanted = match requested {
-            RequestedMode::Auto => true,
-            RequestedMode::Native => mode == XdpMode::Native,
-            RequestedMode::Generic => mode == XdpMode::Generic,
-        };
-        if pinned.interface() == self.interface.index && wanted {
-            match self.replace_program(pins, mode) {
-                Ok(link) => {
-                    self.link = Some(link);
-                    let fallback = (requested == RequestedMode::Auto && mode == XdpMode::Generic).then(|| {
-                        format!(
-                            "the xlvs before this one ran {0} in generic mode; `xlvs detach {0}` and a restart try native mode again",
-                            self.interface.name
-                        )
-                    });
-                    return Ok(Some(Attached { mode, adopted: true, fallback }));
-                }
-                // The interface has gone away and its index is in use again, or it goes away just now.
-                Err(error) if os_error(&error) == Some(libc::ENOLINK) => {}
-                Err(error) => {
-                    return Err(AfXdpError::bpf(
-                        format!("replacing the steering program of {}", self.interface.name),
-                        error,
-                    ));
-                }
-            }
-        } else if pinned.interface() != 0
-            && let Err(error) = pinned.detach()
-            && error.raw_os_error() != Some(libc::ENOLINK)
-        {
-            return Err(AfXdpError::bpf(
-                format!("detaching the steering program that was left in {} mode", mode.name()),
-                error,
-            ));
-        }
-        pins.remove(mode)?;
-        Ok(None)
-    }
-
-    fn replace_program(&mut self, pins: &PinDirectory, mode: XdpMode) -> Result<FdLink, ProgramError> {
-        let pinned = PinnedLink::from_pin(pins.link_path(mode)).map_err(other)?;
-        let link = XdpLink::try_from(FdLink::from(pinned)).map_err(other)?;
-        let program: &mut Xdp = self
-            .program
-            .program_mut(PROGRAM)
-            .ok_or(ProgramError::NotLoaded)
-            .and_then(|program| program.try_into())?;
-        let id = program.attach_to_link(link)?;
-        FdLink::try_from(program.take_link(id)?).map_err(other)
-    }
-
-    fn attach_anew(
-        &mut self,
-        pins: &PinDirectory,
-        mode: XdpMode,
-        fallback: Option<String>,
-    ) -> Result<Attached, AfXdpError> {
-        let index = self.interface.index;
-        let flags = match mode {
-            XdpMode::Native => xdp::XdpMode::Driver,
-            XdpMode::Generic => xdp::XdpMode::Skb,
-        };
-        let program = xdp_program(&mut self.program)?;
-        let mut tries = 1;
-        let id = loop {
-            let error = match program.attach_to_if_index(index, flags) {
-                Ok(id) => break id,
-                Err(error) => error,
-            };
-            // The kernel takes a link that was just given up off a moment later.
-            let busy = matches!(os_error(&error), Some(libc::EBUSY | libc::EEXIST));
-            if !busy || tries == ATTACH_TRIES {
-                return Err(attach_error(&self.interface, mode, error));
-            }
-            tries += 1;
-            thread::sleep(ATTACH_PAUSE);
-        };
-        // Not a link: the program was attached by netlink, would not outlive us, and could not be replaced in one step.
-        let pinned =
-            program.take_link(id).map_err(other).and_then(|link| FdLink::try_from(link).map_err(other));
-        let link = pinned.map_err(|error| {
-            AfXdpError::failed(
-                format!(
-                    "getting a BPF link for {0} (check `ip link show {0}`; kernel 5.18 is needed)",
-                    self.interface.name
-                ),
-                error,
-            )
-        })?;
-        let path = pins.link_path(mode);
-        let pinned = link
-            .pin(&path)
-            .map_err(|error| AfXdpError::bpf(format!("pinning the link as {}", path.display()), error))?;
-        self.link = Some(pinned.into());
-        Ok(Attached { mode, adopted: false, fallback })
-    }
-
-    /// Takes the program off the interface: a clean exit, after which the kernel answers for the VIPs again.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn detach(mut self) -> Result<(), AfXdpError> {
-        self.link = None;
-        detach_interface(self.interface.index)?;
-        Ok(())
     }
 }
 
-/// Takes a steering program that was left on an interface of this thread's network namespace off; false if there is none.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn detach_interface(index: u32) -> Result<bool, AfXdpError> {
-    let pins = PinDirectory::of_interface(index)?;
-    let mut found = false;
-    for mode in [XdpMode::Native, XdpMode::Generic] {
-        let Some(link) = pins.find(mode)? else {
-            continue;
-        };
-        pins.remove(mode)?;
-        match link.detach() {
-            Ok(()) => found = true,
-            // Its interface is gone, and the program with it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
-            Err(error) => return Err(AfXdpError::bpf("detaching the steering program", error)),
-        }
-    }
-    pins.tidy();
-    Ok(found)
-}
-
-fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ProgramError {
-    ProgramError::IOError(std::io::Error::other(error))
-}
-
-fn xdp_program(program: &mut Ebpf) -> Result<&mut Xdp, AfXdpError> {
+pub(super) fn xdp_program(program: &mut Ebpf) -> Result<&mut Xdp, AfXdpError> {
     program
         .program_mut(PROGRAM)
         .and_then(|program| program.try_into().ok())
@@ -446,30 +253,4 @@ fn map<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     let map =
         program.take_map(name).ok_or_else(|| AfXdpError::failed(doing(), "the object holds no such map"))?;
     M::try_from(map).map_err(|error| AfXdpError::failed(doing(), error))
-}
-
-fn attach_error(interface: &SteeredInterface, mode: XdpMode, error: ProgramError) -> AfXdpError {
-    let name = &interface.name;
-    match os_error(&error) {
-        Some(libc::EBUSY | libc::EEXIST) => AfXdpError::ProgramInTheWay { interface: name.clone() },
-        Some(libc::ENODEV) => AfXdpError::NoSuchInterface { interface: name.clone() },
-        Some(code) if code != libc::EPERM && code != libc::EACCES => AfXdpError::Attach {
-            interface: name.clone(),
-            mode: mode.name(),
-            cause: std::io::Error::from_raw_os_error(code),
-            hint: match code {
-                libc::ENOSPC => {
-                    "; on veth: the other end has more TX queues than this one has RX queues, lower the one or raise \
-                     the other by `ethtool -L`"
-                }
-                libc::EOPNOTSUPP => "; the driver has no native XDP, or not for frames of several buffers",
-                libc::ERANGE => "; the MTU is too large for native XDP",
-                libc::EINVAL => {
-                    "; some drivers refuse it while LRO or hardware GRO is on: `ethtool -K IF lro off`"
-                }
-                _ => "",
-            },
-        },
-        _ => AfXdpError::bpf(format!("attaching the steering program to {name}"), error),
-    }
 }

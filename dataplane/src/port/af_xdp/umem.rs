@@ -16,6 +16,7 @@ use xsk_rs::umem::frame::FrameDesc;
 
 use super::config::PortConfig;
 use super::error::{AfXdpError, os_error};
+use super::frame::AfXdpFrame;
 
 pub(super) struct PacketMemory {
     umem: Umem,
@@ -75,6 +76,18 @@ impl PacketMemory {
     /// The buffer that was noted to follow `buffer`.
     pub(super) fn next(&self, buffer: &FrameDesc) -> FrameDesc {
         self.following.get(self.number(buffer)).copied().unwrap_or_default()
+    }
+
+    /// Moves the buffers of a frame to the free pool; returns how many.
+    pub(super) fn release(&mut self, frame: AfXdpFrame) -> usize {
+        let mut buffer = frame.head;
+        for _ in 0..frame.more {
+            let next = self.next(&buffer);
+            self.free.push(buffer);
+            buffer = next;
+        }
+        self.free.push(buffer);
+        usize::from(frame.more) + 1
     }
 
     /// The bytes of a buffer that belongs to a lent frame.
