@@ -12,19 +12,19 @@ need_root() { # what needs it
 # A package counts as there when what we need of it is there, whichever package brought it.
 present() { # package
   case $1 in
-    build-essential) command -v cc make >/dev/null ;;
+    build-essential) command -v cc >/dev/null && command -v make >/dev/null ;;
     libelf-dev) [[ -e /usr/include/libelf.h ]] ;;
     zlib1g-dev) [[ -e /usr/include/zlib.h ]] ;;
     iproute2) command -v ip >/dev/null ;;
     nginx-light) command -v nginx >/dev/null ;;
-    util-linux) command -v nsenter setpriv >/dev/null ;;
+    util-linux) command -v nsenter >/dev/null && command -v setpriv >/dev/null ;;
     iputils-ping) command -v ping >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
 
 install_missing() { # packages
-  local package missing=() policy=/usr/sbin/policy-rc.d made_policy=0 failed=0
+  local package missing=()
   PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
   for package in "$@"; do present "$package" || missing+=("$package"); done
   ((${#missing[@]} > 0)) || return 0
@@ -33,27 +33,33 @@ install_missing() { # packages
     return 1
   }
   say "Installing ${missing[*]}"
-  # A package must not start a service on this host (nginx would take port 80).
-  if [[ ! -e $policy ]]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-    made_policy=1
-  fi
-  {
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" ||
-      { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"; }
-  } </dev/null >/tmp/xlvs-install.$$ 2>&1 || failed=1
-  ((made_policy == 0)) || rm -f "$policy"
-  if ((failed == 1)); then
-    tail -n 20 /tmp/xlvs-install.$$ >&2
-    echo "$0: apt-get could not install ${missing[*]}" >&2
-  fi
-  rm -f /tmp/xlvs-install.$$
-  # Nor at the next boot.
-  if ((failed == 0)) && [[ " ${missing[*]} " == *" nginx-light "* ]] && command -v systemctl >/dev/null; then
-    systemctl disable --quiet nginx 2>/dev/null || true
-  fi
-  return "$failed"
+  (
+    log=$(mktemp) policy=/usr/sbin/policy-rc.d made_policy=0
+    # shellcheck disable=SC2317 # called by the trap
+    tidy() {
+      rm -f "$log"
+      ((made_policy == 0)) || rm -f "$policy"
+    }
+    trap tidy EXIT
+    trap 'exit 130' INT TERM HUP
+    # A package must not start a service on this host (nginx would take port 80) ...
+    if [[ ! -e $policy ]]; then
+      made_policy=1
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod +x "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    install=(apt-get install -y -q --no-install-recommends "${missing[@]}")
+    if ! { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } </dev/null >"$log" 2>&1; then
+      tail -n 20 "$log" >&2
+      echo "$0: apt-get could not install ${missing[*]}" >&2
+      exit 1
+    fi
+    # ... nor at its next boot.
+    if [[ " ${missing[*]} " == *" nginx-light "* ]] && command -v systemctl >/dev/null; then
+      systemctl disable --quiet nginx 2>/dev/null || true
+    fi
+  )
 }
 
 # Under sudo the toolchain is often the invoking user's.
@@ -71,5 +77,7 @@ find_cargo() {
   exit 1
 }
 
+# shellcheck disable=SC2034 # for who sources this
 build_packages=(clang m4 libelf-dev build-essential pkg-config zlib1g-dev)
+# shellcheck disable=SC2034
 lab_packages=(ethtool iproute2 nginx-light curl jq util-linux)
