@@ -232,7 +232,7 @@ TEXT
 
 up() {
   [[ -z ${XLVS_BIN:-} || -x $XLVS_BIN ]] || die "XLVS_BIN=$XLVS_BIN is not a program"
-  : "${name:=xlvs-$$}"
+  : "${name:=${XLVS_LAB:-xlvs-$$}}"
   name_ok "$name"
   mkdir -p "$LABS"
   mkdir "$LABS/$name" 2>/dev/null || die "a lab named $name exists; remove it by: $here/lab.sh down --name $name"
