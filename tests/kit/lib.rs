@@ -1,1 +1,23 @@
-//! The kit of tests.
+//! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
+//! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
+//! a wire ([`capture`]), and waiting for a condition rather than for a time ([`wait`]).
+//!
+//! Whatever the kit starts, it ends when the value is dropped, also in a test that fails. It panics where a test's set-up
+//! is wrong, with what was found: a kit that returned errors would only move `unwrap` into the tests.
+#![allow(clippy::unwrap_used)]
+
+pub mod capture;
+pub mod command;
+pub mod config;
+pub mod daemon;
+pub mod frame;
+pub mod lab;
+pub mod raw;
+pub mod wait;
+
+pub use capture::{Capture, Captured};
+pub use command::{Finished, Running};
+pub use config::{Config, Service};
+pub use daemon::{Daemon, Failed};
+pub use lab::Lab;
+pub use wait::{until, within};

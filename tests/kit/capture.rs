@@ -1,0 +1,94 @@
+//! Frames seen on a wire: tcpdump writes them, the test reads along. Frames that an XDP program redirects are not seen by
+//! a capture on that interface itself: there one sees what the kernel gets.
+
+use crate::command::{Running, read_growing};
+use crate::{Lab, until};
+use std::fs::File;
+use std::time::Duration;
+
+/// A frame as captured.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// Its bytes, cut at the capture's length.
+    pub bytes: Vec<u8>,
+    /// Its length on the wire.
+    pub length: usize,
+}
+
+/// A running capture.
+#[derive(Debug)]
+pub struct Capture {
+    file: File,
+    tcpdump: Running,
+    _dir: tempfile::TempDir,
+}
+
+/// Bytes of a pcap file before its first record, and of a record before its frame.
+const FILE_HEADER: u64 = 24;
+const RECORD_HEADER: usize = 16;
+
+impl Capture {
+    /// Captures what matches tcpdump's `filter` on a role's interface, 256 bytes of each frame. Returns when it does.
+    #[track_caller]
+    #[must_use]
+    pub fn start(lab: &Lab, role: &str, interface: &str, filter: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("frames.pcap");
+        let path_text = path.to_str().unwrap();
+        let tcpdump = lab.spawn(
+            role,
+            &[
+                "tcpdump",
+                "-Z",
+                "root",
+                "-n",
+                "-p",
+                "-U",
+                "--immediate-mode",
+                "-s",
+                "256",
+                "-B",
+                "8192",
+                "-i",
+                interface,
+                "-w",
+                path_text,
+                filter,
+            ],
+        );
+        until("tcpdump listens", Duration::from_secs(10), || {
+            tcpdump.stderr().contains("listening on") && path.metadata().is_ok_and(|m| m.len() >= FILE_HEADER)
+        });
+        Self { file: File::open(&path).unwrap(), tcpdump, _dir: dir }
+    }
+
+    /// What has been captured until now.
+    #[track_caller]
+    pub fn frames(&mut self) -> Vec<Captured> {
+        assert!(!self.tcpdump.has_ended(), "tcpdump ended: {}", self.tcpdump.stderr());
+        let bytes = read_growing(&mut self.file, FILE_HEADER);
+        let mut rest = bytes.as_slice();
+        let mut frames = Vec::new();
+        // A record that is still being written is left for the next look.
+        while rest.len() >= RECORD_HEADER {
+            let word = |at: usize| u32::from_ne_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
+            let (stored, length) = (word(8), word(12));
+            let Some(frame) = rest.get(RECORD_HEADER..RECORD_HEADER + stored) else { break };
+            frames.push(Captured { bytes: frame.to_vec(), length });
+            rest = &rest[RECORD_HEADER + stored..];
+        }
+        frames
+    }
+
+    /// Waits for at least `count` frames that fulfil `wanted`.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str, count: usize, wanted: impl Fn(&Captured) -> bool) -> Vec<Captured> {
+        let mut seen = Vec::new();
+        until(what, Duration::from_secs(5), || {
+            seen = self.frames();
+            seen.retain(&wanted);
+            seen.len() >= count
+        });
+        seen
+    }
+}

@@ -1,0 +1,279 @@
+//! The daemon in a director's namespace: started, waited for by its own status, told to reload, ended in every way.
+//! A test that fails prints the daemon's log.
+
+use crate::command::{Finished, Running, run};
+use crate::lab::{SOON, xlvs};
+use crate::{Config, Lab, within};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long the daemon may take to be ready.
+const READY: Duration = Duration::from_secs(15);
+
+/// A daemon that ended instead of serving.
+pub type Failed = Finished;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon<'lab> {
+    lab: &'lab Lab,
+    role: &'static str,
+    running: Option<Running>,
+}
+
+impl<'lab> Daemon<'lab> {
+    /// Starts the daemon in the director and waits until it serves every service over resolved neighbours.
+    #[track_caller]
+    #[must_use]
+    pub fn start(lab: &'lab Lab, config: &Config) -> Self {
+        let mut daemon = Self::launch(lab, "director", config);
+        daemon.wait_ready(true);
+        daemon
+    }
+
+    /// Starts it without waiting for anything.
+    #[track_caller]
+    #[must_use]
+    pub fn launch(lab: &'lab Lab, role: &'static str, config: &Config) -> Self {
+        let mut daemon = Self { lab, role, running: None };
+        daemon.write(&config.text());
+        daemon.respawn();
+        daemon
+    }
+
+    /// Runs a daemon that is expected to end by itself: `wrapper` is put before it (such as setpriv with its options).
+    #[track_caller]
+    #[must_use]
+    pub fn fails(lab: &'lab Lab, config: &str, wrapper: &[&str]) -> Failed {
+        let file = lab.dir().join("failing.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = match wrapper {
+            [] => lab.command("director", xlvs()),
+            [program, options @ ..] => {
+                let mut command = lab.command("director", program);
+                command.args(options).arg(xlvs());
+                command
+            }
+        };
+        command.args(["run", "--config"]).arg(file);
+        command.arg("--socket").arg(lab.dir().join("failing.sock"));
+        command.arg("--state-dir").arg(lab.dir().join("failing-state"));
+        run(command, READY)
+    }
+
+    /// Starts it (again) on the file as it is.
+    #[track_caller]
+    pub fn respawn(&mut self) {
+        let mut command = self.lab.command(self.role, xlvs());
+        command.args(["run", "--config"]).arg(self.file());
+        command.arg("--socket").arg(self.socket());
+        command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
+        self.running = Some(Running::start(command));
+    }
+
+    /// Waits until its status says that it serves: every service, and if `resolved`, every neighbour known.
+    #[track_caller]
+    pub fn wait_ready(&mut self, resolved: bool) {
+        let ready = within("the daemon is ready", READY, || {
+            if self.running.as_mut().is_none_or(Running::has_ended) {
+                panic!("the daemon ended at its start: {}", self.log());
+            }
+            let status = self.try_status()?;
+            let services = list(&status, "services");
+            let serves = services.iter().all(|service| {
+                let known = |destination: &Value| destination["neighbor"] == "resolved";
+                service["served"] == true && (!resolved || list(service, "destinations").iter().all(known))
+            });
+            if serves && list(&status, "interfaces").iter().all(|i| i["queues"].as_u64() > Some(0)) {
+                Ok(())
+            } else {
+                Err(format!("{status:#}"))
+            }
+        });
+        let ((), _) = ready;
+    }
+
+    /// The socket of its API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.lab.dir().join(format!("{}.sock", self.role))
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.lab.dir().join(format!("{}.toml", self.role))
+    }
+
+    /// Its process id.
+    #[track_caller]
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().pid()
+    }
+
+    /// What it has logged since its last start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(|running| running.stderr() + &running.stdout()).unwrap_or_default()
+    }
+
+    /// Puts a text into its file, without telling it.
+    #[track_caller]
+    pub fn write(&self, text: &str) {
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    /// Tells it to read its file again.
+    #[track_caller]
+    pub fn hang_up(&mut self) {
+        self.running.as_mut().unwrap().signal(Signal::SIGHUP);
+    }
+
+    /// Gives it another configuration and waits until its status shows exactly that one.
+    #[track_caller]
+    pub fn reload(&mut self, config: &Config) {
+        self.write(&config.text());
+        self.hang_up();
+        let wanted = shape_of_config(config);
+        let ((), _) = within("the new configuration is in force", Duration::from_secs(5), || {
+            let status = self.try_status()?;
+            let found = shape_of_status(&status);
+            if found == wanted { Ok(()) } else { Err(format!("{found:?}, wanted {wanted:?}")) }
+        });
+    }
+
+    /// A client command such as `status`, against this daemon.
+    #[track_caller]
+    #[must_use]
+    pub fn client(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(xlvs());
+        command.env("XLVS_SOCKET", self.socket()).args(arguments);
+        run(command, SOON)
+    }
+
+    /// Its status, or why there is none (yet).
+    pub fn try_status(&self) -> Result<Value, String> {
+        let done = self.client(&["status", "--json"]);
+        match (done.code, serde_json::from_str(&done.stdout)) {
+            (Some(0), Ok(status)) => Ok(status),
+            (_, parsed) => Err(format!("{done:?} {parsed:?}")),
+        }
+    }
+
+    /// Its status.
+    #[track_caller]
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.try_status().unwrap()
+    }
+
+    /// One service of the status.
+    #[track_caller]
+    #[must_use]
+    pub fn service(&self, address: IpAddr, port: u16) -> Value {
+        let status = self.status();
+        let is_it = |s: &&Value| s["address"] == address.to_string().as_str() && s["port"] == port;
+        list(&status, "services").iter().find(is_it).cloned().unwrap_or_else(|| panic!("none in {status:#}"))
+    }
+
+    /// One destination of a service of the status.
+    #[track_caller]
+    #[must_use]
+    pub fn destination(&self, service: (IpAddr, u16), address: IpAddr) -> Value {
+        let service = self.service(service.0, service.1);
+        let is_it = |d: &&Value| d["address"] == address.to_string().as_str();
+        let found = list(&service, "destinations").iter().find(is_it).cloned();
+        found.unwrap_or_else(|| panic!("no {address} in {service:#}"))
+    }
+
+    /// The drop counters by reason.
+    #[track_caller]
+    #[must_use]
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let status = self.status();
+        let drops = status["drops"].as_object().unwrap_or_else(|| panic!("no drops in {status:#}"));
+        drops.iter().map(|(reason, count)| (reason.clone(), count.as_u64().unwrap())).collect()
+    }
+
+    /// Ends it at once, as the kernel's out-of-memory killer would.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().unwrap();
+        running.signal(Signal::SIGKILL);
+        let _ = running.finish(Duration::from_secs(5));
+    }
+
+    /// Asks it to end; it must do so within five seconds, with exit code 0.
+    #[track_caller]
+    pub fn stop(&mut self) -> Finished {
+        let mut running = self.running.take().unwrap();
+        running.signal(Signal::SIGTERM);
+        running.finish(Duration::from_secs(5)).ok()
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
+        let Some(mut running) = self.running.take() else { return };
+        // A clean end takes its program off the interface; what hangs is killed by the drop of `running`.
+        running.signal(Signal::SIGTERM);
+        let start = std::time::Instant::now();
+        while !running.has_ended() && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The array under a key; empty if there is none.
+#[must_use]
+pub fn list<'value>(value: &'value Value, key: &str) -> &'value [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+type Shape = Vec<(String, String, u64, String, Vec<(String, u64)>)>;
+
+fn shape_of_config(config: &Config) -> Shape {
+    let services = config.services.iter().map(|service| {
+        let destinations = service.destinations.iter().map(|(a, weight)| (a.to_string(), u64::from(*weight)));
+        (
+            service.protocol.to_owned(),
+            service.address.to_string(),
+            u64::from(service.port),
+            service.scheduler.to_owned(),
+            sorted(destinations),
+        )
+    });
+    sorted(services)
+}
+
+fn shape_of_status(status: &Value) -> Shape {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+    let services = list(status, "services").iter().map(|service| {
+        let destinations =
+            list(service, "destinations").iter().map(|d| (text(&d["address"]), number(&d["weight"])));
+        (
+            text(&service["protocol"]),
+            text(&service["address"]),
+            number(&service["port"]),
+            text(&service["scheduler"]),
+            sorted(destinations),
+        )
+    });
+    sorted(services)
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.sort();
+    items
+}
