@@ -111,9 +111,9 @@ struct Facts {
 impl Daemon {
     async fn start(start: Start) -> Result<Self, Failure> {
         let Start { configuration, file, overrides } = start;
-        let server = Server::open(&configuration.director.socket).await.map_err(|error| {
-            Failure::Runtime(error.to_string())
-        })?;
+        let server = Server::open(&configuration.director.socket)
+            .await
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
         launch::unlock_memory();
         let links = find_links(&configuration).await?;
         let (links, workers, launched, registry, table) = Self::launch(&configuration, links)?;
@@ -316,7 +316,9 @@ impl Daemon {
         let now = self.kernel.links();
         for (slot, known) in self.launched.links.iter_mut().enumerate() {
             match now.get(&known.name) {
-                None => tracing::error!("interface {} is gone: its frames are lost until it is back", known.name),
+                None => {
+                    tracing::error!("interface {} is gone: its frames are lost until it is back", known.name)
+                }
                 Some(link) if link.index != known.index => tracing::error!(
                     "interface {} was deleted and made again: restart the director to serve it",
                     known.name
@@ -340,7 +342,9 @@ impl Daemon {
     /// Reads the file again.
     fn reload(&mut self) {
         let Some(file) = &self.file else {
-            tracing::warn!("SIGHUP: there is no file to read again; the director was started without --config");
+            tracing::warn!(
+                "SIGHUP: there is no file to read again; the director was started without --config"
+            );
             return;
         };
         let new = match config::load(file, &self.overrides) {
@@ -353,10 +357,7 @@ impl Daemon {
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
-        let mut later = self.configuration.restart_needed(&new);
-        if self.configuration.director.idle != new.director.idle {
-            later.push("idle");
-        }
+        let later = self.configuration.restart_needed(&new);
         let changes = self.registry.apply(&new);
         let [added, changed, removed] = changes.services;
         let [more, other, fewer] = changes.destinations;

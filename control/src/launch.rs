@@ -80,7 +80,9 @@ pub(crate) fn cores(director: &DirectorConfig, workers: u32) -> Result<Vec<usize
         )));
     }
     if wanted.is_empty() {
-        return Err(Failure::Runtime("the cores of this process can't be read, so none can be chosen".into()));
+        return Err(Failure::Runtime(
+            "the cores of this process can't be read, so none can be chosen".into(),
+        ));
     }
     Ok(wanted.iter().copied().cycle().take(workers as usize).collect())
 }
@@ -153,7 +155,9 @@ pub(crate) fn launch(
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
                 worker.run()
             })
-            .map_err(|error| Failure::Runtime(format!("worker {number}'s thread can't be started: {error}")))?;
+            .map_err(|error| {
+                Failure::Runtime(format!("worker {number}'s thread can't be started: {error}"))
+            })?;
         crew.push(Crew { core, queue, counters, thread });
     }
     Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
@@ -192,5 +196,9 @@ pub(crate) fn usable(director: &DirectorConfig, links: &[Link], workers: u32) ->
 
 /// The threads that ended although nobody told them to.
 pub(crate) fn ended(crew: &[Crew]) -> BTreeSet<usize> {
-    crew.iter().enumerate().filter(|(_, worker)| worker.thread.is_finished()).map(|(number, _)| number).collect()
+    crew.iter()
+        .enumerate()
+        .filter(|(_, worker)| worker.thread.is_finished())
+        .map(|(number, _)| number)
+        .collect()
 }

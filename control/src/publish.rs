@@ -25,18 +25,17 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Publishes to these; each worker has `table` already, no steering program has a rule.
-    pub(crate) fn new(steerings: Vec<Steering>, workers: Vec<WorkerHandle>, table: Arc<ServiceTable>) -> Self {
+    pub(crate) fn new(
+        steerings: Vec<Steering>,
+        workers: Vec<WorkerHandle>,
+        table: Arc<ServiceTable>,
+    ) -> Self {
         Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new() }
     }
 
     /// The steering programs, by interface slot.
     pub(crate) fn steerings(&mut self) -> &mut [Steering] {
         &mut self.steerings
-    }
-
-    /// What the steering programs were last told.
-    pub(crate) fn rules(&self) -> &BTreeSet<SteeringRule> {
-        &self.rules
     }
 
     /// Publishes a table and the rules that go with it.
@@ -85,7 +84,7 @@ impl Publisher {
 
     /// Tells every worker to leave. False when one could not be told yet.
     pub(crate) fn stop(&self) -> bool {
-        let told = |worker: &WorkerHandle| !matches!(worker.send(Command::Stop), Err(NotSent::Full(_)));
-        self.workers.iter().map(told).fold(true, |all, told| all && told)
+        let full = |worker: &&WorkerHandle| matches!(worker.send(Command::Stop), Err(NotSent::Full(_)));
+        self.workers.iter().filter(full).count() == 0
     }
 }

@@ -95,7 +95,8 @@ impl Registry {
     /// Connections, packets and bytes of a service, of all the destinations that it ever had.
     pub(crate) fn traffic(&self, key: &ServiceKey) -> Traffic {
         let Some(service) = self.services.get(key) else { return Traffic::default() };
-        let leaving = self.removed.iter().filter(|removed| removed.service == *key).map(|removed| &removed.entry);
+        let leaving =
+            self.removed.iter().filter(|removed| removed.service == *key).map(|removed| &removed.entry);
         service
             .destinations
             .iter()
@@ -157,8 +158,7 @@ impl Registry {
             self.retire(key, entry);
         }
         for destination in &wanted.destinations {
-            let present =
-                service.destinations.iter_mut().find(|entry| entry.address == destination.address);
+            let present = service.destinations.iter_mut().find(|entry| entry.address == destination.address);
             if let Some(entry) = present {
                 changes.destinations[1] += usize::from(entry.weight != destination.weight);
                 entry.weight = destination.weight;
@@ -172,7 +172,8 @@ impl Registry {
     }
 
     fn admit(&mut self, service: &ServiceKey, address: IpAddr, weight: u32) -> DestinationEntry {
-        let back = |removed: &RemovedDestination| removed.service == *service && removed.entry.address == address;
+        let back =
+            |removed: &RemovedDestination| removed.service == *service && removed.entry.address == address;
         if let Some(at) = self.removed.iter().position(back) {
             return DestinationEntry { weight, ..self.removed.swap_remove(at).entry };
         }
@@ -214,7 +215,11 @@ impl Registry {
     }
 
     /// The table of what is configured now, of the next epoch; schedulers are told of what changed.
-    pub(crate) fn table(&mut self, timeouts: Timeouts, path: impl Fn(IpAddr) -> Option<Path>) -> ServiceTable {
+    pub(crate) fn table(
+        &mut self,
+        timeouts: Timeouts,
+        path: impl Fn(IpAddr) -> Option<Path>,
+    ) -> ServiceTable {
         self.epoch += 1;
         let snapshot = |entry: &DestinationEntry, available| {
             Arc::new(Destination {
@@ -230,8 +235,7 @@ impl Registry {
             .services
             .iter_mut()
             .map(|(key, service)| {
-                let now: Box<[_]> =
-                    service.destinations.iter().map(|entry| snapshot(entry, true)).collect();
+                let now: Box<[_]> = service.destinations.iter().map(|entry| snapshot(entry, true)).collect();
                 let same = |(old, new): (&Arc<Destination>, &Arc<Destination>)| {
                     (old.id, old.weight) == (new.id, new.weight)
                 };
@@ -271,8 +275,7 @@ mod tests {
     }
 
     fn service(destinations: &[(u8, u32)]) -> String {
-        let mut text =
-            "[[service]]\naddress = \"10.0.0.100\"\nport = 80\nscheduler = \"rr\"\n".to_owned();
+        let mut text = "[[service]]\naddress = \"10.0.0.100\"\nport = 80\nscheduler = \"rr\"\n".to_owned();
         for (host, weight) in destinations {
             text += &format!("[[service.destination]]\naddress = \"10.0.0.{host}\"\nweight = {weight}\n");
         }
@@ -301,8 +304,7 @@ mod tests {
         let changes = registry.apply(&configuration(&service(&[(11, 5), (12, 1), (13, 1)])));
         assert_eq!(changes, Changes { services: [0, 0, 0], destinations: [1, 1, 0] });
         let second = list(&table(&mut registry));
-        let expected =
-            [(2, "10.0.0.13".into(), 1), (1, "10.0.0.12".into(), 1), (0, "10.0.0.11".into(), 5)];
+        let expected = [(2, "10.0.0.13".into(), 1), (1, "10.0.0.12".into(), 1), (0, "10.0.0.11".into(), 5)];
         assert_eq!(second, expected);
     }
 

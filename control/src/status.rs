@@ -154,7 +154,11 @@ impl fmt::Display for Status {
                 endpoint(service.address, service.port),
                 service.scheduler
             );
-            writeln!(f, "{name:<48} {:>7} {:>8} {:>10} {:>12} {:>14}", "", "", "", service.connections, service.packets)?;
+            writeln!(
+                f,
+                "{name:<48} {:>7} {:>8} {:>10} {:>12} {:>14}",
+                "", "", "", service.connections, service.packets
+            )?;
             if let Some(reason) = &service.reason {
                 writeln!(f, "  not served: {reason}")?;
             }

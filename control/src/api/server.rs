@@ -156,9 +156,9 @@ async fn answer(request: &[u8], requests: &mpsc::Sender<Request>) -> Vec<Vec<u8>
     }
     let Ok(status) = receiver.await else { return vec![error(header, Errno::SHUTDOWN)] };
     let Ok(json) = serde_json::to_vec(&status) else { return vec![error(header, Errno::IO)] };
-    let pieces = json.chunks(TEXT_BYTES).map(|piece| {
-        Xlvs::Status(piece.to_vec()).datagram(header.sequence_number, NLM_F_MULTIPART)
-    });
+    let pieces = json
+        .chunks(TEXT_BYTES)
+        .map(|piece| Xlvs::Status(piece.to_vec()).datagram(header.sequence_number, NLM_F_MULTIPART));
     pieces.chain([done(header)]).collect()
 }
 

@@ -40,10 +40,6 @@ impl<T> Raw<T> {
     pub(super) fn get(&self) -> Option<&At<T>> {
         if let Self::Is(at) = self { Some(at) } else { None }
     }
-
-    pub(super) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
 }
 
 impl<T: Clone> Raw<T> {

@@ -19,7 +19,6 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::flow::Protocol;
@@ -166,7 +165,7 @@ impl Configuration {
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
-    /// destinations, timeouts, `idle`, `vip`) can change while frames flow.
+    /// destinations, timeouts, `vip`) can change while frames flow.
     #[must_use]
     pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old, new) = (&self.director, &new.director);
@@ -174,6 +173,7 @@ impl Configuration {
             ("interfaces", old.interfaces != new.interfaces),
             ("queues", old.queues != new.queues),
             ("cores", old.cores != new.cores),
+            ("idle", old.idle != new.idle),
             ("xdp_mode", old.xdp_mode != new.xdp_mode),
             ("frame_size", old.frame_size != new.frame_size),
             ("frames", old.frames != new.frames),

@@ -1,6 +1,8 @@
 //! What a user of the file notices: each mistake's line, all of them at once, and what a right file means.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -33,7 +33,9 @@ impl Daemon {
             for reason in DropReason::ALL {
                 count(reason.name(), worker.counters.dropped(*reason));
             }
-            for (name, frames) in KERNEL_DROPS.iter().zip(worker.counters.kernel_drops.iter().map(Counter::get)) {
+            for (name, frames) in
+                KERNEL_DROPS.iter().zip(worker.counters.kernel_drops.iter().map(Counter::get))
+            {
                 count(name, frames);
             }
         }
@@ -95,7 +97,12 @@ impl Daemon {
             packets: traffic.packets,
             bytes: traffic.bytes,
             // The kernel's list has the newest first; people expect the order in which they wrote them.
-            destinations: service.destinations.iter().rev().map(|entry| self.destination(key, entry)).collect(),
+            destinations: service
+                .destinations
+                .iter()
+                .rev()
+                .map(|entry| self.destination(key, entry))
+                .collect(),
         }
     }
 
