@@ -89,6 +89,13 @@ down() { # name
       fi
     done
   fi
+  # What the real servers' set-up remembers of a namespace would outlive it in /run.
+  if [[ -n ${XLVS_BIN:-} && -x $XLVS_BIN ]]; then
+    for ns in $all; do
+      [[ $ns == *-rs* ]] || continue
+      inside "$ns" "$XLVS_BIN" real-server down "$(v4 0 100)" "$(v6 0 100)" >/dev/null 2>&1 || true
+    done
+  fi
   for ns in $all; do ip netns delete "$ns" || true; done
   rm -rf -- "${LABS:?}/$1"
   rmdir --ignore-fail-on-non-empty "$LABS" 2>/dev/null || true

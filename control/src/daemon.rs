@@ -29,6 +29,8 @@ use crate::registry::{Registry, ServiceEntry};
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
+/// How long a change of the configuration waits for the workers to take it up, which takes them one batch.
+const INSTALL_LIMIT: Duration = Duration::from_millis(500);
 /// How often the daemon looks after its workers and forgets what is no longer needed.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the start waits for real servers' neighbour entries before frames are taken from the kernel all the same.
@@ -262,7 +264,7 @@ impl Daemon {
                     // A client that has gone away needs no answer.
                     let _ = answer.send(Box::new(self.status()));
                 }
-                _ = hangup.recv() => self.reload(),
+                _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = tokio::time::sleep(COALESCE), if publish => self.publish(),
@@ -339,8 +341,8 @@ impl Daemon {
         }
     }
 
-    /// Reads the file again.
-    fn reload(&mut self) {
+    /// Reads the file again. When it says so in the log, every worker follows the new configuration.
+    async fn reload(&mut self) {
         let Some(file) = &self.file else {
             tracing::warn!(
                 "SIGHUP: there is no file to read again; the director was started without --config"
@@ -359,12 +361,7 @@ impl Daemon {
         }
         let later = self.configuration.restart_needed(&new);
         let changes = self.registry.apply(&new);
-        let [added, changed, removed] = changes.services;
-        let [more, other, fewer] = changes.destinations;
-        tracing::info!(
-            "SIGHUP: {} read again: services +{added} ~{changed} -{removed}, destinations +{more} ~{other} -{fewer}",
-            file.display()
-        );
+        let file = file.display().to_string();
         if !later.is_empty() {
             tracing::warn!("these keys of [director] take effect at the next start: {}", later.join(", "));
         }
@@ -374,7 +371,27 @@ impl Daemon {
         self.configuration.director =
             config::DirectorConfig { vip: self.configuration.director.vip, ..director };
         self.want_real_servers();
-        self.dirty = true;
+        self.publish();
+        self.await_workers().await;
+        let [added, changed, removed] = changes.services;
+        let [more, other, fewer] = changes.destinations;
+        tracing::info!(
+            "SIGHUP: {file} read again: services +{added} ~{changed} -{removed}, destinations +{more} ~{other} -{fewer}"
+        );
+    }
+
+    /// The oldest epoch that a worker still uses.
+    fn oldest_epoch(&self) -> u64 {
+        self.crew.iter().map(|worker| worker.counters.epoch.get()).min().unwrap_or(0)
+    }
+
+    /// Waits until every worker uses the table that was published last, or [`INSTALL_LIMIT`] is over.
+    async fn await_workers(&mut self) {
+        let deadline = Instant::now() + INSTALL_LIMIT;
+        while self.oldest_epoch() < self.registry.epoch() && Instant::now() < deadline {
+            self.publisher.retry();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn want_real_servers(&self) {
@@ -438,8 +455,7 @@ impl Daemon {
         if self.publisher.is_behind() {
             self.publisher.retry();
         }
-        let oldest = self.crew.iter().map(|worker| worker.counters.epoch.get()).min().unwrap_or(0);
-        if self.registry.forget_removed(oldest) {
+        if self.registry.forget_removed(self.oldest_epoch()) {
             self.dirty = true;
         }
         let ended = launch::ended(&self.crew);

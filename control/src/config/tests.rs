@@ -351,16 +351,14 @@ fn the_command_line_wins() {
 #[test]
 fn a_reload_tells_what_waits_for_a_restart() {
     let old = read(FULL).unwrap();
-    let live = FULL
-        .replace("\"busy\"", "\"adaptive\"")
-        .replace("tcp_s = 10", "tcp_s = 99")
-        .replace("port = 80", "port = 81");
+    let live = FULL.replace("tcp_s = 10", "tcp_s = 99").replace("port = 80", "port = 81");
     assert_eq!(old.restart_needed(&read(&live).unwrap()), Vec::<&str>::new());
     let all = "[director]\ninterface = \"eth0\"\nhuge_pages = false\n";
     let keys = [
         "interfaces",
         "queues",
         "cores",
+        "idle",
         "xdp_mode",
         "frame_size",
         "frames",

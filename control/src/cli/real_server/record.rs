@@ -2,9 +2,9 @@
 //!
 //! Invariants: one process at a time holds a record (a lock on the directory, waited for 10 seconds at most); the file
 //! is replaced whole; a record without a VIP has no file. The file's name carries the namespace's inode, because
-//! several namespaces share `/run`. The kernel gives the inode of a namespace that is gone to a new one, so nothing in
-//! the record is believed without a look at what it says of: an address that is not on lo is not up, a sysctl that
-//! has not our value is not ours.
+//! several namespaces share `/run`. The kernel gives the inode of a namespace that is gone to a new one, so the record
+//! also has the boot's id and the namespace's cookie, and nothing in it is believed without a look at what it says of:
+//! an address that is not on lo is not up, a sysctl that has not our value is not ours.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -41,7 +41,7 @@ pub(super) struct VipRecord {
 #[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
-    boot_id: String,
+    namespace: String,
     former_sysctls: Former,
     vips: BTreeMap<IpAddr, VipRecord>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Record {
     /// The VIPs that are up.
     pub(super) vips: BTreeMap<IpAddr, VipRecord>,
     path: PathBuf,
-    boot_id: String,
+    identity: String,
     _lock: File,
 }
 
@@ -68,11 +68,12 @@ impl Record {
             .map_err(|error| failed("/proc/self/ns/net can't be read", error))?
             .ino();
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(|error| failed("/proc/sys/kernel/random/boot_id can't be read", error))?
-            .trim()
-            .to_owned();
+            .map_err(|error| failed("/proc/sys/kernel/random/boot_id can't be read", error))?;
+        // Kernels before 5.14 have no cookie.
+        let cookie = xlvs_dataplane::port::af_xdp::namespace::cookie().unwrap_or(0);
+        let identity = format!("{} {cookie}", boot_id.trim());
         let path = Path::new(DIRECTORY).join(format!("real-server-{namespace}.json"));
-        let mut record = Self { sysctls: Former::new(), vips: BTreeMap::new(), path, boot_id, _lock: lock };
+        let mut record = Self { sysctls: Former::new(), vips: BTreeMap::new(), path, identity, _lock: lock };
         match std::fs::read(&record.path) {
             Ok(bytes) => {
                 let stored: Stored =
@@ -80,8 +81,8 @@ impl Record {
                 if stored.format != FORMAT {
                     return Err(record.damaged(&format!("found format {}, known: {FORMAT}", stored.format)));
                 }
-                // One of an earlier boot speaks of a namespace that is gone.
-                if stored.boot_id == record.boot_id {
+                // Another namespace's speaks of one that is gone.
+                if stored.namespace == record.identity {
                     record.sysctls = stored.former_sysctls;
                     record.vips = stored.vips;
                 }
@@ -102,7 +103,7 @@ impl Record {
         let cannot = |error| failed(&format!("{} can't be written", self.path.display()), error);
         let stored = Stored {
             format: FORMAT,
-            boot_id: self.boot_id.clone(),
+            namespace: self.identity.clone(),
             former_sysctls: self.sysctls.clone(),
             vips: self.vips.clone(),
         };

@@ -14,6 +14,7 @@ mod config;
 mod error;
 pub mod ethtool;
 mod frame;
+pub mod namespace;
 mod pin;
 mod port;
 mod socket;
