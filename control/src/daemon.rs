@@ -456,6 +456,7 @@ impl Daemon {
             self.publisher.retry();
         }
         if self.registry.forget_removed(self.oldest_epoch()) {
+            self.want_real_servers();
             self.dirty = true;
         }
         let ended = launch::ended(&self.crew);

@@ -4,7 +4,8 @@
 //!
 //! Invariants: a new destination stands at the head of its service's list, as in the kernel. An id belongs to one
 //! destination until that was removed, its connections are gone and no worker uses a table that has it. A destination
-//! that comes back while its old connections live gets its counters back.
+//! that comes back while its old connections live gets its counters back. One that leaves the file is drained: its live
+//! connections go on until they end, so that a reload loses no packet of theirs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -208,10 +209,11 @@ impl Registry {
         self.removed.len() != before
     }
 
-    /// The addresses whose neighbour entries are needed.
+    /// The addresses whose neighbour entries are needed, those included that are drained.
     pub(crate) fn real_servers(&self) -> impl Iterator<Item = IpAddr> {
         let present = self.services.values().flat_map(|service| &service.destinations);
-        present.map(|destination| destination.address)
+        let drained = self.removed.iter().map(|removed| &removed.entry);
+        present.chain(drained).map(|destination| destination.address)
     }
 
     /// The table of what is configured now, of the next epoch; schedulers are told of what changed.
@@ -221,12 +223,12 @@ impl Registry {
         path: impl Fn(IpAddr) -> Option<Path>,
     ) -> ServiceTable {
         self.epoch += 1;
-        let snapshot = |entry: &DestinationEntry, available| {
+        let snapshot = |entry: &DestinationEntry| {
             Arc::new(Destination {
                 id: entry.id,
                 address: entry.address,
                 weight: entry.weight,
-                available,
+                available: true,
                 path: path(entry.address),
                 counters: Arc::clone(&entry.counters),
             })
@@ -235,7 +237,7 @@ impl Registry {
             .services
             .iter_mut()
             .map(|(key, service)| {
-                let now: Box<[_]> = service.destinations.iter().map(|entry| snapshot(entry, true)).collect();
+                let now: Box<[_]> = service.destinations.iter().map(snapshot).collect();
                 let same = |(old, new): (&Arc<Destination>, &Arc<Destination>)| {
                     (old.id, old.weight) == (new.id, new.weight)
                 };
@@ -246,7 +248,7 @@ impl Registry {
                 Service { key: *key, scheduler: Arc::clone(&service.scheduler), destinations: now }
             })
             .collect();
-        let removed: Vec<_> = self.removed.iter().map(|removed| snapshot(&removed.entry, false)).collect();
+        let removed: Vec<_> = self.removed.iter().map(|removed| snapshot(&removed.entry)).collect();
         ServiceTable::new(self.epoch, timeouts, services, removed)
     }
 }
@@ -323,7 +325,8 @@ mod tests {
         let old = table(&mut registry);
         registry.apply(&configuration(&service(&[(12, 1)])));
         let new = table(&mut registry);
-        assert!(!new.destination(DestinationId(0)).unwrap().available);
+        assert!(new.destination(DestinationId(0)).unwrap().available, "its connections are to be drained");
+        assert!(!new.is_present(DestinationId(0)));
         assert!(!registry.forget_removed(old.epoch), "a worker still used the old table");
         assert!(registry.forget_removed(new.epoch));
         registry.apply(&configuration(&service(&[(12, 1), (13, 1)])));

@@ -86,7 +86,8 @@ pub struct Destination {
     pub address: IpAddr,
     /// 0 is quiesced: no new connections, live ones go on.
     pub weight: u32,
-    /// False once it was removed while connections live: their packets are dropped, as the kernel does.
+    /// False once it was removed for good while connections live: their packets are dropped, as the kernel does. One that is
+    /// drained stays available, but belongs to no service any more.
     pub available: bool,
     /// The way to it; `None` while its neighbour entry is not resolved.
     pub path: Option<Path>,

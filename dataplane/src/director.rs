@@ -138,7 +138,8 @@ fn route<'s, const WORDS: usize>(
     let hash = connections.hash(key);
     if let Some(found) = connections.find(key, hash) {
         let (slot, word, expired) = (found.slot, found.word, found.record.deadline() <= now);
-        let reused = matches!(packet.transport, Transport::Tcp(flags) if tcp::reuses(word.state(), flags));
+        let reused = matches!(packet.transport, Transport::Tcp(flags)
+            if tcp::reuses(word.state(), flags, || services.is_present(found.record.destination())));
         if !expired && !reused {
             found.record.count_packet();
             let id = found.record.destination();

@@ -52,16 +52,20 @@ fn no_request_fails_while_destinations_come_change_and_go() {
     );
     let connections =
         |daemon: &Daemon<'_>, server| daemon.destination(service, server)["connections"].as_u64().unwrap();
+    // Packets, not scheduled connections: wrk soon uses its ports again, and such a connection stays, as the kernel's would,
+    // with the server that it had within the last two minutes.
+    let packets =
+        |daemon: &Daemon<'_>, server| daemon.destination(service, server)["packets"].as_u64().unwrap();
     let grows = |daemon: &Daemon<'_>, server| {
-        let before = connections(daemon, server);
-        within("it gets new connections", Duration::from_secs(5), || {
-            let now = connections(daemon, server);
-            if now > before + 100 { Ok(()) } else { Err(format!("{before}, then {now}")) }
+        let before = packets(daemon, server);
+        within("it gets packets", Duration::from_secs(5), || {
+            let now = packets(daemon, server);
+            if now > before + 500 { Ok(()) } else { Err(format!("{before}, then {now}")) }
         });
     };
     let mut rounds = 0;
-    // As often as fits: a destination is added, re-weighted, quiesced and, once idle, removed; then the file is read again as
-    // it is.
+    // As often as fits: a destination is added, re-weighted, quiesced and, with connections still open, removed (they are
+    // drained); then the file is read again as it is.
     while begin.elapsed() < Duration::from_secs(LOAD_S - 25) {
         assert!(!load.has_ended(), "wrk ended early: {} {}", load.stdout(), load.stderr());
         grows(&daemon, two);
@@ -82,10 +86,6 @@ fn no_request_fails_while_destinations_come_change_and_go() {
 
         config.weigh(two, 0);
         daemon.reload(&config);
-        within("rs2 has no active connection", Duration::from_secs(15), || {
-            let destination = daemon.destination(service, two);
-            if destination["active"] == 0 { Ok(()) } else { Err(destination.to_string()) }
-        });
         let quiesced = connections(&daemon, two);
         grows(&daemon, three);
         assert_eq!(connections(&daemon, two), quiesced, "a quiesced destination got new connections");
@@ -97,10 +97,6 @@ fn no_request_fails_while_destinations_come_change_and_go() {
         let mut leaving = Config::web(&lab, &["rs1", "rs2", "rs3"]);
         leaving.weigh(three, 0);
         daemon.reload(&leaving);
-        within("rs3 has no active connection", Duration::from_secs(15), || {
-            let destination = daemon.destination(service, three);
-            if destination["active"] == 0 { Ok(()) } else { Err(destination.to_string()) }
-        });
         daemon.reload(&both);
         rounds += 1;
     }

@@ -64,9 +64,17 @@ pub const fn opens(flags: TcpFlags) -> bool {
     flags.syn
 }
 
-/// Whether a segment on an old connection in `state` begins a new one in its place, which is then scheduled anew
-/// (`conn_reuse_mode` 1, the kernel's default).
+/// Whether a segment on an old connection in `state` begins a new one in its place, which is then scheduled anew.
+///
+/// As `conn_reuse_mode` 1, the kernel's default, and in one more case: where the client had closed the connection and its
+/// destination was removed since. The kernel sends or drops such a SYN by the old entry, so that a client that uses its
+/// port again within two minutes hangs.
 #[must_use]
-pub const fn reuses(state: State, flags: TcpFlags) -> bool {
-    opens(flags) && matches!(state, State::TimeWait | State::Close)
+pub fn reuses(state: State, flags: TcpFlags, destination_present: impl FnOnce() -> bool) -> bool {
+    opens(flags)
+        && match state {
+            State::TimeWait | State::Close => true,
+            State::FinWait => !destination_present(),
+            _ => false,
+        }
 }

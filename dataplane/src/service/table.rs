@@ -15,8 +15,15 @@ pub struct ServiceTable {
     /// The timeouts of connections.
     pub timeouts: Timeouts,
     services: HashMap<ServiceKey, Arc<Service>>,
-    /// By id. A removed destination stays, marked unavailable, while it has connections.
-    destinations: Vec<Option<Arc<Destination>>>,
+    /// By id.
+    destinations: Vec<Option<Entry>>,
+}
+
+/// A destination, and whether its service still has it. One that was removed stays while it has connections.
+#[derive(Clone, Debug)]
+struct Entry {
+    destination: Arc<Destination>,
+    present: bool,
 }
 
 impl ServiceTable {
@@ -31,13 +38,17 @@ impl ServiceTable {
         let services: HashMap<_, _> =
             services.into_iter().map(|service| (service.key, Arc::new(service))).collect();
         let mut destinations = Vec::new();
-        let present = services.values().flat_map(|service| service.destinations.iter().cloned());
-        for destination in present.chain(removed) {
-            let at = destination.id.0 as usize;
+        let present = services
+            .values()
+            .flat_map(|service| service.destinations.iter().cloned())
+            .map(|destination| Entry { destination, present: true });
+        let removed = removed.into_iter().map(|destination| Entry { destination, present: false });
+        for entry in present.chain(removed) {
+            let at = entry.destination.id.0 as usize;
             if destinations.len() <= at {
                 destinations.resize(at + 1, None);
             }
-            destinations[at] = Some(destination);
+            destinations[at] = Some(entry);
         }
         Self { epoch, timeouts, services, destinations }
     }
@@ -52,7 +63,15 @@ impl ServiceTable {
     #[inline]
     #[must_use]
     pub fn destination(&self, id: DestinationId) -> Option<&Destination> {
-        self.destinations.get(id.0 as usize)?.as_deref()
+        self.destinations.get(id.0 as usize)?.as_ref().map(|entry| entry.destination.as_ref())
+    }
+
+    /// Whether the destination at a position still belongs to its service.
+    #[must_use]
+    pub fn is_present(&self, id: DestinationId) -> bool {
+        self.destinations
+            .get(id.0 as usize)
+            .is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.present))
     }
 
     /// All services, in no order.
