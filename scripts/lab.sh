@@ -129,6 +129,9 @@ namespace() { # role
       cd /proc/sys/net/ipv4/conf/$where
       echo 2 >rp_filter; echo 0 >send_redirects; echo 0 >accept_redirects
     done
+    # One congestion control everywhere, whatever the host prefers; reno is in every kernel.
+    cd /proc/sys/net/ipv4
+    echo cubic >tcp_congestion_control 2>/dev/null || echo reno >tcp_congestion_control
     ip link set lo up'
 }
 

@@ -58,7 +58,7 @@ fn forwarded_frame_differs_in_macs_and_ttl_only() {
 }
 
 #[test]
-fn three_vlan_tags_are_counted_and_not_forwarded() {
+fn a_frame_behind_three_vlan_tags_is_not_forwarded() {
     let lab = Lab::up(&["--servers", "1"]);
     let daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1"]));
     let mut capture = Capture::start(&lab, "rs1", "eth0", "ether src 02:00:00:00:00:02");

@@ -131,10 +131,9 @@ fn jumbo_frames_are_forwarded_whole() {
         let line = ["iperf3", "-J", "-c", &vip, "-n", "50M"];
         let done = lab.exec_within("client", Duration::from_secs(60), &line).ok();
         let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-        let end = &report["end"];
-        assert_eq!(end["sum_sent"]["bytes"], 50 * 1024 * 1024, "{vip}: {end}");
-        // iperf3's server stops counting when the client says it is done, with the last window still on its way.
-        assert!(end["sum_received"]["bytes"].as_u64().unwrap() > 40_000_000, "{vip}: {end}");
+        // What is still on its way when the sender has sent all is not counted by the receiver.
+        let received = report["end"]["sum_received"]["bytes"].as_u64().unwrap();
+        assert!(received > 45_000_000, "{vip}: {received} of 50 MiB; {}", report["end"]);
         capture.wait("frames of nearly 9000 bytes", 100, |seen| seen.length > 8900);
     }
 }
