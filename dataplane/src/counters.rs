@@ -83,6 +83,10 @@ impl TrafficLanes {
     }
 }
 
+/// The names of what is lost below the director, by the kernel or the port (see [`PortCounters`]).
+pub const PORT_DROPS: [&str; 5] =
+    ["receive_ring_full", "fill_ring_empty", "receive_dropped", "receive_overlong", "invalid_descriptors"];
+
 /// What one worker counts.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -101,8 +105,8 @@ pub struct WorkerCounters {
     pub epoch: Counter,
     /// Rounds of the worker's loop: a heartbeat.
     pub rounds: Counter,
-    /// Frames the kernel could not deliver: receive ring full, fill ring empty, too large, in this order.
-    pub kernel_drops: [Counter; 3],
+    /// Frames lost below the director, in the order of [`PORT_DROPS`].
+    pub port_drops: [Counter; PORT_DROPS.len()],
 }
 
 impl Default for WorkerCounters {
@@ -115,7 +119,7 @@ impl Default for WorkerCounters {
             connections_expired: Counter::default(),
             epoch: Counter::default(),
             rounds: Counter::default(),
-            kernel_drops: Default::default(),
+            port_drops: Default::default(),
         }
     }
 }
@@ -141,8 +145,15 @@ impl WorkerCounters {
 
     /// Takes over what the port learned of the kernel.
     pub fn note_port(&self, port: &PortCounters) {
-        self.kernel_drops[0].set(port.receive_ring_full);
-        self.kernel_drops[1].set(port.fill_ring_empty);
-        self.kernel_drops[2].set(port.receive_dropped);
+        let lost = [
+            port.receive_ring_full,
+            port.fill_ring_empty,
+            port.receive_dropped,
+            port.receive_overlong,
+            port.invalid_descriptors,
+        ];
+        for (counter, frames) in self.port_drops.iter().zip(lost) {
+            counter.set(frames);
+        }
     }
 }

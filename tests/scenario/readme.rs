@@ -30,7 +30,10 @@ const KNOWN: &[(&str, How)] = &[
     ("./scripts/test.sh", How::ThisRun),
     ("sudo ./scripts/test.sh", How::ThisRun),
     ("cargo build --release --locked", How::ThisRun),
-    ("xlvs run --config director.toml", How::Test(super::lifecycle::a_clean_end_leaves_nothing_on_the_interface)),
+    (
+        "xlvs run --config director.toml",
+        How::Test(super::lifecycle::a_clean_end_leaves_nothing_on_the_interface),
+    ),
     ("xlvs detach eth0", How::Test(super::crash::detach_cleans_up_after_a_kill)),
     ("xlvs status", How::In("director")),
     ("xlvs status --json", How::In("director")),

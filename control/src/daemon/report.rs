@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xlvs_dataplane::counters::Counter;
+use xlvs_dataplane::counters::{Counter, PORT_DROPS};
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::verdict::DropReason;
 
@@ -13,11 +13,6 @@ use crate::status::{
     ConnectionsStatus, DestinationStatus, InterfaceStatus, MemoryStatus, ServiceStatus, Status, WorkerStatus,
     mac,
 };
-
-/// The names of the frames that the kernel dropped, in the order of [`WorkerCounters::kernel_drops`].
-///
-/// [`WorkerCounters::kernel_drops`]: xlvs_dataplane::counters::WorkerCounters
-const KERNEL_DROPS: [&str; 3] = ["receive_ring_full", "fill_ring_empty", "receive_dropped"];
 
 impl Daemon {
     /// Everything that `xlvs status` shows.
@@ -33,9 +28,7 @@ impl Daemon {
             for reason in DropReason::ALL {
                 count(reason.name(), worker.counters.dropped(*reason));
             }
-            for (name, frames) in
-                KERNEL_DROPS.iter().zip(worker.counters.kernel_drops.iter().map(Counter::get))
-            {
+            for (name, frames) in PORT_DROPS.iter().zip(worker.counters.port_drops.iter().map(Counter::get)) {
                 count(name, frames);
             }
         }
