@@ -131,7 +131,7 @@ impl Session<'_> {
 
 /// Without a daemon to come back, an operator takes the program off by hand; then the kernel has the port again.
 #[test]
-fn detach_cleans_up_after_a_kill() {
+pub(super) fn detach_cleans_up_after_a_kill() {
     let lab = Lab::with_web(&[]);
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1", "rs2", "rs3"]));
     let vip = lab.v4("vip");

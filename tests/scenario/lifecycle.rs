@@ -14,7 +14,7 @@ use xlvs_tests::{Config, Daemon, Lab};
 const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 
 #[test]
-fn a_clean_end_leaves_nothing_on_the_interface() {
+pub(super) fn a_clean_end_leaves_nothing_on_the_interface() {
     let lab = Lab::with_web(&[]);
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
     let vip = lab.v4("vip");
