@@ -42,19 +42,28 @@ const KNOWN: &[(&str, How)] = &[
     ("xlvs real-server down 10.0.0.100 fd00::100", How::In("rs1")),
 ];
 
+/// The texts of a Markdown text's blocks in a language.
+fn blocks(markdown: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<(bool, String)> = None;
+    for line in markdown.lines() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(its), None) => open = Some((its.trim() == language, String::new())),
+            (Some(_), Some(_)) => {
+                found.extend(open.take().filter(|(wanted, _)| *wanted).map(|(_, text)| text));
+            }
+            (None, Some((_, text))) => *text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
 /// The commands in the `sh` blocks of a Markdown text: lines joined where they end in a backslash, without comments.
 fn commands(markdown: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut inside = false;
     let mut pending = String::new();
-    for line in markdown.lines() {
-        if let Some(language) = line.trim_start().strip_prefix("```") {
-            inside = !inside && language.trim() == "sh";
-            continue;
-        }
-        if !inside {
-            continue;
-        }
+    for line in blocks(markdown, "sh").concat().lines() {
         let code = match line.find(" #") {
             _ if line.trim_start().starts_with('#') => "",
             Some(comment) => &line[..comment],
@@ -80,7 +89,6 @@ fn every_command_of_the_readme_has_been_run() {
     assert!(!commands.is_empty(), "the README shows no command");
     let lab = Lab::with_web(&[]);
     let daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1", "rs2", "rs3"]));
-    std::fs::copy(daemon.file(), lab.dir().join("director.toml")).unwrap();
     let path = format!("{}:{}", xlvs().parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut unknown = Vec::new();
     for command in commands {
@@ -96,6 +104,20 @@ fn every_command_of_the_readme_has_been_run() {
         }
     }
     assert!(unknown.is_empty(), "the README shows commands that no test runs: {unknown:#?}");
+}
+
+#[test]
+fn the_readmes_configurations_are_right() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let configurations = blocks(&readme, "toml");
+    assert!(!configurations.is_empty(), "the README shows no configuration");
+    for text in configurations {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        let mut check = std::process::Command::new(xlvs());
+        check.arg("check").arg(file.path());
+        let _ = run(check, Duration::from_secs(10)).ok();
+    }
 }
 
 #[test]
