@@ -20,6 +20,7 @@ use crate::destination::{Destination, DestinationId};
 use crate::direct_routing;
 use crate::flow::{FlowKey, V4_WORDS, V6_WORDS};
 use crate::packet::{Key, Packet, Transport};
+use crate::scheduler::NewFlow;
 use crate::service::ServiceKey;
 use crate::service::table::ServiceTable;
 use crate::verdict::{DropReason, Verdict};
@@ -213,7 +214,9 @@ fn open<'s, const WORDS: usize>(
     if matches!(packet.transport, Transport::Tcp(flags) if !tcp::opens(flags)) {
         return Err(DropReason::NoConnection);
     }
-    let position = service.scheduler.pick(&service.destinations).ok_or(DropReason::NoDestination)?;
+    let (client, client_port) = packet.client();
+    let flow = NewFlow { client: SocketAddr::new(client, client_port), virtual_address: name.address };
+    let position = service.scheduler.pick(&service.destinations, &flow).ok_or(DropReason::NoDestination)?;
     let destination = service.destinations.get(position).ok_or(DropReason::NoDestination)?;
     let state = next_state(State::None, packet.transport);
     let new = NewConnection {

@@ -289,7 +289,6 @@ fn ones_complement_sum(header: &[u8]) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// For tests and tools: the client's address and port.
 impl Packet {
     /// The client that sent the packet.
     #[must_use]

@@ -8,6 +8,7 @@ mod round_robin;
 mod weighted_round_robin;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -16,6 +17,15 @@ use crate::destination::{Destination, DestinationId};
 pub use round_robin::RoundRobin;
 pub use weighted_round_robin::WeightedRoundRobin;
 
+/// The flow that a destination is picked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewFlow {
+    /// The client.
+    pub client: SocketAddr,
+    /// What it talks to; of the client's family.
+    pub virtual_address: SocketAddr,
+}
+
 /// A scheduler with its state, shared by all workers.
 pub trait Scheduler: fmt::Debug + Send + Sync {
     /// Its name.
@@ -23,7 +33,7 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
 
     /// The position in `destinations` of the one that gets the next connection; `None` if none can take one.
     /// `destinations` are the service's, the newest first.
-    fn pick(&self, destinations: &[Arc<Destination>]) -> Option<usize>;
+    fn pick(&self, destinations: &[Arc<Destination>], flow: &NewFlow) -> Option<usize>;
 
     /// The service's destinations, or their weights, went from `before` to `now`.
     fn changed(&self, before: &[Arc<Destination>], now: &[Arc<Destination>]);
@@ -124,6 +134,14 @@ pub(crate) mod tests {
         ids_and_weights.iter().map(destination).collect()
     }
 
+    /// A flow from this port of a client.
+    pub(crate) fn flow(port: u16) -> NewFlow {
+        NewFlow {
+            client: SocketAddr::from(([192, 0, 2, 1], port)),
+            virtual_address: SocketAddr::from(([10, 0, 0, 100], 80)),
+        }
+    }
+
     /// The ids of the next `count` picks; 0 where none could be picked.
     pub(crate) fn picks(
         scheduler: &dyn Scheduler,
@@ -131,7 +149,7 @@ pub(crate) mod tests {
         count: usize,
     ) -> Vec<u32> {
         (0..count)
-            .map(|_| scheduler.pick(destinations).map_or(0, |position| destinations[position].id.0))
+            .map(|_| scheduler.pick(destinations, &flow(0)).map_or(0, |position| destinations[position].id.0))
             .collect()
     }
 }

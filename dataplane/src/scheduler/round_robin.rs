@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cursor, Scheduler, SchedulerName};
+use super::{Cursor, NewFlow, Scheduler, SchedulerName};
 use crate::destination::Destination;
 
 /// Round robin.
@@ -17,7 +17,7 @@ impl Scheduler for RoundRobin {
         SchedulerName::Rr
     }
 
-    fn pick(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+    fn pick(&self, destinations: &[Arc<Destination>], _flow: &NewFlow) -> Option<usize> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let count = destinations.len();
         let first = last.position(destinations).map_or(0, |position| position + 1);
@@ -43,7 +43,7 @@ impl Scheduler for RoundRobin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{destinations, picks};
+    use super::super::tests::{destinations, flow, picks};
     use super::*;
 
     #[test]
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn nobody_is_picked_of_none_or_of_quiesced_ones() {
         let scheduler = RoundRobin::default();
-        assert_eq!(scheduler.pick(&[]), None);
-        assert_eq!(scheduler.pick(&destinations(&[(1, 0), (2, 0)])), None);
+        assert_eq!(scheduler.pick(&[], &flow(0)), None);
+        assert_eq!(scheduler.pick(&destinations(&[(1, 0), (2, 0)]), &flow(0)), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cursor, Scheduler, SchedulerName};
+use super::{Cursor, NewFlow, Scheduler, SchedulerName};
 use crate::destination::Destination;
 
 /// Weighted round robin.
@@ -47,7 +47,7 @@ impl Scheduler for WeightedRoundRobin {
         SchedulerName::Wrr
     }
 
-    fn pick(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+    fn pick(&self, destinations: &[Arc<Destination>], _flow: &NewFlow) -> Option<usize> {
         let mut round = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if round.top == 0 {
             return None;
