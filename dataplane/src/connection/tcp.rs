@@ -58,10 +58,10 @@ pub fn next_state(state: State, flags: TcpFlags) -> State {
     }
 }
 
-/// Whether a segment can make a connection where there is none.
+/// Whether a segment can make a connection where there is none: a SYN, alone or not, but not one that resets.
 #[must_use]
 pub const fn opens(flags: TcpFlags) -> bool {
-    flags.syn
+    flags.syn && !flags.rst
 }
 
 /// Whether a segment on an old connection in `state` begins a new one in its place, which is then scheduled anew.
