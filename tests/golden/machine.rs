@@ -12,6 +12,7 @@ use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed};
 use xlvs_dataplane::packet::{Key, Packet};
+use xlvs_dataplane::scheduler::NewFlow;
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::service::table::ServiceTable;
 
@@ -62,8 +63,10 @@ impl Machine {
     /// Lets each service's scheduler pick this often for clients that nobody looks at.
     pub fn serve_others(&self, connections: u32) {
         for service in self.services.services() {
+            let virtual_address = service.key.address;
+            let flow = NewFlow { client: virtual_address, virtual_address };
             for _ in 0..connections {
-                let _ = service.scheduler.pick(&service.destinations);
+                let _ = service.scheduler.pick(&service.destinations, &flow);
             }
         }
     }
