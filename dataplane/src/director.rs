@@ -142,7 +142,6 @@ fn route<'s, const WORDS: usize>(
         let reused = matches!(packet.transport, Transport::Tcp(flags)
             if tcp::reuses(word.state(), flags, || services.is_present(found.record.destination())));
         if !expired && !reused {
-            found.record.count_packet();
             let id = found.record.destination();
             return known(services, connections, worker, slot, word, id, packet, now);
         }
@@ -160,6 +159,7 @@ fn next_state(state: State, transport: Transport) -> State {
     match transport {
         Transport::Tcp(flags) => tcp::next_state(state, flags),
         Transport::Udp => State::Udp,
+        Transport::IcmpError(_) => state,
     }
 }
 
@@ -184,6 +184,13 @@ fn known<'s, const WORDS: usize>(
     lane.packets.add(1);
     lane.bytes.add(u64::from(packet.ip_len));
 
+    if matches!(packet.transport, Transport::IcmpError(_)) {
+        // It goes where its connection goes and is no sign of life of the client's.
+        return Ok(destination);
+    }
+    if let Some(record) = connections.table().record(slot) {
+        record.count_packet();
+    }
     let (before, after) = (word.state(), next_state(word.state(), packet.transport));
     if before != after {
         let advanced = connections.table().record(slot).and_then(|record| record.advance(word, after));
@@ -210,6 +217,9 @@ fn open<'s, const WORDS: usize>(
 ) -> Result<&'s Destination, DropReason> {
     let name =
         ServiceKey { protocol: packet.protocol(), address: SocketAddr::new(packet.vip, packet.virtual_port) };
+    if matches!(packet.transport, Transport::IcmpError(_)) {
+        return Err(DropReason::Icmp);
+    }
     let service = services.service(&name).ok_or(DropReason::NoService)?;
     if matches!(packet.transport, Transport::Tcp(flags) if !tcp::opens(flags)) {
         return Err(DropReason::NoConnection);

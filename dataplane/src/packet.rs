@@ -4,6 +4,8 @@
 //! Order of the checks: Ethernet, VLAN tags, IP version and lengths, IPv4 checksum, source address, extension headers,
 //! fragments, transport header. Ports are in host byte order, lengths and offsets in bytes.
 
+mod icmp_error;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
@@ -59,6 +61,8 @@ pub enum Transport {
     Tcp(TcpFlags),
     /// A UDP datagram, or its first fragment.
     Udp,
+    /// An ICMP error about a packet that a service of this protocol sent: it belongs to that packet's flow.
+    IcmpError(Protocol),
 }
 
 /// A parsed packet of a client to a virtual IP.
@@ -86,10 +90,7 @@ impl Packet {
     /// The packet's transport protocol.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
-        match self.transport {
-            Transport::Tcp(_) => Protocol::Tcp,
-            Transport::Udp => Protocol::Udp,
-        }
+        protocol_of(self.transport)
     }
 
     /// Parses the beginning of a frame. `head` is the frame or, of a frame in several buffers, the first one; `wire_len` is
@@ -159,11 +160,18 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
         return Err(DropReason::Fragment);
     }
     let l4 = l4_slice(l3, header_len, ip_len);
-    let (transport, client_port, virtual_port) =
-        parse_transport(header.protocol(), l4, ip_len - header_len, header.more_fragments())?;
+    let (transport, key, virtual_port) = if header.protocol() == ip_number::ICMP {
+        let quoted = icmp_error::quoted_v4(l4, vip)?;
+        (Transport::IcmpError(quoted.protocol), quoted.key, quoted.virtual_port)
+    } else {
+        let (transport, client_port, virtual_port) =
+            parse_transport(header.protocol(), l4, ip_len - header_len, header.more_fragments())?;
+        let key = FlowKey::v4(protocol_of(transport), client, client_port, vip, virtual_port);
+        (transport, key, virtual_port)
+    };
     Ok(Packet {
         family: Family::V4,
-        key: Key::V4(FlowKey::v4(protocol_of(transport), client, client_port, vip, virtual_port)),
+        key: Key::V4(key),
         ip_offset,
         ip_len: ip_len as u32,
         ttl: header.ttl(),
@@ -190,11 +198,19 @@ fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
     let extensions = skip_extensions(header.next_header(), l4_slice(l3, header_len, ip_len))?;
     let l4_offset = header_len + extensions.len;
     let l4 = l4_slice(l3, l4_offset, ip_len);
-    let (transport, client_port, virtual_port) =
-        parse_transport(extensions.payload, l4, ip_len - l4_offset, extensions.more_fragments)?;
+    let (transport, key, virtual_port) = if extensions.payload == ip_number::IPV6_ICMP {
+        let quoted = icmp_error::quoted_v6(l4, vip)?;
+        (Transport::IcmpError(quoted.protocol), quoted.key, quoted.virtual_port)
+    } else {
+        let l4_len = ip_len - l4_offset;
+        let (transport, client_port, virtual_port) =
+            parse_transport(extensions.payload, l4, l4_len, extensions.more_fragments)?;
+        let key = FlowKey::v6(protocol_of(transport), client, client_port, vip, virtual_port);
+        (transport, key, virtual_port)
+    };
     Ok(Packet {
         family: Family::V6,
-        key: Key::V6(FlowKey::v6(protocol_of(transport), client, client_port, vip, virtual_port)),
+        key: Key::V6(key),
         ip_offset,
         ip_len: ip_len as u32,
         ttl: header.hop_limit(),
@@ -269,7 +285,6 @@ fn parse_transport(
             }
             Ok((Transport::Udp, udp.source_port(), udp.destination_port()))
         }
-        ip_number::ICMP | ip_number::IPV6_ICMP => Err(DropReason::Icmp),
         _ => Err(DropReason::OtherProtocol),
     }
 }
@@ -278,6 +293,7 @@ const fn protocol_of(transport: Transport) -> Protocol {
     match transport {
         Transport::Tcp(_) => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
+        Transport::IcmpError(protocol) => protocol,
     }
 }
 

@@ -52,7 +52,7 @@ drop_reasons! {
     MalformedTransport => "malformed_transport",
     /// A later fragment, which carries no ports.
     Fragment => "fragment",
-    /// An ICMP error about a packet of a virtual service.
+    /// An ICMP message that is no error about a packet of a known connection.
     Icmp => "icmp",
     /// Neither TCP nor UDP.
     OtherProtocol => "other_protocol",

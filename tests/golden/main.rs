@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::packet::Packet;
 use xlvs_dataplane::scheduler::SchedulerName;
 use xlvs_dataplane::service::ServiceKey;
 
@@ -155,7 +156,7 @@ fn replay_states(line: &States, turn: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Replays a step; `flow` is the frame sent last.
+/// Replays a step; `flow` is the frame sent last that names one.
 fn replay_state_step(
     machine: &mut Machine,
     step: &StateStep,
@@ -178,7 +179,10 @@ fn replay_state_step(
             } else if frame != sent {
                 return Err("a frame that was not sent on was changed".into());
             }
-            *flow = Some(sent);
+            // What names no flow says nothing of which connection the kernel's line is about.
+            if Packet::parse(&sent, sent.len()).is_ok() {
+                *flow = Some(sent);
+            }
         }
         (None, Some(command), None) => {
             registry::changes(command).iter().for_each(|change| machine.change(change))
