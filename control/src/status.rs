@@ -92,6 +92,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) received: u64,
     pub(crate) forwarded: u64,
     pub(crate) dropped: u64,
+    /// ICMP errors sent in answer to dropped frames.
+    #[serde(default)]
+    pub(crate) answered: u64,
 }
 
 /// What was sized from the configuration.
@@ -186,8 +189,14 @@ impl fmt::Display for Status {
         for worker in &self.workers {
             writeln!(
                 f,
-                "worker {} (core {}, queue {}): {} received, {} forwarded, {} dropped",
-                worker.worker, worker.core, worker.queue, worker.received, worker.forwarded, worker.dropped
+                "worker {} (core {}, queue {}): {} received, {} forwarded, {} dropped, {} answered by ICMP",
+                worker.worker,
+                worker.core,
+                worker.queue,
+                worker.received,
+                worker.forwarded,
+                worker.dropped,
+                worker.answered
             )?;
         }
         if self.drops.is_empty() {

@@ -97,6 +97,8 @@ pub struct WorkerCounters {
     pub forwarded: Counter,
     /// Frames not forwarded, by [`DropReason`].
     drops: [Counter; DropReason::ALL.len()],
+    /// ICMP errors sent in answer to dropped frames.
+    pub answered: Counter,
     /// Connections created.
     pub connections_created: Counter,
     /// Connections removed when they expired.
@@ -115,6 +117,7 @@ impl Default for WorkerCounters {
             received: Counter::default(),
             forwarded: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
+            answered: Counter::default(),
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
             epoch: Counter::default(),

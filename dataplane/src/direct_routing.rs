@@ -28,7 +28,15 @@ pub fn rewrite(frame: &mut [u8], packet: &Packet, path: &Path) -> Result<(), Dro
     if destination.is_none() || source.is_none() || ip.len() < 20 {
         return Err(DropReason::Truncated);
     }
-    match packet.family {
+    take_hop(ip, packet.family);
+    macs[DESTINATION_MAC].copy_from_slice(&path.destination_mac);
+    macs[SOURCE_MAC].copy_from_slice(&path.source_mac);
+    Ok(())
+}
+
+/// Takes a hop off an IP packet, of at least its header's fixed length, whose TTL is above 0.
+pub(crate) fn take_hop(ip: &mut [u8], family: Family) {
+    match family {
         Family::V4 => {
             ip[IPV4_TTL] -= 1;
             let checksum = u16::from_be_bytes([ip[IPV4_CHECKSUM.start], ip[IPV4_CHECKSUM.start + 1]]);
@@ -36,9 +44,6 @@ pub fn rewrite(frame: &mut [u8], packet: &Packet, path: &Path) -> Result<(), Dro
         }
         Family::V6 => ip[IPV6_HOP_LIMIT] -= 1,
     }
-    macs[DESTINATION_MAC].copy_from_slice(&path.destination_mac);
-    macs[SOURCE_MAC].copy_from_slice(&path.source_mac);
-    Ok(())
 }
 
 /// The header checksum after the TTL, the upper byte of its 16-bit word, went down by one (RFC 1141; with the kernel's

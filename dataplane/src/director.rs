@@ -19,6 +19,7 @@ use crate::counters::WorkerCounters;
 use crate::destination::{Destination, DestinationId};
 use crate::direct_routing;
 use crate::flow::{FlowKey, V4_WORDS, V6_WORDS};
+use crate::icmp::Answerer;
 use crate::packet::{Key, Packet, Transport};
 use crate::scheduler::NewFlow;
 use crate::service::ServiceKey;
@@ -42,6 +43,7 @@ pub struct Director {
     v6: WorkerConnections<V6_WORDS>,
     counters: Arc<WorkerCounters>,
     worker: usize,
+    answerer: Answerer,
 }
 
 impl Director {
@@ -61,6 +63,7 @@ impl Director {
             v6: WorkerConnections::new(Arc::clone(&connections.v6), now),
             counters,
             worker,
+            answerer: Answerer::new(now),
         }
     }
 
@@ -86,23 +89,46 @@ impl Director {
     #[inline]
     pub fn process_head(&mut self, head: &mut [u8], wire_len: usize, now: Now) -> Verdict {
         self.counters.received.add(1);
-        let verdict = Packet::parse(head, wire_len).and_then(|packet| {
-            let connections = match packet.key {
-                Key::V4(key) => {
-                    route(&self.services, &mut self.v4, &self.counters, self.worker, &key, &packet, now)
-                }
-                Key::V6(key) => {
-                    route(&self.services, &mut self.v6, &self.counters, self.worker, &key, &packet, now)
-                }
-            };
-            let path = connections?.path.as_ref().ok_or(DropReason::NeighborUnresolved)?;
-            direct_routing::rewrite(head, &packet, path)?;
-            Ok(Verdict::Forward(path.egress))
-        });
-        verdict.unwrap_or_else(|reason| {
-            self.counters.drop_frame(reason);
-            Verdict::Drop(reason)
-        })
+        self.answerer.clear();
+        let packet = match Packet::parse(head, wire_len) {
+            Ok(packet) => packet,
+            Err(reason) => return self.drop(reason),
+        };
+        let routed = match packet.key {
+            Key::V4(key) => {
+                route(&self.services, &mut self.v4, &self.counters, self.worker, &key, &packet, now)
+            }
+            Key::V6(key) => {
+                route(&self.services, &mut self.v6, &self.counters, self.worker, &key, &packet, now)
+            }
+        };
+        let path = routed.and_then(|destination| destination.path.ok_or(DropReason::NeighborUnresolved));
+        let path = match path {
+            Ok(path) => path,
+            Err(reason) => return self.refuse(head, &packet, reason, 0, now),
+        };
+        match direct_routing::rewrite(head, &packet, &path) {
+            Ok(()) => Verdict::Forward(path.egress),
+            Err(reason) => self.refuse(head, &packet, reason, path.mtu, now),
+        }
+    }
+
+    fn drop(&self, reason: DropReason) -> Verdict {
+        self.counters.drop_frame(reason);
+        Verdict::Drop(reason)
+    }
+
+    /// Drops a packet, with an answer to its sender where one is due.
+    #[cold]
+    fn refuse(&mut self, head: &[u8], packet: &Packet, reason: DropReason, mtu: u32, now: Now) -> Verdict {
+        self.answerer.prepare(head, packet, reason, mtu, now);
+        self.drop(reason)
+    }
+
+    /// The frame to be sent out of the ingress interface in answer to the packet that was just dropped; empty if none is.
+    #[must_use]
+    pub fn answer(&self) -> &[u8] {
+        self.answerer.answer()
     }
 
     /// Looks at up to `budget` timers of each family and removes the connections that have expired. True if more are due.

@@ -10,6 +10,7 @@ pub mod destination;
 pub mod direct_routing;
 pub mod director;
 pub mod flow;
+pub mod icmp;
 pub mod packet;
 pub mod port;
 pub mod scheduler;

@@ -191,7 +191,13 @@ impl<P: Port> Worker<P> {
                         Err(_) => counters.drop_frame(DropReason::TransmitRingFull),
                     }
                 }
-                Verdict::Drop(_) => self.port.release(frame),
+                Verdict::Drop(_) => {
+                    let answer = self.director.answer();
+                    if !answer.is_empty() && self.port.send(answer, self.port.ingress(&frame)).is_ok() {
+                        self.director.counters().answered.add(1);
+                    }
+                    self.port.release(frame);
+                }
             }
         }
         self.port.flush();

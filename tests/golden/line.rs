@@ -64,7 +64,7 @@ impl SequenceStep {
         match self {
             Self::Picked(0) => Some(Answer::Nothing),
             Self::Picked(server) => Some(Answer::Server(*server)),
-            Self::Answered(answer) if answer == "icmp3.3" => Some(Answer::Unreachable),
+            Self::Answered(answer) if answer == "icmp3.3" => Some(Answer::Icmp),
             Self::Answered(answer) if answer == "rst" => Some(Answer::Reset),
             Self::Answered(answer) => panic!("a sequence's step {answer:?}: expected icmp3.3 or rst"),
             Self::Changed { .. } => None,
@@ -115,7 +115,7 @@ impl StateStep {
             [out] => match (out.to.strip_prefix("rs"), out.proto) {
                 (Some(server), _) => Answer::Server(server.parse().unwrap()),
                 (None, 6) => Answer::Reset,
-                (None, 1 | 58) => Answer::Unreachable,
+                (None, 1 | 58) => Answer::Icmp,
                 (None, other) => panic!("protocol {other} came out: expected TCP or ICMP"),
             },
             more => panic!("{} packets came out: expected one at most", more.len()),

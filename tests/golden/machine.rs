@@ -41,8 +41,13 @@ pub struct Connection {
 }
 
 impl Machine {
-    /// A director without services.
+    /// A director without services, whose servers are behind ordinary Ethernet.
     pub fn new() -> Self {
+        Self::with_mtu(network::MTU)
+    }
+
+    /// A director without services, with this MTU on the way to all servers.
+    pub fn with_mtu(mtu: u32) -> Self {
         let (population, seed) = (Arc::new(Population::new(4096)), HashSeed([0x5eed, 0x600d]));
         let connections = ConnectionTables {
             v4: Arc::new(ConnectionTable::new(Arc::clone(&population), seed)),
@@ -51,7 +56,7 @@ impl Machine {
         let services = Arc::new(ServiceTable::default());
         let (counters, now) = (Arc::new(WorkerCounters::default()), Now(5_000_000));
         let director = Director::new(Arc::clone(&services), &connections, counters, 0, now);
-        Self { director, connections, registry: Registry::default(), services, now }
+        Self { director, connections, registry: Registry::new(mtu), services, now }
     }
 
     /// Changes the service table.
@@ -75,7 +80,7 @@ impl Machine {
     pub fn send(&mut self, frame: &mut [u8]) -> Outcome {
         self.sleep(Duration::from_millis(1));
         let verdict = self.director.process(frame, self.now);
-        Outcome::new(verdict, frame)
+        Outcome::new(verdict, frame, self.director.answer())
     }
 
     /// Lets time pass.
@@ -115,7 +120,7 @@ impl Machine {
         let service = self.services.service(key).expect("a service to count");
         let count = |one: &Arc<_>| {
             let one: &xlvs_dataplane::destination::Destination = one;
-            let number = network::server_of_mac(network::path(one.address).destination_mac);
+            let number = network::server_of_mac(network::path(one.address, network::MTU).destination_mac);
             (number.unwrap(), [one.weight, one.counters.active(), one.counters.inactive()])
         };
         service.destinations.iter().map(count).collect()

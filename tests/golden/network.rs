@@ -21,18 +21,16 @@ pub fn server(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
+/// Ethernet's MTU.
+pub const MTU: u32 = 1500;
+
 /// The way to the real server with this address.
-pub fn path(address: IpAddr) -> Path {
+pub fn path(address: IpAddr, mtu: u32) -> Path {
     let number = match address {
         IpAddr::V4(v4) => v4.octets()[3] - 10,
         IpAddr::V6(v6) => v6.octets()[15] - 0xa,
     };
-    Path {
-        destination_mac: [2, 0, 0, 0, 1, number],
-        source_mac: DIRECTOR,
-        egress: InterfaceSlot(0),
-        mtu: 1500,
-    }
+    Path { destination_mac: [2, 0, 0, 0, 1, number], source_mac: DIRECTOR, egress: InterfaceSlot(0), mtu }
 }
 
 /// The number of the real server with this MAC address.

@@ -41,8 +41,8 @@ struct ServiceEntry {
 }
 
 /// All services.
-#[derive(Default)]
 pub struct Registry {
+    mtu: u32,
     services: BTreeMap<ServiceKey, ServiceEntry>,
     removed: Vec<(ServiceKey, Entry)>,
     next_id: u32,
@@ -50,6 +50,11 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Without services; the MTU of the way to all servers.
+    pub fn new(mtu: u32) -> Self {
+        Self { mtu, services: BTreeMap::new(), removed: Vec::new(), next_id: 0, epoch: 0 }
+    }
+
     /// Makes a change and the table after it.
     pub fn apply(&mut self, change: &Change) -> ServiceTable {
         match *change {
@@ -112,7 +117,7 @@ impl Registry {
                 address: entry.address,
                 weight: entry.weight,
                 available,
-                path: Some(network::path(entry.address)),
+                path: Some(network::path(entry.address, self.mtu)),
                 counters: Arc::clone(&entry.counters),
             })
         };

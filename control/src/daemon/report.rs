@@ -144,6 +144,7 @@ impl Daemon {
                 received: worker.counters.received.get(),
                 forwarded: worker.counters.forwarded.get(),
                 dropped: worker.counters.dropped_in_all(),
+                answered: worker.counters.answered.get(),
             })
             .collect()
     }
