@@ -1,2 +1,65 @@
-//! placeholder
-fn main() {}
+//! `xlvs-bench`: what the director costs. Time on a shared machine means little alone, so that every figure stands beside
+//! references that were measured in the same run, in turns with it; seed and machine are printed with them.
+//!
+//! [`pipeline`] measures the director in memory, [`stages`] takes it apart; [`traffic`] makes its frames, [`world`] what it serves, [`reference`] what
+//! it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds unless a name
+//! ends otherwise.
+
+mod options;
+mod pipeline;
+mod reference;
+mod report;
+mod samples;
+mod stages;
+mod traffic;
+mod work;
+mod world;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use crate::report::Printer;
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Benchmarks of xlvs: every figure beside references of the same run.
+#[derive(Debug, Parser)]
+#[command(name = "xlvs-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The director in memory: packets of known connections, new connections, expired connections.
+    Pipeline(options::Pipeline),
+    /// Where a packet of a known connection spends its time.
+    Stages(stages::Stages),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().bench {
+        Bench::Pipeline(options) => {
+            let printer = Printer::new(options.json);
+            printer.head(options.seed);
+            pipeline::run(&options, |figure| printer.figure(&figure))
+        }
+        Bench::Stages(options) => {
+            let printer = Printer::new(options.json);
+            printer.stages_head(options.seed);
+            stages::run(&options, &printer)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xlvs-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

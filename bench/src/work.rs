@@ -1,0 +1,269 @@
+//! One worker of a benchmark: a director and the frames that it is given. Everything is done in batches of 64, and only
+//! the director's own calls are timed.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::counters::WorkerCounters;
+use xlvs_dataplane::director::Director;
+use xlvs_dataplane::port::BATCH;
+use xlvs_dataplane::verdict::{DropReason, Verdict};
+
+use crate::reference::{RandomWalk, floor};
+use crate::samples::{Samples, Stopwatch};
+use crate::traffic::{CHUNK, Segment, Share, Spread, length};
+use crate::world::{SHORT_MS, World};
+
+/// Frames that the batches go round in: what a small UMEM has.
+const CHUNKS: usize = 1024;
+/// Time from a deadline to when its timer is surely due: two ticks of the timing wheel.
+const TICKS_MS: u64 = 600;
+/// Beyond the timing wheel's horizon.
+const HORIZON_MS: u64 = 4096 * 256 + TICKS_MS;
+
+/// One worker.
+pub(crate) struct Hand<'w> {
+    world: &'w World,
+    director: Director,
+    counters: Arc<WorkerCounters>,
+    /// The flows that are this worker's to open.
+    opens: Share,
+    /// The flows whose packets come to this worker.
+    sees: Share,
+    random: ChaCha8Rng,
+    watch: Stopwatch,
+    chunks: Vec<u8>,
+    first: usize,
+    lengths: [usize; BATCH],
+    /// How far this worker's clock is ahead of the machine's.
+    ahead_ms: u64,
+    /// Connections opened beyond the lasting ones.
+    opened: u64,
+    walked_to: u32,
+    /// Frames that should have been forwarded and were not, and why the last one.
+    lost: (u64, Option<DropReason>),
+}
+
+impl<'w> Hand<'w> {
+    pub(crate) fn new(world: &'w World, number: usize, any_worker: bool, seed: u64) -> Self {
+        let counters = Arc::new(WorkerCounters::default());
+        let share = Share { first: number as u64, step: world.workers as u64 };
+        Self {
+            world,
+            director: Director::new(
+                Arc::clone(&world.lasting),
+                &world.tables,
+                Arc::clone(&counters),
+                number,
+                Now::read(),
+            ),
+            counters,
+            opens: share,
+            sees: if any_worker { Share { first: 0, step: 1 } } else { share },
+            random: ChaCha8Rng::seed_from_u64(seed.wrapping_add(number as u64)),
+            watch: Stopwatch::new(),
+            chunks: vec![0; CHUNKS * CHUNK],
+            first: 0,
+            lengths: [0; BATCH],
+            ahead_ms: 0,
+            opened: 0,
+            walked_to: 0,
+            lost: (0, None),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now(Now::read().0 + self.ahead_ms)
+    }
+
+    /// Writes the next batch; `flow` says of each frame whose it is.
+    fn write(&mut self, count: usize, segment: Segment, mut flow: impl FnMut(&mut ChaCha8Rng, u64) -> u64) {
+        self.first = (self.first + BATCH) % CHUNKS;
+        let chunks = self.chunks.chunks_exact_mut(CHUNK).skip(self.first);
+        for (position, (chunk, len)) in chunks.zip(&mut self.lengths).take(count).enumerate() {
+            let flow = flow(&mut self.random, position as u64);
+            *len = self.world.traffic.write(chunk, flow, segment, length(&mut self.random));
+        }
+    }
+
+    /// Hands the first `count` frames of the batch to the director. Returns how long it took.
+    fn process(&mut self, count: usize) -> u64 {
+        let now = self.now();
+        let (director, lengths) = (&mut self.director, &self.lengths[..count]);
+        let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
+        let (time, (forwarded, reason)) = self.watch.time(|| {
+            let (mut forwarded, mut reason) = (0, None);
+            for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
+                match director.process_head(&mut chunk[..len], len, now) {
+                    Verdict::Forward(_) => forwarded += 1,
+                    Verdict::Drop(why) => reason = Some(why),
+                }
+            }
+            (forwarded, reason)
+        });
+        if forwarded != count {
+            self.lose((count - forwarded) as u64, reason);
+        }
+        time
+    }
+
+    fn lose(&mut self, count: u64, reason: Option<DropReason>) {
+        self.lost = (self.lost.0 + count, reason.or(self.lost.1));
+    }
+
+    /// Opens and establishes this worker's share of the lasting connections.
+    pub(crate) fn populate(&mut self) {
+        let (opens, flows) = (self.opens, self.world.flows);
+        let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
+        let mut done = 0;
+        while done < mine {
+            let count = (mine - done).min(BATCH as u64) as usize;
+            for segment in [Segment::Opening, Segment::Data] {
+                self.write(count, segment, |_, position| opens.flow(done + position));
+                self.process(count);
+            }
+            done += count as u64;
+        }
+    }
+
+    /// Batches of packets of known connections. Only with `samples` are they timed.
+    pub(crate) fn hit(&mut self, spread: Spread, batches: u32, mut samples: Option<&mut Samples>) {
+        let (sees, flows) = (self.sees, self.world.flows);
+        let before = self.counters.connections_created.get();
+        for _ in 0..batches {
+            self.write(BATCH, Segment::Data, |random, _| spread.pick(random, flows, &sees));
+            let time = self.process(BATCH);
+            if let Some(samples) = &mut samples {
+                samples.batch(time, BATCH as u64);
+            }
+        }
+        // A packet that opens a connection is no hit.
+        self.lose(self.counters.connections_created.get() - before, None);
+    }
+
+    /// Batches of first packets of new flows, to live for a minute.
+    pub(crate) fn open(&mut self, batches: u32, mut samples: Option<&mut Samples>) {
+        let before = self.counters.connections_created.get();
+        for _ in 0..batches {
+            let (opens, from) = (
+                self.opens,
+                self.world.flows.next_multiple_of(self.opens.step) + self.opened * self.opens.step,
+            );
+            self.write(BATCH, Segment::Opening, |_, position| from + opens.flow(position));
+            self.opened += BATCH as u64;
+            let time = self.process(BATCH);
+            if let Some(samples) = &mut samples {
+                samples.batch(time, BATCH as u64);
+            }
+        }
+        let created = self.counters.connections_created.get() - before;
+        self.lose((u64::from(batches) * BATCH as u64).abs_diff(created), None);
+    }
+
+    /// Lets a minute pass, and expires what was opened in it.
+    pub(crate) fn expire(&mut self, samples: &mut Samples) {
+        self.ahead_ms += SHORT_MS + TICKS_MS;
+        let (now, begin) = (self.now(), self.counters.connections_expired.get());
+        let opened = self.counters.connections_created.get() - begin;
+        let mut more = true;
+        while more {
+            let before = self.counters.connections_expired.get();
+            let (director, watch) = (&mut self.director, self.watch);
+            let (time, due) = watch.time(|| director.expire(now, BATCH));
+            samples.batch(time, self.counters.connections_expired.get() - before);
+            more = due;
+        }
+        // Of all that it made only its lasting ones may be left.
+        let left = opened - (self.counters.connections_expired.get() - begin);
+        let lasting = self.world.flows.saturating_sub(self.opens.first).div_ceil(self.opens.step);
+        self.lose(left.abs_diff(lasting), None);
+    }
+
+    /// From now on connections come and go. Lets all timers of lasting connections come due once, which sets them anew, so
+    /// that none does while others are timed.
+    pub(crate) fn begin_passing(&mut self) {
+        self.ahead_ms += HORIZON_MS;
+        let now = self.now();
+        while self.director.expire(now, BATCH) {}
+        drop(self.director.install(Arc::clone(&self.world.passing)));
+    }
+
+    /// The floor, over packets of the same flows.
+    pub(crate) fn floor(&mut self, batches: u32, samples: Option<&mut Samples>) {
+        self.each(Spread::Uniform, batches, samples, |frame, _| floor(frame));
+    }
+
+    /// Batches of packets of known connections, given not to the director but to `handle`, which says whether a frame took
+    /// its way.
+    pub(crate) fn each(
+        &mut self,
+        spread: Spread,
+        batches: u32,
+        mut samples: Option<&mut Samples>,
+        mut handle: impl FnMut(&mut [u8], Now) -> bool,
+    ) {
+        let (sees, flows) = (self.sees, self.world.flows);
+        for _ in 0..batches {
+            self.write(BATCH, Segment::Data, |random, _| spread.pick(random, flows, &sees));
+            let now = self.now();
+            let chunks = &mut self.chunks[self.first * CHUNK..(self.first + BATCH) * CHUNK];
+            let lengths = &self.lengths;
+            let (time, handled) = self.watch.time(|| {
+                let frames = chunks.chunks_exact_mut(CHUNK).zip(lengths);
+                frames.map(|(chunk, &len)| usize::from(handle(&mut chunk[..len], now))).sum::<usize>()
+            });
+            self.lose((BATCH - handled) as u64, None);
+            if let Some(samples) = &mut samples {
+                samples.batch(time, BATCH as u64);
+            }
+        }
+    }
+
+    /// [`Self::each`] over `warm` batches untimed and `batches` timed.
+    pub(crate) fn stage(
+        &mut self,
+        warm: u32,
+        batches: u32,
+        samples: &mut Samples,
+        mut handle: impl FnMut(&mut [u8], Now) -> bool,
+    ) {
+        self.each(Spread::Uniform, warm, None, &mut handle);
+        self.each(Spread::Uniform, batches, Some(samples), &mut handle);
+    }
+
+    /// Workers walk apart, so that none finds what another has just brought into the cache.
+    pub(crate) fn begin_walk(&mut self, walk: &RandomWalk, number: usize) {
+        self.walked_to = (walk.len() * number / self.world.workers) as u32;
+    }
+
+    /// Random accesses, 64 at a time.
+    pub(crate) fn walk(&mut self, walk: &RandomWalk, batches: u32, samples: &mut Samples) {
+        // What fits a cache lies there, as it does for the director.
+        let warm = walk.len().min(batches as usize * BATCH / 4);
+        let mut at = walk.walk(self.walked_to, warm);
+        for _ in 0..batches {
+            let (time, to) = self.watch.time(|| std::hint::black_box(walk.walk(at, BATCH)));
+            samples.batch(time, BATCH as u64);
+            at = to;
+        }
+        self.walked_to = at;
+    }
+
+    /// Fails if any frame took another way than it was meant to.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.lost {
+            (0, _) => Ok(()),
+            (count, reason) => Err(format!(
+                "{count} packets or connections did not take the way that was to be measured (flows {}, services {}, \
+                 workers {}, {}; last drop: {}); the figures would be wrong",
+                self.world.flows,
+                self.world.services,
+                self.world.workers,
+                self.world.scheduler,
+                reason.map_or("none", DropReason::name),
+            )),
+        }
+    }
+}

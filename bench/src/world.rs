@@ -1,0 +1,127 @@
+//! What the director serves in a benchmark: services with destinations whose ways are resolved, and empty connection tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use xlvs_dataplane::connection::Timeouts;
+use xlvs_dataplane::connection::record::Record;
+use xlvs_dataplane::connection::table::{ConnectionTable, Population};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path};
+use xlvs_dataplane::director::ConnectionTables;
+use xlvs_dataplane::flow::{HashSeed, V4_WORDS, V6_WORDS};
+use xlvs_dataplane::port::InterfaceSlot;
+use xlvs_dataplane::scheduler::SchedulerName;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::service::{Service, ServiceKey};
+
+use crate::traffic::{Mix, Traffic, virtual_address};
+
+/// The daemon's default of `max_connections`; a population of any size lives in a table of at least this size.
+const DEFAULT_LIMIT: u64 = 1 << 20;
+/// How long connections live that are to stay.
+const LONG: Duration = Duration::from_secs(31 * 86_400);
+/// How long a connection lives that has seen only its first packet, in milliseconds: SYN_RECV's timeout, which UDP is given
+/// too while connections come and go.
+pub(crate) const SHORT_MS: u64 = 60_000;
+
+/// One case's services and tables.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) traffic: Traffic,
+    pub(crate) scheduler: SchedulerName,
+    /// Services of all kinds.
+    pub(crate) services: u64,
+    pub(crate) flows: u64,
+    pub(crate) workers: usize,
+    /// Connections made under this table stay.
+    pub(crate) lasting: Arc<ServiceTable>,
+    /// Connections made under this table live for [`SHORT_MS`].
+    pub(crate) passing: Arc<ServiceTable>,
+    pub(crate) tables: ConnectionTables,
+}
+
+/// What is asked of a [`World`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) mix: Mix,
+    pub(crate) scheduler: SchedulerName,
+    pub(crate) services: u64,
+    pub(crate) destinations: u8,
+    pub(crate) flows: u64,
+    pub(crate) workers: usize,
+    /// Connections that come and go at a time, at most.
+    pub(crate) passing: u64,
+    pub(crate) seed: u64,
+}
+
+impl World {
+    /// Services for all kinds of traffic, and no connection yet.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let kinds = plan.mix.kinds();
+        let each = (plan.services / kinds.len() as u64).max(1) as u32;
+        let mut services = Vec::new();
+        for kind in &kinds {
+            for number in 0..each {
+                let first = services.len() as u32 * u32::from(plan.destinations);
+                let destinations: Box<[_]> = (0..u32::from(plan.destinations))
+                    .map(|number| {
+                        Arc::new(destination(first + number, kind.v6, 1 + number % 4, plan.workers))
+                    })
+                    .collect();
+                services.push(Service {
+                    key: ServiceKey { protocol: kind.protocol, address: virtual_address(*kind, number) },
+                    scheduler: plan.scheduler.start(&destinations),
+                    destinations,
+                });
+            }
+        }
+        let table = |epoch, udp| {
+            let timeouts = Timeouts { tcp: LONG, tcp_fin: LONG, udp };
+            Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []))
+        };
+        let limit = DEFAULT_LIMIT.max(plan.flows + plan.passing + (1 << 16));
+        let population = Arc::new(Population::new(limit as u32));
+        let hash = HashSeed([plan.seed ^ 0x6a09_e667_f3bc_c908, plan.seed ^ 0xbb67_ae85_84ca_a73b]);
+        Self {
+            traffic: Traffic { mix: plan.mix, services: each },
+            scheduler: plan.scheduler,
+            services: services.len() as u64,
+            flows: plan.flows,
+            workers: plan.workers,
+            lasting: table(1, LONG),
+            passing: table(2, Duration::from_millis(SHORT_MS)),
+            tables: ConnectionTables {
+                v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
+                v6: Arc::new(ConnectionTable::new(population, hash)),
+            },
+        }
+    }
+
+    /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.
+    pub(crate) fn table_bytes(&self) -> usize {
+        let record = |v6| if v6 { size_of::<Record<V6_WORDS>>() } else { size_of::<Record<V4_WORDS>>() };
+        let each = self.traffic.mix.mean(|kind| record(kind.v6) as f64) + 9.0 * 8.0 / 7.0;
+        (each * self.flows as f64) as usize
+    }
+}
+
+fn destination(id: u32, v6: bool, weight: u32, workers: usize) -> Destination {
+    let number = id % 0xffff + 1;
+    Destination {
+        id: DestinationId(id),
+        address: if v6 {
+            std::net::Ipv6Addr::from_bits(0x2001_0db8_00cc_u128 << 80 | u128::from(number)).into()
+        } else {
+            std::net::Ipv4Addr::from_bits(10 << 24 | number).into()
+        },
+        weight,
+        available: true,
+        path: Some(Path {
+            destination_mac: [2, 0, 0, 1, (number >> 8) as u8, number as u8],
+            source_mac: [2, 0, 0, 0, 0, 2],
+            egress: InterfaceSlot(0),
+            mtu: 1500,
+        }),
+        counters: Arc::new(DestinationCounters::new(workers)),
+    }
+}

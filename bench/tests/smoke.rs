@@ -1,0 +1,119 @@
+//! The benchmarks at tiny sizes: that they run to the end, print what they promise, and measure what they say. No test
+//! here looks at a time.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xlvs-bench")).args(arguments).output().unwrap()
+}
+
+const TINY: [&str; 4] = ["--rounds=2", "--batches=4", "--seed=7", "--destinations=3"];
+
+fn figures(arguments: &[&str]) -> Vec<Value> {
+    let output = bench(&[&["pipeline", "--json"], TINY.as_slice(), arguments].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("seed 7"), "the head does not name the seed: {errors}");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_figure_stands_beside_its_references() {
+    let figures = figures(&["--flows=1,1k", "--services=1,20", "--schedulers=rr,wrr", "--workers=1"]);
+    let combinations: BTreeSet<String> = figures
+        .iter()
+        .map(|figure| {
+            ["case", "flows", "services", "scheduler"].map(|name| figure[name].to_string()).join(" ")
+        })
+        .collect();
+    assert_eq!((figures.len(), combinations.len()), (4 * 2 * 2 * 2, 4 * 2 * 2 * 2), "{combinations:?}");
+    for figure in &figures {
+        assert_eq!(figure["bench"], "pipeline");
+        assert_eq!(figure["workers"], 1);
+        assert_eq!(figure["seed"], 7);
+        assert_eq!(figure["rounds"], 2);
+        for name in
+            ["ns", "floor_ns", "random_access_ns", "ratio_to_floor", "p50_ns", "p99_ns", "p999_ns", "mpps"]
+        {
+            assert!(figure[name].as_f64().unwrap() > 0.0, "{name} of {figure}");
+        }
+        for name in ["spread", "allocations_per_packet", "above_floor_in_random_accesses"] {
+            assert!(figure[name].is_number(), "{name} of {figure}");
+        }
+        assert!(!figure["cpu"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn packets_of_known_connections_do_not_allocate() {
+    for figure in figures(&["--flows=1k", "--services=8", "--schedulers=wrr", "--workers=1"]) {
+        if figure["case"].as_str().unwrap().starts_with("hit") {
+            assert_eq!(figure["allocations_per_packet"], 0.0, "{figure}");
+        }
+    }
+}
+
+/// That no frame was dropped, and that each case opened and expired exactly what it should, the benchmark itself asserts:
+/// it fails otherwise. Here it has to hold for each kind of traffic, and for workers that share flows.
+#[test]
+fn every_kind_of_traffic_takes_the_way_that_is_measured() {
+    let workers =
+        if std::thread::available_parallelism().unwrap().get() > 1 { "--workers=1,2" } else { "--workers=1" };
+    for any_worker in [None, Some("--any-worker")] {
+        let mut arguments = vec!["--flows=1,333", "--services=5", "--schedulers=rr", workers];
+        arguments.push("--traffic=tcp4,udp4,tcp6,udp6,mixed");
+        arguments.extend(any_worker);
+        let traffic: BTreeSet<String> =
+            figures(&arguments).iter().map(|figure| figure["traffic"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(traffic.len(), 5);
+    }
+}
+
+#[test]
+fn the_table_begins_with_seed_and_machine() {
+    let output =
+        bench(&[&["pipeline", "--flows=1", "--services=1", "--workers=1"], TINY.as_slice()].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(text.starts_with("seed 7 · "), "{text}");
+    assert!(text.lines().next().unwrap().contains("cores"), "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("hit_") || line.starts_with("new")).count(),
+        6,
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_answered_with_what_is_allowed() {
+    for (argument, allowed) in [
+        ("--flows=0", "expected a number from 1"),
+        ("--schedulers=lc2", "expected rr"),
+        ("--traffic=sctp", "expected mixed, tcp4"),
+        ("--rounds=0", "1..=10000"),
+    ] {
+        let output = bench(&["pipeline", argument]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{argument}: {errors}");
+        assert!(errors.contains(allowed), "{argument}: {errors}");
+    }
+}
+
+#[test]
+fn more_workers_than_cores_are_refused() {
+    let output = bench(&["pipeline", "--flows=1", "--workers=64"]);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if cores < 64 {
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors.contains(&format!("may use {cores}")), "{errors}");
+    }
+}
