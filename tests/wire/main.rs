@@ -2,6 +2,7 @@
 //! need root; none is skipped.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod change_under_load;
 mod exact_frames;
 mod kernels_share;
