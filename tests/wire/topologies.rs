@@ -137,3 +137,26 @@ fn jumbo_frames_are_forwarded_whole() {
         capture.wait("frames of nearly 9000 bytes", 100, |seen| seen.length > 8900);
     }
 }
+
+/// ```text
+///   client ── bridge ══ director (eth0: one receive queue, but its peer has two to send by, which native XDP refuses)
+///                 └──── rs1 rs2 rs3
+/// ```
+#[test]
+fn generic_mode_stands_in_where_the_driver_refuses_native() {
+    let lab = Lab::with_web(&["--queues", "2"]);
+    let _ = lab.exec("director", &["ethtool", "-L", "eth0", "rx", "1"]).ok();
+    let config = Config::web(&lab, &SERVERS);
+    {
+        let daemon = Daemon::start(&lab, &config);
+        assert_eq!(daemon.status()["interfaces"][0]["xdp_mode"], "generic");
+        let log = daemon.log();
+        let warning = log.lines().find(|line| line.contains("WARN") && line.contains("generic mode"));
+        assert!(warning.is_some_and(|line| line.contains("costs")), "no warning that names the cost:\n{log}");
+        for vip in [lab.v4("vip"), lab.v6("vip")] {
+            balanced(&lab, vip, 30, true);
+        }
+    }
+    let refused = Daemon::fails(&lab, &config.with("xdp_mode = \"native\"").text(), &[]);
+    assert!(refused.stderr.contains("native"), "{}", refused.stderr);
+}
