@@ -140,7 +140,6 @@ fn route<'s, const WORDS: usize>(
         let (slot, word, expired) = (found.slot, found.word, found.record.deadline() <= now);
         let reused = matches!(packet.transport, Transport::Tcp(flags) if tcp::reuses(word.state(), flags));
         if !expired && !reused {
-            found.record.count_packet();
             let id = found.record.destination();
             return known(services, connections, worker, slot, word, id, packet, now);
         }
@@ -183,9 +182,10 @@ fn known<'s, const WORDS: usize>(
     lane.bytes.add(u64::from(packet.ip_len));
 
     let (before, after) = (word.state(), next_state(word.state(), packet.transport));
-    if before != after {
-        let advanced = connections.table().record(slot).and_then(|record| record.advance(word, after));
-        if advanced.is_some() && before.is_inactive() != after.is_inactive() {
+    if let Some(record) = connections.table().record(slot) {
+        record.count_packet();
+        let advanced = before != after && record.advance(word, after).is_some();
+        if advanced && before.is_inactive() != after.is_inactive() {
             destination.counters.connection_moved(after.is_inactive());
         }
     }
@@ -221,7 +221,10 @@ fn open<'s, const WORDS: usize>(
         deadline: now.after(services.timeouts.of(state)),
     };
     match connections.add(key, hash, &new) {
-        Ok(Added::New(..)) => {
+        Ok(Added::New(slot, _)) => {
+            if let Some(record) = connections.table().record(slot) {
+                record.count_packet();
+            }
             counters.connections_created.add(1);
             destination.counters.connection_added(state.is_inactive());
             destination.counters.traffic.lane(worker).connections.add(1);
