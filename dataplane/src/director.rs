@@ -218,9 +218,10 @@ fn known<'s, const WORDS: usize>(
         record.count_packet();
     }
     let (before, after) = (word.state(), next_state(word.state(), packet.transport));
-    if before != after {
-        let advanced = connections.table().record(slot).and_then(|record| record.advance(word, after));
-        if advanced.is_some() && before.is_inactive() != after.is_inactive() {
+    if let Some(record) = connections.table().record(slot) {
+        record.count_packet();
+        let advanced = before != after && record.advance(word, after).is_some();
+        if advanced && before.is_inactive() != after.is_inactive() {
             destination.counters.connection_moved(after.is_inactive());
         }
     }
@@ -261,7 +262,10 @@ fn open<'s, const WORDS: usize>(
         deadline: now.after(services.timeouts.of(state)),
     };
     match connections.add(key, hash, &new) {
-        Ok(Added::New(..)) => {
+        Ok(Added::New(slot, _)) => {
+            if let Some(record) = connections.table().record(slot) {
+                record.count_packet();
+            }
             counters.connections_created.add(1);
             destination.counters.connection_added(state.is_inactive());
             destination.counters.traffic.lane(worker).connections.add(1);
