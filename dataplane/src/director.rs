@@ -214,9 +214,6 @@ fn known<'s, const WORDS: usize>(
         // It goes where its connection goes and is no sign of life of the client's.
         return Ok(destination);
     }
-    if let Some(record) = connections.table().record(slot) {
-        record.count_packet();
-    }
     let (before, after) = (word.state(), next_state(word.state(), packet.transport));
     if let Some(record) = connections.table().record(slot) {
         record.count_packet();

@@ -216,7 +216,7 @@ impl Lab {
             put("expired", counters.connections_expired.get());
             put("epoch", counters.epoch.get());
             put("rounds", counters.rounds.get());
-            put("kernel drops", counters.kernel_drops.iter().map(|counter| counter.get()).sum());
+            put("port drops", counters.port_drops.iter().map(|counter| counter.get()).sum());
             for reason in DropReason::ALL {
                 put(&format!("drop {}", reason.name()), counters.dropped(*reason));
             }
