@@ -5,12 +5,26 @@
 //! ```
 #![allow(clippy::unwrap_used)]
 
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use xlvs_dataplane::port::af_xdp::namespace::cookie;
+
 const XLVS: &str = env!("CARGO_BIN_EXE_xlvs");
 const SYSCTLS: [&str; 4] = ["all/arp_ignore", "lo/arp_ignore", "all/arp_announce", "lo/arp_announce"];
+
+/// The number that only this namespace has.
+fn cookie_of(name: &str) -> u64 {
+    let namespace = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+    // A thread of its own, as a thread that has entered a namespace stays there.
+    let inside = move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        cookie().unwrap()
+    };
+    std::thread::spawn(inside).join().unwrap()
+}
 
 /// A network namespace with lo up; removed with what was recorded for it.
 struct Namespace {
@@ -25,8 +39,8 @@ impl Namespace {
             Command::new("ip").args(["netns", "add", &name]).status().unwrap().success(),
             "these tests need root"
         );
-        let inode = std::fs::metadata(format!("/run/netns/{name}")).unwrap().ino();
-        let namespace = Self { name, record: format!("/run/xlvs/real-server-{inode}.json").into() };
+        let cookie = cookie_of(&name);
+        let namespace = Self { name, record: format!("/run/xlvs/real-server-{cookie}.json").into() };
         namespace.must(&["ip", "link", "set", "lo", "up"]);
         namespace
     }

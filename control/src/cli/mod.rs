@@ -68,7 +68,7 @@ What `up` does in the network namespace where it runs:
 their former values back with the last VIP. Both are safe to repeat.
 
 Files:
-  /run/xlvs/real-server-INODE.json   what `up` has done, a file for each network namespace
+  /run/xlvs/real-server-NUMBER.json   what `up` has done, a file for each network namespace
 
 Exit codes:
   0  done, or nothing to do

@@ -1,10 +1,10 @@
 //! What `up` has done in one network namespace: a file in `/run/xlvs`, which does not outlive the boot.
 //!
 //! Invariants: one process at a time holds a record (a lock on the directory, waited for 10 seconds at most); the file
-//! is replaced whole; a record without a VIP has no file. The file's name carries the namespace's inode, because
-//! several namespaces share `/run`. The kernel gives the inode of a namespace that is gone to a new one, so the record
-//! also has the boot's id and the namespace's cookie, and nothing in it is believed without a look at what it says of:
-//! an address that is not on lo is not up, a sysctl that has not our value is not ours.
+//! is replaced whole; a record without a VIP has no file. The file's name carries the namespace's cookie, which no other
+//! namespace of this boot ever has, because several namespaces share `/run`; the record names the boot. Nothing in it is
+//! believed without a look at what it says of: an address that is not on lo is not up, a sysctl that has not our value is
+//! not ours.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use xlvs_dataplane::port::af_xdp::namespace::cookie;
 
 use super::sysctl::Former;
 use super::{Failure, failed};
@@ -41,7 +43,7 @@ pub(super) struct VipRecord {
 #[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
-    namespace: String,
+    boot_id: String,
     former_sysctls: Former,
     vips: BTreeMap<IpAddr, VipRecord>,
 }
@@ -54,8 +56,15 @@ pub(super) struct Record {
     /// The VIPs that are up.
     pub(super) vips: BTreeMap<IpAddr, VipRecord>,
     path: PathBuf,
-    identity: String,
+    boot_id: String,
     _lock: File,
+}
+
+/// The number of the network namespace's file: goes to another one when the namespace is gone.
+fn inode() -> Result<u64, Failure> {
+    let metadata = std::fs::metadata("/proc/self/ns/net")
+        .map_err(|error| failed("/proc/self/ns/net can't be read", error))?;
+    Ok(metadata.ino())
 }
 
 impl Record {
@@ -64,16 +73,14 @@ impl Record {
         std::fs::create_dir_all(DIRECTORY)
             .map_err(|error| failed(&format!("{DIRECTORY} can't be made"), error))?;
         let lock = lock(Path::new(DIRECTORY))?;
-        let namespace = std::fs::metadata("/proc/self/ns/net")
-            .map_err(|error| failed("/proc/self/ns/net can't be read", error))?
-            .ino();
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(|error| failed("/proc/sys/kernel/random/boot_id can't be read", error))?;
+            .map_err(|error| failed("/proc/sys/kernel/random/boot_id can't be read", error))?
+            .trim()
+            .to_owned();
         // Kernels before 5.14 have no cookie.
-        let cookie = xlvs_dataplane::port::af_xdp::namespace::cookie().unwrap_or(0);
-        let identity = format!("{} {cookie}", boot_id.trim());
+        let namespace = cookie().map_or_else(|_| inode(), Ok)?;
         let path = Path::new(DIRECTORY).join(format!("real-server-{namespace}.json"));
-        let mut record = Self { sysctls: Former::new(), vips: BTreeMap::new(), path, identity, _lock: lock };
+        let mut record = Self { sysctls: Former::new(), vips: BTreeMap::new(), path, boot_id, _lock: lock };
         match std::fs::read(&record.path) {
             Ok(bytes) => {
                 let stored: Stored =
@@ -81,8 +88,8 @@ impl Record {
                 if stored.format != FORMAT {
                     return Err(record.damaged(&format!("found format {}, known: {FORMAT}", stored.format)));
                 }
-                // Another namespace's speaks of one that is gone.
-                if stored.namespace == record.identity {
+                // One of an earlier boot speaks of a namespace that is gone.
+                if stored.boot_id == record.boot_id {
                     record.sysctls = stored.former_sysctls;
                     record.vips = stored.vips;
                 }
@@ -103,7 +110,7 @@ impl Record {
         let cannot = |error| failed(&format!("{} can't be written", self.path.display()), error);
         let stored = Stored {
             format: FORMAT,
-            namespace: self.identity.clone(),
+            boot_id: self.boot_id.clone(),
             former_sysctls: self.sysctls.clone(),
             vips: self.vips.clone(),
         };
