@@ -45,7 +45,7 @@ fn valid() -> impl Strategy<Value = Frame> {
     let payload = prop_oneof![8 => 0_usize..100, 1 => 1400_usize..1500, 1 => 8000_usize..9100];
     (kind, port, tags, any::<bool>(), extensions, fragment, ttl, payload, 0_u16..6, 0_usize..=10).prop_map(
         |(kind, port, tags, is_v6, extensions, fragment, ttl, payload, client_port, options)| {
-            let frame = kind.to_port(port).tags(tags).ttl(ttl).payload(payload).client_port(client_port);
+            let frame = kind.port(port).tags(tags).ttl(ttl).payload(payload).client_port(client_port);
             let frame =
                 if is_v6 { frame.extensions(&extensions) } else { frame.options(&[1; 40][..options * 4]) };
             match fragment {

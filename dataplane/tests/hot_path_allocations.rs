@@ -1,6 +1,5 @@
-//! No packet of a known flow, and none that is dropped, allocates or frees memory: counted by the allocator of
-//! this program.
-//! The frames of the port in memory are allocated before counting begins and freed after it ends.
+//! No packet of a known flow, and none that is dropped, allocates or frees memory, in the director and in a worker's batch.
+//! Frames are allocated before counting begins and freed after it ends.
 #![allow(clippy::unwrap_used)]
 
 mod memory;
@@ -8,7 +7,10 @@ mod memory;
 use memory::frame::{other, tcp, udp};
 use memory::lab::{Lab, v4, v6};
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
+use xlvs_dataplane::port::memory::MemoryPort;
+use xlvs_dataplane::port::{BATCH, InterfaceSlot};
 use xlvs_dataplane::verdict::{DropReason, Verdict};
+use xlvs_dataplane::worker::{IdlePolicy, Worker};
 
 /// Allocations by this thread while `work` ran. A piece of memory that was only freed counts as one, too.
 fn calls(work: impl FnOnce()) -> u64 {
@@ -65,8 +67,8 @@ fn dropped_frames_allocate_nothing() {
     let mut lab = lab();
     let mut frames = [
         tcp("A").build(),
-        tcp("S").to_port(9).build(),
-        tcp("S").to_port(81).build(),
+        tcp("S").port(9).build(),
+        tcp("S").port(81).build(),
         tcp("S").from([127, 0, 0, 1]).build(),
         tcp("S").tags(&[0x8100; 3]).build(),
         tcp("S").extensions(&[60; 9]).build(),
@@ -85,4 +87,21 @@ fn dropped_frames_allocate_nothing() {
     assert_eq!(calls, 0);
     assert_eq!(lab.counters[0].dropped_in_all(), 1000);
     assert_eq!(lab.counters[0].dropped(DropReason::NoService), 100);
+}
+
+#[test]
+fn batches_of_known_flows_allocate_nothing() {
+    let mut lab = lab();
+    lab.send(0, &udp()).unwrap();
+    let mut port = MemoryPort::default();
+    port.transmitted.reserve(10 * BATCH);
+    for _ in 0..10 * BATCH {
+        port.arrive(InterfaceSlot(0), &udp().build());
+    }
+    let now = lab.now;
+    let director = lab.directors.pop().unwrap();
+    let (mut worker, _handle) = Worker::new(port, director, IdlePolicy::Busy).unwrap();
+    let mut received = 0;
+    assert_eq!(calls(|| received = (0..10).map(|_| worker.forward_batch(now)).sum()), 0);
+    assert_eq!((received, worker.port_mut().transmitted.len()), (10 * BATCH, 10 * BATCH));
 }
