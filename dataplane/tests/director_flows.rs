@@ -81,6 +81,14 @@ fn a_quiesced_destination_gets_no_new_connections() {
 }
 
 #[test]
+fn the_turn_goes_on_behind_a_destination_that_was_removed_in_its_turn() {
+    let mut lab = lab(1);
+    assert_eq!([1, 2].map(|port| lab.send(0, &tcp("S").client_port(port))), [Ok(3), Ok(2)]);
+    publish(&mut lab, &[(3, 1), (1, 1)], &[2]);
+    assert_eq!([3, 4].map(|port| lab.send(0, &tcp("S").client_port(port))), [Ok(1), Ok(3)]);
+}
+
+#[test]
 fn packets_of_a_removed_destination_are_dropped_until_it_comes_back() {
     let mut lab = lab(1);
     assert_eq!(lab.send(0, &tcp("S")), Ok(3));

@@ -163,8 +163,8 @@ fn ipv4() -> Vec<Row> {
         row("the MTU's size behind a tag", udp().ip_len(1500).tags(&[0x8100]), Open(2)),
         row("a byte more than the MTU", udp().ip_len(1501), OpenAndDrop(2, TooBig)),
         row("too big at its last hop", udp().ip_len(1501).ttl(1), OpenAndDrop(2, TtlExceeded)),
-        row("9000 bytes to an interface of that MTU", tcp("S").to_port(JUMBO_PORT).ip_len(9000), Open(10)),
-        row("9001 bytes", tcp("S").to_port(JUMBO_PORT).ip_len(9001), OpenAndDrop(10, TooBig)),
+        row("9000 bytes to an interface of that MTU", tcp("S").port(JUMBO_PORT).ip_len(9000), Open(10)),
+        row("9001 bytes", tcp("S").port(JUMBO_PORT).ip_len(9001), OpenAndDrop(10, TooBig)),
     ];
     for (what, source) in [
         ("from a multicast address", [224, 0, 0, 1]),
@@ -287,19 +287,19 @@ fn padded_with_offset() -> Vec<u8> {
 fn services() -> Vec<Row> {
     use Expect::{Drop, Open, OpenAndDrop};
     vec![
-        row("a port without a service", tcp("S").to_port(8080), Drop(NoService)),
-        row("a port of the other protocol", tcp("S").to_port(53), Drop(NoService)),
+        row("a port without a service", tcp("S").port(8080), Drop(NoService)),
+        row("a port of the other protocol", tcp("S").port(53), Drop(NoService)),
         row("another address", with(&tcp("S"), 16, &[10, 0, 0, 101]), Drop(NoService)),
-        row("a service of the other family", tcp("S").v6().to_port(JUMBO_PORT), Drop(NoService)),
+        row("a service of the other family", tcp("S").v6().port(JUMBO_PORT), Drop(NoService)),
         row("an ACK out of nowhere", tcp("A"), Drop(NoConnection)),
         row("a FIN out of nowhere", tcp("F").v6(), Drop(NoConnection)),
         row("an RST out of nowhere", tcp("R"), Drop(NoConnection)),
         row("no flag", tcp(""), Drop(NoConnection)),
         row("SYN with RST", tcp("SR"), Drop(NoConnection)),
         row("SYN with ACK", tcp("SA"), Open(1)),
-        row("no destination", tcp("S").to_port(NO_DESTINATION_PORT), Drop(NoDestination)),
-        row("quiesced destinations", tcp("S").to_port(QUIESCED_PORT), Drop(NoDestination)),
-        row("an unresolved neighbour", tcp("S").to_port(UNRESOLVED_PORT), OpenAndDrop(6, NeighborUnresolved)),
+        row("no destination", tcp("S").port(NO_DESTINATION_PORT), Drop(NoDestination)),
+        row("quiesced destinations", tcp("S").port(QUIESCED_PORT), Drop(NoDestination)),
+        row("an unresolved neighbour", tcp("S").port(UNRESOLVED_PORT), OpenAndDrop(6, NeighborUnresolved)),
         Row {
             given: Given::RemovedDestination,
             ..row("a connection of a removed destination", tcp("A"), Drop(DestinationRemoved))
@@ -310,7 +310,7 @@ fn services() -> Vec<Row> {
 
 fn several_buffers() -> Vec<Row> {
     use Expect::{Drop, Open};
-    let jumbo = || tcp("S").to_port(JUMBO_PORT).ip_len(8000);
+    let jumbo = || tcp("S").port(JUMBO_PORT).ip_len(8000);
     let buffers = |what, frame: Frame, head, wire_len, expect| Row {
         buffers: Some((head, wire_len)),
         ..row(what, frame, expect)

@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn timers_do_not_pile_up_however_often_a_deadline_moves() {
+        let mut hand = WorkerConnections::new(table(1024), Now(0));
+        let hash = hand.hash(&key(1));
+        hand.add(&key(1), hash, &new(0, 900_000)).unwrap();
+        let found = hand.find(&key(1), hash).unwrap();
+        let (slot, word) = (found.slot, found.word);
+        for round in 0..1000 {
+            let now = Now(round * 20_000);
+            // Each leaves a timer behind that no longer counts, for 900 s at most.
+            hand.touch(slot, word, now, Duration::from_secs(10));
+            hand.touch(slot, word, now, Duration::from_secs(900));
+            hand.expire(now, usize::MAX, |_| panic!("ended early"));
+        }
+        assert!(hand.wheel.len() < 100, "{} timers of one connection", hand.wheel.len());
+    }
+
+    #[test]
     fn racing_first_packets_of_a_flow_make_one_connection() {
         const FLOWS: u32 = 20_000;
         const WORKERS: u32 = 4;

@@ -92,7 +92,7 @@ impl Frame {
     pub fn client_port(self, client_port: u16) -> Self {
         Self { client_port, ..self }
     }
-    pub fn to_port(self, port: u16) -> Self {
+    pub fn port(self, port: u16) -> Self {
         Self { port, ..self }
     }
     pub fn ttl(self, ttl: u8) -> Self {
