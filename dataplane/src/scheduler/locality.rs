@@ -1,0 +1,36 @@
+//! `lblc`: flows to one address keep to one destination, made for caches behind a service over many addresses. The address
+//! moves to the least loaded one when its own takes no new connections, or is busy beyond its weight while another idles.
+//!
+//! Remembered by the real server's address, so that one that comes back gets its addresses back.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::recent::RecentMap;
+use super::{NewFlow, Scheduler, SchedulerName, load};
+use crate::destination::Destination;
+
+/// Locality-based least connection.
+#[derive(Debug, Default)]
+pub struct LocalityBased(Mutex<RecentMap<IpAddr>>);
+
+impl Scheduler for LocalityBased {
+    fn name(&self) -> SchedulerName {
+        SchedulerName::Lblc
+    }
+
+    fn pick(&self, destinations: &[Arc<Destination>], flow: &NewFlow) -> Option<usize> {
+        let address = flow.virtual_address.ip();
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = recent.get(address, flow.now)
+            && let Some(position) = destinations.iter().position(|one| one.address == *server)
+            && destinations[position].takes_new()
+            && !load::to_be_relieved(&destinations[position], destinations)
+        {
+            return Some(position);
+        }
+        let position = load::least(destinations, load::connections)?;
+        recent.insert(address, destinations[position].address, flow.now);
+        Some(position)
+    }
+}
