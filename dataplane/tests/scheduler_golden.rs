@@ -105,7 +105,10 @@ impl Replay {
             "del" => self.list.retain(|one| one.id != id),
             "sched" => {
                 let name: SchedulerName = text(operation, 1).parse().unwrap();
-                self.scheduler = name.start(self.options, &self.list);
+                // A service that is given the scheduler that it has keeps it, with its position.
+                if name != self.scheduler.name() {
+                    self.scheduler = name.start(self.options, &self.list);
+                }
                 return;
             }
             "counts" => return,
@@ -122,9 +125,7 @@ impl Replay {
         let counters = &self.list[position].counters;
         match self.counted {
             Counted::Active => counters.connection_added(false),
-            Counted::Inactive => {
-                counters.connection_added(true);
-            }
+            Counted::Inactive => counters.connection_added(true),
             Counted::No => {
                 counters.connection_added(true);
                 counters.connection_removed(true);
@@ -222,7 +223,9 @@ fn shares(case: &Value) -> Option<String> {
     let mut replay = Replay::new(case);
     let vip = SocketAddr::from(([10, 0, 0, 100], number(&case["vport"]) as u16));
     let steps = case["steps"].as_array().unwrap();
-    (0..steps.len()).for_each(|connection| drop(replay.connect(client(connection), vip)));
+    for connection in 0..steps.len() {
+        replay.connect(client(connection), vip);
+    }
     let captured = |id: &str| (1..3).map(|at| number(&case["end"][id][at])).sum::<u32>();
     replay.counts().iter().find_map(|(id, &[_, active, inactive])| {
         let (got, wanted) = (active + inactive, captured(id));

@@ -147,3 +147,70 @@ const fn round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
     c = c.rotate_left(32);
     [a, b, c, d]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use super::super::tests::{destinations, flow};
+    use super::*;
+    use crate::destination::{DestinationCounters, DestinationId};
+
+    fn numbered(count: u32, weight: u32) -> Vec<Arc<Destination>> {
+        let model = Destination::clone(&destinations(&[(0, weight)])[0]);
+        let one = |index: u32| Destination {
+            id: DestinationId(index),
+            address: (0x0a00_0001 + index).to_be_bytes().into(),
+            counters: Arc::new(DestinationCounters::new(1)),
+            ..model.clone()
+        };
+        (0..count).map(|index| Arc::new(one(index))).collect()
+    }
+
+    /// The ids that clients of so many addresses are sent to.
+    fn placed(scheduler: &MaglevHash, list: &[Arc<Destination>], clients: u32) -> Vec<DestinationId> {
+        let from = |client: u32| NewFlow {
+            client: SocketAddr::new((0xc633_0000 + client * 7).to_be_bytes().into(), 1),
+            ..flow(1)
+        };
+        (0..clients).map(|client| list[scheduler.pick(list, &from(client)).unwrap()].id).collect()
+    }
+
+    #[test]
+    fn one_of_a_hundred_quiesced_moves_its_own_clients_only_and_removed_moves_few() {
+        let list = numbered(100, 2);
+        list.iter().for_each(|one| one.counters.set_last_weight(2));
+        let scheduler = MaglevHash::new(&list, HashFlags { port: false, fallback: true }, 80);
+        let before = placed(&scheduler, &list, 20_000);
+        let (mut quiesced, mut removed) = (list.clone(), list.clone());
+        quiesced[37] = Arc::new(Destination { weight: 0, ..Destination::clone(&list[37]) });
+        let gone = removed.remove(37).id;
+        let moved = |now: &[Arc<Destination>]| {
+            scheduler.changed(&list, now);
+            let after = placed(&scheduler, now, 20_000);
+            assert!(!after.contains(&gone));
+            before.iter().zip(&after).filter(|(before, after)| before != after).count()
+        };
+        let its_own = before.iter().filter(|&&id| id == gone).count();
+        assert!((100..400).contains(&its_own), "{its_own} of 20000 clients were its own");
+        assert_eq!(moved(&quiesced), its_own);
+        // The kernel's table has 41 slots for each of a hundred: others lose some of theirs when it is filled anew.
+        let moved = moved(&removed);
+        assert!(moved < 2000, "{moved} of 20000 clients moved, {its_own} of which had to");
+    }
+
+    #[test]
+    fn tables_of_any_weights_are_full() {
+        for weights in
+            [&[(1, 1), (2, i32::MAX as u32)][..], &[(1, 6), (2, 0), (3, 4)], &[(1, i32::MAX as u32)]]
+        {
+            assert_eq!(table(&destinations(weights), 80).len(), SLOTS as usize, "{weights:?}");
+        }
+        assert!(table(&destinations(&[(1, 0)]), 80).is_empty());
+        let start = Instant::now();
+        assert_eq!(table(&numbered(1000, 1), 80).len(), SLOTS as usize);
+        println!("a table of 1000 destinations took {:?}", start.elapsed());
+    }
+}

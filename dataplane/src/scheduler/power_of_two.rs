@@ -33,15 +33,15 @@ impl PowerOfTwo {
     }
 }
 
-/// The one whose span of the weights laid end to end holds `draw`. Thresholds can change in between, hence the last one
-/// that takes new connections if the draw lies beyond all.
-fn drawn(destinations: &[Arc<Destination>], mut draw: u64) -> Option<usize> {
-    let mut last = None;
+/// The one whose span of the weights laid end to end holds `draw`, the ends included, so that the first one's is longer by
+/// one. Thresholds can change in between, hence the last one that takes new connections if the draw lies beyond all.
+fn drawn(destinations: &[Arc<Destination>], draw: u64) -> Option<usize> {
+    let (mut last, mut end) = (None, 0);
     for (position, destination) in destinations.iter().enumerate().filter(|(_, one)| one.takes_new()) {
         last = Some(position);
-        match draw.checked_sub(u64::from(destination.weight)) {
-            Some(rest) => draw = rest,
-            None => break,
+        end += u64::from(destination.weight);
+        if draw <= end {
+            break;
         }
     }
     last
@@ -54,13 +54,40 @@ impl Scheduler for PowerOfTwo {
 
     fn pick(&self, destinations: &[Arc<Destination>], _flow: &NewFlow) -> Option<usize> {
         let weights = destinations.iter().filter(|one| one.takes_new()).map(|one| u64::from(one.weight));
-        let total = weights.sum();
-        let first = drawn(destinations, self.below(total))?;
-        let second = drawn(destinations, self.below(total))?;
+        // The sum is drawn too: captured picks are a thousand times likelier with it.
+        let draws = weights.sum::<u64>() + 1;
+        let first = drawn(destinations, self.below(draws))?;
+        let second = drawn(destinations, self.below(draws))?;
         let load = |position: usize| {
             let destination = &destinations[position];
             (load::connections(destination), destination.weight)
         };
         Some(if load::lighter(load(second), load(first)) { second } else { first })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{destinations, picks};
+    use super::*;
+
+    #[test]
+    fn without_load_shares_are_the_chances_of_a_draw() {
+        let list = destinations(&[(1, 1), (2, 0), (3, 3), (4, 5)]);
+        let all = picks(&PowerOfTwo::new(1), &list, 100_000);
+        for (id, share) in [(1, 20_000), (2, 0), (3, 30_000), (4, 50_000)] {
+            let got = all.iter().filter(|&&picked| picked == id).count();
+            assert!(got.abs_diff(share) < 1000, "{id}: expected about {share} picks, got {got}");
+        }
+    }
+
+    #[test]
+    fn the_less_loaded_for_its_weight_of_two_is_taken() {
+        let list = destinations(&[(1, 1), (2, 1)]);
+        list[0].counters.connection_added(false);
+        let all = picks(&PowerOfTwo::new(1), &list, 90_000);
+        // The first only where it is drawn twice.
+        let first = all.iter().filter(|&&picked| picked == 1).count();
+        assert!(first.abs_diff(40_000) < 1000, "expected 4/9 of the picks, got {first}");
     }
 }
