@@ -34,3 +34,27 @@ impl Scheduler for LocalityBased {
         Some(position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{destinations, flow};
+    use super::*;
+    use crate::clock::Now;
+
+    #[test]
+    fn an_address_keeps_to_its_destination_until_that_is_gone_and_for_a_day() {
+        let list = destinations(&[(3, 9), (2, 9), (1, 9)]);
+        let scheduler = LocalityBased::default();
+        let pick = |list: &[Arc<Destination>], hours: u64| {
+            let position = scheduler.pick(list, &NewFlow { now: Now(hours * 3_600_000), ..flow(0) });
+            position.map(|position| list[position].id.0)
+        };
+        assert_eq!(pick(&list, 0), Some(3));
+        list[0].counters.connection_added(false);
+        assert_eq!(pick(&list, 20), Some(3), "though others are less loaded");
+        assert_eq!(pick(&list[1..], 40), Some(2), "3 is gone");
+        assert_eq!(pick(&list, 60), Some(2), "3 is back");
+        list[1].counters.connection_added(false);
+        assert_eq!(pick(&list, 85), Some(1), "unused for a day it is forgotten");
+    }
+}

@@ -121,3 +121,45 @@ impl Scheduler for LocalityReplicated {
         Some(position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{destinations, flow};
+    use super::*;
+
+    #[test]
+    fn a_set_grows_under_load_and_loses_its_busiest_after_a_day() {
+        let list = destinations(&[(3, 1), (2, 1), (1, 1)]);
+        let scheduler = LocalityReplicated::default();
+        let pick_at = |hours: u64| {
+            let position = scheduler.pick(&list, &NewFlow { now: Now(hours * 3_600_000), ..flow(0) });
+            position.map(|position| list[position].id.0)
+        };
+        assert_eq!(pick_at(0), Some(3));
+        (0..2).for_each(|_| list[0].counters.connection_added(false));
+        assert_eq!(pick_at(0), Some(2), "3 is to be relieved");
+        assert_eq!(pick_at(20), Some(2), "of both the less loaded");
+        // A day after the growth the busiest leaves; then 3, though idle, is not picked while the set has another.
+        assert_eq!(pick_at(25), Some(2));
+        (0..2).for_each(|_| list[0].counters.connection_removed(false));
+        list[1].counters.connection_added(false);
+        assert_eq!(pick_at(26), Some(2));
+        // A day unused, it is forgotten.
+        assert_eq!(pick_at(51), Some(3));
+    }
+
+    #[test]
+    fn a_set_has_no_more_members_than_there_are_destinations() {
+        let scheduler = LocalityReplicated::default();
+        for round in 0..100 {
+            let list = destinations(&[(2 * round, 1), (2 * round + 1, 1)]);
+            for one in &list {
+                scheduler.pick(&list, &flow(0));
+                (0..2).for_each(|_| one.counters.connection_added(false));
+            }
+        }
+        let mut recent = scheduler.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = recent.get(flow(0).virtual_address.ip(), Now(0)).map_or(0, |set| set.members.len());
+        assert!((1..=2).contains(&members), "{members} members");
+    }
+}
