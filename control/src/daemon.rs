@@ -159,7 +159,7 @@ impl Daemon {
         loop {
             let workers = launch::worker_count(director, &links);
             let cores = launch::cores(director, workers)?;
-            let mut registry = Registry::new(cores.len());
+            let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
             registry.apply(configuration);
             let table = Arc::new(registry.table(configuration.timeouts, |_| None));
             let connections = launch::connection_tables(director.max_connections)?;

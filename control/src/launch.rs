@@ -3,7 +3,6 @@
 //! neighbours are known.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -88,10 +87,15 @@ pub(crate) fn cores(director: &DirectorConfig, workers: u32) -> Result<Vec<usize
 }
 
 /// A seed from the kernel's random numbers.
-fn random_seed() -> io::Result<HashSeed> {
+///
+/// # Errors
+/// When the kernel gives none.
+pub(crate) fn random_seed() -> Result<HashSeed, Failure> {
     use std::io::Read;
     let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Failure::Runtime(format!("/dev/urandom can't be read: {error}; mount /dev")))?;
     let word = |at: usize| bytes[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
     Ok(HashSeed([word(0), word(8)]))
 }
@@ -107,8 +111,7 @@ pub(crate) fn unlock_memory() {
 /// # Errors
 /// When the kernel gives no random numbers.
 pub(crate) fn connection_tables(limit: u32) -> Result<ConnectionTables, Failure> {
-    let seed = random_seed()
-        .map_err(|error| Failure::Runtime(format!("/dev/urandom can't be read: {error}; mount /dev")))?;
+    let seed = random_seed()?;
     let population = Arc::new(Population::new(limit));
     Ok(ConnectionTables {
         v4: Arc::new(ConnectionTable::new(Arc::clone(&population), seed)),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path};
-use xlvs_dataplane::scheduler::{Scheduler, SchedulerName};
+use xlvs_dataplane::scheduler::{HashFlags, Scheduler, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
 
@@ -27,6 +27,8 @@ pub(crate) struct ServiceEntry {
     pub(crate) vip: VipMode,
     /// Its scheduler, with its position.
     pub(crate) scheduler: Arc<dyn Scheduler>,
+    /// The flags that it was started with.
+    flags: HashFlags,
     /// The newest first.
     pub(crate) destinations: Vec<DestinationEntry>,
     /// What destinations that are gone for good had counted.
@@ -74,13 +76,15 @@ pub(crate) struct Registry {
     next_id: u32,
     epoch: u64,
     workers: usize,
+    /// Where the next scheduler's random numbers begin.
+    seed: u64,
 }
 
 impl Registry {
-    /// An empty registry for this many workers.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// An empty registry for this many workers; `seed` is of random schedulers.
+    pub(crate) fn new(workers: usize, seed: u64) -> Self {
         let (services, removed, free_ids) = Default::default();
-        Self { services, removed, free_ids, next_id: 0, epoch: 0, workers }
+        Self { services, removed, free_ids, next_id: 0, epoch: 0, workers, seed }
     }
 
     /// All services, in the order of their names.
@@ -128,12 +132,15 @@ impl Registry {
     }
 
     fn apply_service(&mut self, key: ServiceKey, wanted: &ServiceConfig, changes: &mut Changes) {
-        let scheduler = wanted.scheduler;
+        let (scheduler, flags) = (wanted.scheduler, wanted.scheduler_flags);
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let options = SchedulerOptions { flags, port: wanted.port.get(), seed: self.seed };
         let mut service = match self.services.remove(&key) {
             Some(mut service) => {
-                let differs = service.scheduler.name() != scheduler;
+                let differs = (service.scheduler.name(), service.flags) != (scheduler, flags);
                 if differs {
-                    service.scheduler = SchedulerName::start(scheduler, &service.published);
+                    service.scheduler = scheduler.start(options, &service.published);
+                    service.flags = flags;
                 }
                 changes.services[1] += usize::from(differs || service.vip != wanted.vip);
                 service.vip = wanted.vip;
@@ -143,7 +150,8 @@ impl Registry {
                 changes.services[0] += 1;
                 ServiceEntry {
                     vip: wanted.vip,
-                    scheduler: SchedulerName::start(scheduler, &[]),
+                    scheduler: scheduler.start(options, &[]),
+                    flags,
                     destinations: Vec::new(),
                     past: Traffic::default(),
                     published: Box::default(),
@@ -161,11 +169,19 @@ impl Registry {
         for destination in &wanted.destinations {
             let present = service.destinations.iter_mut().find(|entry| entry.address == destination.address);
             if let Some(entry) = present {
-                changes.destinations[1] += usize::from(entry.weight != destination.weight);
+                let differs = entry.weight != destination.weight
+                    || entry.counters.thresholds() != destination.thresholds;
+                changes.destinations[1] += usize::from(differs);
                 entry.weight = destination.weight;
+                entry.counters.set_thresholds(destination.thresholds);
+                if entry.weight > 0 {
+                    entry.counters.set_last_weight(entry.weight);
+                }
             } else {
                 changes.destinations[0] += 1;
                 let entry = self.admit(&key, destination.address, destination.weight);
+                entry.counters.set_last_weight(destination.weight);
+                entry.counters.set_thresholds(destination.thresholds);
                 service.destinations.insert(0, entry);
             }
         }
@@ -268,6 +284,8 @@ fn add(a: Traffic, b: Traffic) -> Traffic {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use xlvs_dataplane::destination::Thresholds;
+
     use super::*;
     use crate::config::{self, Overrides};
 
@@ -299,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_newest_destination_stands_first_and_a_weight_changes_in_place() {
-        let mut registry = Registry::new(1);
+        let mut registry = Registry::new(1, 7);
         registry.apply(&configuration(&service(&[(11, 1), (12, 1)])));
         let first = list(&table(&mut registry));
         assert_eq!(first, [(1, "10.0.0.12".into(), 1), (0, "10.0.0.11".into(), 1)]);
@@ -312,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_same_configuration_again_changes_nothing() {
-        let mut registry = Registry::new(1);
+        let mut registry = Registry::new(1, 7);
         let configuration = configuration(&service(&[(11, 1), (12, 3)]));
         registry.apply(&configuration);
         assert_eq!(registry.apply(&configuration), Changes::default());
@@ -320,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_id_is_free_again_only_after_its_connections_and_every_worker_left_it() {
-        let mut registry = Registry::new(1);
+        let mut registry = Registry::new(1, 7);
         registry.apply(&configuration(&service(&[(11, 1), (12, 1)])));
         let old = table(&mut registry);
         registry.apply(&configuration(&service(&[(12, 1)])));
@@ -335,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_destination_that_comes_back_while_remembered_keeps_its_id() {
-        let mut registry = Registry::new(1);
+        let mut registry = Registry::new(1, 7);
         registry.apply(&configuration(&service(&[(11, 1), (12, 1)])));
         table(&mut registry);
         registry.apply(&configuration(&service(&[(12, 1)])));
@@ -343,5 +361,30 @@ mod tests {
         registry.apply(&configuration(&service(&[(12, 1), (11, 2)])));
         let expected = [(0, "10.0.0.11".into(), 2), (1, "10.0.0.12".into(), 1)];
         assert_eq!(list(&table(&mut registry)), expected);
+    }
+
+    #[test]
+    fn thresholds_and_scheduler_flags_change_at_a_reload_and_start_nothing_anew_else() {
+        let mut registry = Registry::new(1, 7);
+        let file = |flags: &str, upper: u32| {
+            let text = service(&[(11, 1)]).replace("\"rr\"", &format!("\"sh\"\nscheduler_flags = [{flags}]"));
+            configuration(&format!("{text}upper_threshold = {upper}\n"))
+        };
+        registry.apply(&file("\"sh-port\"", 1));
+        let first = table(&mut registry);
+        let destination = &first.services().next().unwrap().destinations[0];
+        assert_eq!(destination.counters.thresholds(), Thresholds { upper: 1, lower: 0 });
+        destination.counters.connection_added(false);
+        assert!(!destination.takes_new());
+        assert_eq!(registry.apply(&file("\"sh-port\"", 1)), Changes::default());
+        assert_eq!(
+            registry.apply(&file("\"sh-port\"", 2)),
+            Changes { destinations: [0, 1, 0], ..Changes::default() }
+        );
+        assert!(destination.takes_new(), "a higher threshold frees it");
+        assert_eq!(
+            registry.apply(&file("\"sh-fallback\"", 2)),
+            Changes { services: [0, 1, 0], ..Changes::default() }
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! Destinations: a real server's entry in one virtual service. What traffic changes (counters) is shared by all
-//! snapshots; what the control thread decides (weight, way) is fixed within a snapshot.
+//! Destinations: a real server's entry in one virtual service. What traffic changes (counters, overload) is shared by all
+//! snapshots, and so are the thresholds that overload is measured by; what else the control thread decides (weight, way) is
+//! fixed within a snapshot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::counters::TrafficLanes;
 use crate::port::InterfaceSlot;
@@ -28,11 +29,24 @@ pub struct Path {
     pub mtu: u32,
 }
 
-/// What traffic changes about a destination.
+/// How many connections, active and inactive together, a destination is given. 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// At so many it is overloaded: it gets no new ones.
+    pub upper: u32,
+    /// Below so many it gets new ones again; without it, below three quarters of `upper`.
+    pub lower: u32,
+}
+
+/// What traffic changes about a destination, and what outlives its snapshots.
 #[derive(Debug)]
 pub struct DestinationCounters {
     active: AtomicU32,
     inactive: AtomicU32,
+    overloaded: AtomicBool,
+    upper: AtomicU32,
+    lower: AtomicU32,
+    last_weight: AtomicU32,
     /// Connections, packets and bytes.
     pub traffic: TrafficLanes,
 }
@@ -41,7 +55,48 @@ impl DestinationCounters {
     /// Zeroed counters with a lane for each of `workers`.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { active: AtomicU32::new(0), inactive: AtomicU32::new(0), traffic: TrafficLanes::new(workers) }
+        Self {
+            active: AtomicU32::new(0),
+            inactive: AtomicU32::new(0),
+            overloaded: AtomicBool::new(false),
+            upper: AtomicU32::new(0),
+            lower: AtomicU32::new(0),
+            last_weight: AtomicU32::new(0),
+            traffic: TrafficLanes::new(workers),
+        }
+    }
+
+    /// Sets the thresholds. An overloaded destination is free again if it has no upper one any more or a higher one.
+    pub fn set_thresholds(&self, thresholds: Thresholds) {
+        let before = self.upper.swap(thresholds.upper, SeqCst);
+        self.lower.store(thresholds.lower, SeqCst);
+        if thresholds.upper == 0 || thresholds.upper > before {
+            self.overloaded.store(false, SeqCst);
+        }
+    }
+
+    /// The thresholds.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds { upper: self.upper.load(Relaxed), lower: self.lower.load(Relaxed) }
+    }
+
+    /// Whether it reached its upper threshold and has not fallen below the lower one since.
+    #[must_use]
+    pub fn overloaded(&self) -> bool {
+        self.overloaded.load(Relaxed)
+    }
+
+    /// Remembers the weight that the destination was added with, or was given since unless that quiesces it: a quiesced
+    /// destination keeps its share of hash tables.
+    pub fn set_last_weight(&self, weight: u32) {
+        self.last_weight.store(weight, Relaxed);
+    }
+
+    /// See [`Self::set_last_weight`].
+    #[must_use]
+    pub fn last_weight(&self) -> u32 {
+        self.last_weight.load(Relaxed)
     }
 
     /// Connections in an active state: SYN_RECV and ESTABLISHED, not UDP (golden `sched.jsonl`).
@@ -60,18 +115,40 @@ impl DestinationCounters {
         if inactive { &self.inactive } else { &self.active }
     }
 
+    fn total(&self) -> u64 {
+        u64::from(self.active.load(SeqCst)) + u64::from(self.inactive.load(SeqCst))
+    }
+
+    fn below_lower(&self) -> bool {
+        let (upper, lower) = (u64::from(self.upper.load(SeqCst)), u64::from(self.lower.load(SeqCst)));
+        let total = self.total();
+        if lower != 0 { total < lower } else { upper == 0 || total * 4 < upper * 3 }
+    }
+
     /// A connection began.
-    pub(crate) fn connection_added(&self, inactive: bool) {
-        self.cell(inactive).fetch_add(1, Relaxed);
+    pub fn connection_added(&self, inactive: bool) {
+        self.cell(inactive).fetch_add(1, SeqCst);
+        let upper = self.upper.load(SeqCst);
+        if upper != 0 && self.total() >= u64::from(upper) {
+            self.overloaded.store(true, SeqCst);
+            // Another worker's connection may have ended in between and found the mark not yet set; without this, a
+            // destination could stay overloaded without a connection that would free it.
+            if self.total() < u64::from(upper) && self.below_lower() {
+                self.overloaded.store(false, SeqCst);
+            }
+        }
     }
 
     /// A connection ended.
-    pub(crate) fn connection_removed(&self, inactive: bool) {
-        self.cell(inactive).fetch_sub(1, Relaxed);
+    pub fn connection_removed(&self, inactive: bool) {
+        self.cell(inactive).fetch_sub(1, SeqCst);
+        if self.overloaded.load(SeqCst) && self.below_lower() {
+            self.overloaded.store(false, SeqCst);
+        }
     }
 
     /// A connection changed sides.
-    pub(crate) fn connection_moved(&self, to_inactive: bool) {
+    pub fn connection_moved(&self, to_inactive: bool) {
         self.cell(!to_inactive).fetch_sub(1, Relaxed);
         self.cell(to_inactive).fetch_add(1, Relaxed);
     }
@@ -93,4 +170,74 @@ pub struct Destination {
     pub path: Option<Path>,
     /// Shared by all snapshots.
     pub counters: Arc<DestinationCounters>,
+}
+
+impl Destination {
+    /// Whether it gets new connections: neither quiesced nor overloaded.
+    #[inline]
+    #[must_use]
+    pub fn takes_new(&self) -> bool {
+        self.weight > 0 && !self.counters.overloaded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds and removes connections; whether it is overloaded after each step.
+    fn course(thresholds: Thresholds, steps: &[i32]) -> Vec<bool> {
+        let counters = DestinationCounters::new(1);
+        counters.set_thresholds(thresholds);
+        let mut course = Vec::new();
+        for &step in steps {
+            for _ in 0..step {
+                counters.connection_added(step % 2 == 0);
+            }
+            for _ in step..0 {
+                counters.connection_removed(counters.active() == 0);
+            }
+            course.push(counters.overloaded());
+        }
+        course
+    }
+
+    #[test]
+    fn an_overloaded_destination_takes_new_ones_below_its_lower_threshold() {
+        let with_lower = Thresholds { upper: 4, lower: 2 };
+        assert_eq!(course(with_lower, &[3, 1, -2, -1, 2, 1]), [false, true, true, false, false, true]);
+        // Three quarters of 8 is 6.
+        let without = Thresholds { upper: 8, lower: 0 };
+        assert_eq!(course(without, &[7, 1, -2, -1, 2]), [false, true, true, false, false]);
+        assert_eq!(course(Thresholds::default(), &[100, -1]), [false, false]);
+    }
+
+    #[test]
+    fn raised_or_removed_thresholds_free_at_once_and_lowered_ones_do_not() {
+        for (upper, overloaded) in [(0, false), (4, false), (3, true), (2, true)] {
+            let counters = DestinationCounters::new(1);
+            counters.set_thresholds(Thresholds { upper: 3, lower: 0 });
+            (0..3).for_each(|_| counters.connection_added(true));
+            assert!(counters.overloaded());
+            counters.set_thresholds(Thresholds { upper, lower: 0 });
+            assert_eq!(counters.overloaded(), overloaded, "upper {upper}");
+        }
+    }
+
+    #[test]
+    fn workers_that_race_leave_no_destination_overloaded_without_connections() {
+        let counters = DestinationCounters::new(1);
+        counters.set_thresholds(Thresholds { upper: 1, lower: 0 });
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        counters.connection_added(false);
+                        counters.connection_removed(false);
+                    }
+                });
+            }
+        });
+        assert_eq!((counters.active(), counters.overloaded()), (0, false));
+    }
 }

@@ -249,7 +249,7 @@ fn open<'s, const WORDS: usize>(
         return Err(DropReason::NoConnection);
     }
     let (client, client_port) = packet.client();
-    let flow = NewFlow { client: SocketAddr::new(client, client_port), virtual_address: name.address };
+    let flow = NewFlow { client: SocketAddr::new(client, client_port), virtual_address: name.address, now };
     let position = service.scheduler.pick(&service.destinations, &flow).ok_or(DropReason::NoDestination)?;
     let destination = service.destinations.get(position).ok_or(DropReason::NoDestination)?;
     let state = next_state(State::None, packet.transport);

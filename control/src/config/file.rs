@@ -13,7 +13,9 @@ use toml::de::{DeTable, DeValue, Error as TomlError};
 use xlvs_dataplane::flow::Protocol;
 
 use super::error::{Findings, Position};
-use super::names::{Choice, FrameSize, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
+use super::names::{
+    Choice, FrameSize, IdlePolicy, InterfaceName, SchedulerFlag, SchedulerName, VipMode, XdpMode,
+};
 use super::source::Source;
 use super::{MAX_INTERFACES, address};
 
@@ -87,6 +89,7 @@ pub(super) struct RawService {
     pub(super) port: Raw<NonZeroU16>,
     pub(super) protocol: Raw<Protocol>,
     pub(super) scheduler: Raw<SchedulerName>,
+    pub(super) scheduler_flags: Raw<Vec<At<SchedulerFlag>>>,
     pub(super) vip: Raw<VipMode>,
     /// Whether the key is not written at all.
     pub(super) destinations_absent: bool,
@@ -99,6 +102,8 @@ pub(super) struct RawDestination {
     pub(super) at: Position,
     pub(super) address: Raw<IpAddr>,
     pub(super) weight: Raw<u32>,
+    pub(super) upper_threshold: Raw<u32>,
+    pub(super) lower_threshold: Raw<u32>,
 }
 
 /// The syntax error after which the parser skips the rest of the file. Its line is blanked and the rest read again, so
@@ -191,6 +196,9 @@ fn service(source: &mut Source<'_>, at: Position, table: &DeTable<'_>) -> RawSer
             .map(|port| u16::try_from(port).ok().and_then(NonZeroU16::new)),
         protocol: keys.choice(source, "protocol"),
         scheduler: keys.choice(source, "scheduler"),
+        scheduler_flags: keys.list(source, "scheduler_flags", 2, &SchedulerFlag::allowed(), |value| {
+            SchedulerFlag::named(text(value)?).ok_or(Refusal::Value)
+        }),
         vip: keys.choice(source, "vip"),
         destinations_absent: !table.contains_key("destination"),
         destinations: Vec::new(),
@@ -203,6 +211,8 @@ fn service(source: &mut Source<'_>, at: Position, table: &DeTable<'_>) -> RawSer
             at,
             address: keys.read(source, "address", address::ALLOWED, unicast),
             weight: keys.number(source, "weight", 0..=2_147_483_647),
+            upper_threshold: keys.number(source, "upper_threshold", 0..=2_147_483_647),
+            lower_threshold: keys.number(source, "lower_threshold", 0..=2_147_483_647),
         });
         keys.require(source, "address", address::ALLOWED);
         keys.finish(source);

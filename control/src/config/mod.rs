@@ -21,10 +21,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 
 use xlvs_dataplane::connection::Timeouts;
+use xlvs_dataplane::destination::Thresholds;
 use xlvs_dataplane::flow::Protocol;
 
 pub(crate) use error::ConfigErrors;
-pub(crate) use names::{FrameSize, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
+pub(crate) use names::{FrameSize, HashFlags, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
 
 /// Where the daemon listens and its clients call, unless told otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/xlvs/xlvs.sock";
@@ -90,6 +91,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) protocol: Protocol,
     /// How a destination is picked for a new connection.
     pub(crate) scheduler: SchedulerName,
+    /// How `sh` and `mh` hash; none is set for others.
+    pub(crate) scheduler_flags: HashFlags,
     /// When the VIP is served (the director's `vip`, if the service does not say).
     pub(crate) vip: VipMode,
     /// The real servers; of the VIP's family, no two the same, none the VIP.
@@ -105,6 +108,8 @@ pub(crate) struct DestinationConfig {
     pub(crate) address: IpAddr,
     /// Its share; 0 is quiesced. At most 2147483647, as the kernel.
     pub(crate) weight: u32,
+    /// How many connections it is given, each at most 2147483647; `lower` is not above `upper`.
+    pub(crate) thresholds: Thresholds,
     /// The line of its `[[service.destination]]`, from 1, for later messages.
     pub(crate) line: u32,
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use xlvs_dataplane::flow::Protocol;
 pub(crate) use xlvs_dataplane::port::af_xdp::RequestedMode as XdpMode;
-pub(crate) use xlvs_dataplane::scheduler::SchedulerName;
+pub(crate) use xlvs_dataplane::scheduler::{HashFlags, SchedulerFlag, SchedulerName};
 pub(crate) use xlvs_dataplane::worker::IdlePolicy;
 
 /// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
@@ -67,7 +67,31 @@ pub(super) trait Choice: Copy + 'static {
 }
 
 impl Choice for SchedulerName {
-    const ALL: &'static [(&'static str, Self)] = &[("rr", Self::Rr), ("wrr", Self::Wrr)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("rr", Self::Rr),
+        ("wrr", Self::Wrr),
+        ("lc", Self::Lc),
+        ("wlc", Self::Wlc),
+        ("sed", Self::Sed),
+        ("nq", Self::Nq),
+        ("fo", Self::Fo),
+        ("ovf", Self::Ovf),
+        ("sh", Self::Sh),
+        ("dh", Self::Dh),
+        ("mh", Self::Mh),
+        ("lblc", Self::Lblc),
+        ("lblcr", Self::Lblcr),
+        ("twos", Self::Twos),
+    ];
+}
+
+impl Choice for SchedulerFlag {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("sh-port", Self::ShPort),
+        ("sh-fallback", Self::ShFallback),
+        ("mh-port", Self::MhPort),
+        ("mh-fallback", Self::MhFallback),
+    ];
 }
 
 impl Choice for IdlePolicy {

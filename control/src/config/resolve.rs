@@ -14,11 +14,11 @@ use std::time::Duration;
 use xlvs_dataplane::flow::Protocol;
 
 use super::error::{Findings, Position};
-use super::file::{At, Raw, RawDirector, RawFile, RawService};
-use super::names::InterfaceName;
+use super::file::{At, Raw, RawDestination, RawDirector, RawFile, RawService};
+use super::names::{HashFlags, InterfaceName};
 use super::{
     Configuration, DEFAULT_SOCKET, DEFAULT_STATE_DIR, DestinationConfig, DirectorConfig, MAX_INTERFACES,
-    Overrides, ServiceConfig, Timeouts, VipMode, address,
+    Overrides, ServiceConfig, Thresholds, Timeouts, VipMode, address,
 };
 
 /// The configuration of a file; what speaks against it is in the findings.
@@ -172,12 +172,46 @@ fn services(raw: &[RawService], vip: VipMode, findings: &mut Findings) -> Vec<Se
             port: port.value,
             protocol,
             scheduler: service.scheduler.or_default(),
+            scheduler_flags: scheduler_flags(service, findings),
             vip: service.vip.or(vip),
             destinations,
             line: service.at.line,
         });
     }
     services
+}
+
+fn scheduler_flags(service: &RawService, findings: &mut Findings) -> HashFlags {
+    const KEY: &str = "service.scheduler_flags";
+    let Some(flags) = service.scheduler_flags.get() else {
+        return HashFlags::default();
+    };
+    once_each(&flags.value, KEY, findings);
+    let scheduler = service.scheduler.or_default();
+    for flag in &flags.value {
+        let (name, its) = (flag.value, flag.value.scheduler());
+        if its != scheduler && !matches!(service.scheduler, Raw::Wrong) {
+            let message = format!("found {name} for scheduler {scheduler}, allowed: only for {its}");
+            findings.error(flag.at, KEY, message);
+        }
+    }
+    flags.value.iter().map(|flag| flag.value).collect()
+}
+
+fn thresholds(destination: &RawDestination, findings: &mut Findings) -> Thresholds {
+    let thresholds =
+        Thresholds { upper: destination.upper_threshold.or(0), lower: destination.lower_threshold.or(0) };
+    if let Some(lower) = destination.lower_threshold.get()
+        && lower.value > thresholds.upper
+        && !matches!(destination.upper_threshold, Raw::Wrong)
+    {
+        let message = match thresholds.upper {
+            0 => format!("found {} without an upper_threshold, allowed: only below one", lower.value),
+            upper => format!("found {}, allowed: at most {upper}, the upper_threshold", lower.value),
+        };
+        findings.error(lower.at, "service.destination.lower_threshold", message);
+    }
+    thresholds
 }
 
 fn destinations(service: &RawService, findings: &mut Findings) -> Vec<DestinationConfig> {
@@ -219,6 +253,7 @@ fn destinations(service: &RawService, findings: &mut Findings) -> Vec<Destinatio
         destinations.push(DestinationConfig {
             address,
             weight: destination.weight.or(1),
+            thresholds: thresholds(destination, findings),
             line: destination.at.line,
         });
     }

@@ -39,11 +39,14 @@ udp_s = 0x0c
 address = "192.0.2.10"
 port = 80
 protocol = "udp"
-scheduler = "rr"
+scheduler = "mh"
+scheduler_flags = ["mh-fallback"]
 vip = "local"
 [[service.destination]]
 address = "192.0.2.11"
 weight = 0
+upper_threshold = 2_147_483_647
+lower_threshold = 9
 [[service.destination]]
 address = "192.0.2.12"
 [[service]]
@@ -78,13 +81,18 @@ fn ten_lines_are_enough() {
         configuration.timeouts,
         Timeouts { tcp: seconds(900), tcp_fin: seconds(120), udp: seconds(300) }
     );
-    let destination =
-        |address: &str, line| DestinationConfig { address: address.parse().unwrap(), weight: 1, line };
+    let destination = |address: &str, line| DestinationConfig {
+        address: address.parse().unwrap(),
+        weight: 1,
+        thresholds: Thresholds::default(),
+        line,
+    };
     let service = ServiceConfig {
         address: "192.0.2.10".parse().unwrap(),
         port: 80.try_into().unwrap(),
         protocol: Protocol::Tcp,
-        scheduler: SchedulerName::Wrr,
+        scheduler: SchedulerName::Wlc,
+        scheduler_flags: HashFlags::default(),
         vip: VipMode::Local,
         destinations: vec![destination("192.0.2.11", 6), destination("192.0.2.12", 8)],
         line: 3,
@@ -114,7 +122,10 @@ fn every_key_is_taken() {
     assert_eq!(configuration.director, director);
     assert_eq!(configuration.timeouts.udp, Duration::from_secs(12));
     let [udp, tcp] = &configuration.services[..] else { panic!("two services") };
-    assert_eq!((udp.protocol, udp.scheduler, udp.vip), (Protocol::Udp, SchedulerName::Rr, VipMode::Local));
+    assert_eq!((udp.protocol, udp.scheduler, udp.vip), (Protocol::Udp, SchedulerName::Mh, VipMode::Local));
+    assert_eq!(udp.scheduler_flags, HashFlags { port: false, fallback: true });
+    let thresholds: Vec<Thresholds> = udp.destinations.iter().map(|one| one.thresholds).collect();
+    assert_eq!(thresholds, [Thresholds { upper: i32::MAX as u32, lower: 9 }, Thresholds::default()]);
     assert_eq!(udp.destinations.iter().map(|one| one.weight).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(
         (tcp.protocol, tcp.vip, tcp.destinations[0].weight),
@@ -259,10 +270,30 @@ fn all_errors_are_told_at_once() {
             "director.interface = \"a\"\n[[service]]\naddress = \"192.0.2.1\"\nport = 53\ndestination = []\n\
              [[service]]\naddress = \"192.0.2.1\"\nport = 53\nprotocol = \"udp\"\ndestination = []\n\
              [[service]]\naddress = \"192.0.2.1\"\nport = 53\nprotocol = \"tcp\"\ndestination = []\n\
-             [[service]]\naddress = \"192.0.2.1\"\nport = 53\nprotocol = \"sctp\"\nscheduler = \"wlc\"\ndestination = []\n",
+             [[service]]\naddress = \"192.0.2.1\"\nport = 53\nprotocol = \"sctp\"\nscheduler = \"wlcr\"\ndestination = []\n",
             "f:11:1: service: found tcp 192.0.2.1:53 a second time, allowed: once (it is in line 2)\n\
              f:19:12: service.protocol: found \"sctp\", allowed: \"tcp\" or \"udp\"\n\
-             f:20:13: service.scheduler: found \"wlc\", allowed: \"rr\" or \"wrr\"",
+             f:20:13: service.scheduler: found \"wlcr\", allowed: \"rr\", \"wrr\", \"lc\", \"wlc\", \"sed\", \"nq\", \"fo\", \"ovf\", \"sh\", \"dh\", \"mh\", \"lblc\", \"lblcr\" or \"twos\"",
+        ),
+        (
+            "flags of another scheduler (also of the default), twice, and none",
+            "director.interface = \"a\"\n[[service]]\naddress = \"192.0.2.1\"\nport = 1\nscheduler = \"sh\"\nscheduler_flags = [\"sh-port\", \"mh-port\"]\ndestination = []\n\
+             [[service]]\naddress = \"192.0.2.1\"\nport = 2\nscheduler_flags = [\"mh-fallback\"]\ndestination = []\n\
+             [[service]]\naddress = \"192.0.2.1\"\nport = 3\nscheduler = \"sh\"\nscheduler_flags = [\"sh-port\", \"sh-port\"]\ndestination = []\n\
+             [[service]]\naddress = \"192.0.2.1\"\nport = 4\nscheduler_flags = [\"port\"]\ndestination = []\n",
+            "f:6:31: service.scheduler_flags: found mh-port for scheduler sh, allowed: only for mh\n\
+             f:11:20: service.scheduler_flags: found mh-fallback for scheduler wlc, allowed: only for mh\n\
+             f:17:31: service.scheduler_flags: found sh-port a second time, allowed: each once\n\
+             f:22:20: service.scheduler_flags: found \"port\", allowed: \"sh-port\", \"sh-fallback\", \"mh-port\" or \"mh-fallback\"",
+        ),
+        (
+            "thresholds out of bounds, the wrong way round, and a lower one alone",
+            "director.interface = \"a\"\n[[service]]\naddress = \"192.0.2.1\"\nport = 80\ndestination = [\n\
+             { address = \"192.0.2.2\", upper_threshold = 2147483648, lower_threshold = 1 },\n{ address = \"192.0.2.3\", upper_threshold = 3, lower_threshold = 4 },\n\
+             { address = \"192.0.2.4\", lower_threshold = 4 },\n{ address = \"192.0.2.5\", upper_threshold = 4, lower_threshold = 4 }]\n",
+            "f:6:44: service.destination.upper_threshold: found 2147483648, allowed: a whole number from 0 to 2147483647\n\
+             f:7:65: service.destination.lower_threshold: found 4, allowed: at most 3, the upper_threshold\n\
+             f:8:44: service.destination.lower_threshold: found 4 without an upper_threshold, allowed: only below one",
         ),
         (
             "destinations twice, of the other family, and the VIP itself",
@@ -289,7 +320,7 @@ fn all_errors_are_told_at_once() {
             "columns are characters; a terminal is not told what to do",
             "\u{feff}[director]\r\ninterface = \"a\" # é\r\n[[service]]\r\nport = 1\r\naddress = \"é\\u001b\"\r\n\"ä\" = 1\r\n",
             "f:5:11: service.address: found \"é\\u001b\" (no address), allowed: a unicast IPv4 or IPv6 address\n\
-             f:6:1: service.\"ä\": found an unknown key, allowed: address, port, protocol, scheduler, vip, destination",
+             f:6:1: service.\"ä\": found an unknown key, allowed: address, port, protocol, scheduler, scheduler_flags, vip, destination",
         ),
     ];
     for (name, text, expected) in cases {

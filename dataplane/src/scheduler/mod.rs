@@ -4,7 +4,23 @@
 //! With one worker the picks are exactly the kernel's (golden `sched.jsonl`); with several, shares are. A pick takes one
 //! short lock of its own service at most.
 
+mod buckets;
+mod destination_hash;
+mod flags;
+mod least_connection;
+mod load;
+mod locality;
+mod locality_replicated;
+mod maglev_hash;
+mod never_queue;
+mod power_of_two;
+mod recent;
 mod round_robin;
+mod shortest_expected_delay;
+mod source_hash;
+mod weighted_failover;
+mod weighted_least_connection;
+mod weighted_overflow;
 mod weighted_round_robin;
 
 use std::fmt;
@@ -12,9 +28,23 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::clock::Now;
 use crate::destination::{Destination, DestinationId};
 
+pub use destination_hash::DestinationHash;
+pub use flags::{HashFlags, SchedulerFlag};
+pub use least_connection::LeastConnection;
+pub use locality::LocalityBased;
+pub use locality_replicated::LocalityReplicated;
+pub use maglev_hash::MaglevHash;
+pub use never_queue::NeverQueue;
+pub use power_of_two::PowerOfTwo;
 pub use round_robin::RoundRobin;
+pub use shortest_expected_delay::ShortestExpectedDelay;
+pub use source_hash::SourceHash;
+pub use weighted_failover::WeightedFailover;
+pub use weighted_least_connection::WeightedLeastConnection;
+pub use weighted_overflow::WeightedOverflow;
 pub use weighted_round_robin::WeightedRoundRobin;
 
 /// The flow that a destination is picked for.
@@ -24,6 +54,19 @@ pub struct NewFlow {
     pub client: SocketAddr,
     /// What it talks to; of the client's family.
     pub virtual_address: SocketAddr,
+    /// When.
+    pub now: Now,
+}
+
+/// What a scheduler is told of its service at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerOptions {
+    /// How `sh` and `mh` hash.
+    pub flags: HashFlags,
+    /// The destinations' port: the service's, 0 for a service without one. `mh` hashes it.
+    pub port: u16,
+    /// Where the random numbers of `twos` come from.
+    pub seed: u64,
 }
 
 /// A scheduler with its state, shared by all workers.
@@ -36,7 +79,7 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
     fn pick(&self, destinations: &[Arc<Destination>], flow: &NewFlow) -> Option<usize>;
 
     /// The service's destinations, or their weights, went from `before` to `now`.
-    fn changed(&self, before: &[Arc<Destination>], now: &[Arc<Destination>]);
+    fn changed(&self, _before: &[Arc<Destination>], _now: &[Arc<Destination>]) {}
 }
 
 /// The schedulers by the names that ipvsadm gives them.
@@ -44,14 +87,53 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
 pub enum SchedulerName {
     /// Round robin.
     Rr,
-    /// Weighted round robin: what a service has that names none.
-    #[default]
+    /// Weighted round robin.
     Wrr,
+    /// Least connection.
+    Lc,
+    /// Weighted least connection: what a service has that names none.
+    #[default]
+    Wlc,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Source hashing.
+    Sh,
+    /// Destination hashing.
+    Dh,
+    /// Maglev hashing.
+    Mh,
+    /// Locality-based least connection.
+    Lblc,
+    /// Locality-based least connection with replication.
+    Lblcr,
+    /// Power of two choices.
+    Twos,
 }
 
 impl SchedulerName {
     /// All that there are.
-    pub const ALL: &[Self] = &[Self::Rr, Self::Wrr];
+    pub const ALL: &[Self] = &[
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Sh,
+        Self::Dh,
+        Self::Mh,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Twos,
+    ];
 
     /// The name in configuration and lists.
     #[must_use]
@@ -59,15 +141,39 @@ impl SchedulerName {
         match self {
             Self::Rr => "rr",
             Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Sh => "sh",
+            Self::Dh => "dh",
+            Self::Mh => "mh",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Twos => "twos",
         }
     }
 
     /// A new scheduler of this name for a service with these destinations.
     #[must_use]
-    pub fn start(self, destinations: &[Arc<Destination>]) -> Arc<dyn Scheduler> {
+    pub fn start(self, options: SchedulerOptions, destinations: &[Arc<Destination>]) -> Arc<dyn Scheduler> {
         match self {
             Self::Rr => Arc::new(RoundRobin::default()),
             Self::Wrr => Arc::new(WeightedRoundRobin::new(destinations)),
+            Self::Lc => Arc::new(LeastConnection),
+            Self::Wlc => Arc::new(WeightedLeastConnection),
+            Self::Sed => Arc::new(ShortestExpectedDelay),
+            Self::Nq => Arc::new(NeverQueue),
+            Self::Fo => Arc::new(WeightedFailover),
+            Self::Ovf => Arc::new(WeightedOverflow),
+            Self::Sh => Arc::new(SourceHash::new(destinations, options.flags)),
+            Self::Dh => Arc::new(DestinationHash::new(destinations)),
+            Self::Mh => Arc::new(MaglevHash::new(destinations, options.flags, options.port)),
+            Self::Lblc => Arc::new(LocalityBased::default()),
+            Self::Lblcr => Arc::new(LocalityReplicated::default()),
+            Self::Twos => Arc::new(PowerOfTwo::new(options.seed)),
         }
     }
 }
@@ -80,7 +186,7 @@ impl fmt::Display for SchedulerName {
 
 /// The error of parsing a [`SchedulerName`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected rr or wrr")]
+#[error("expected rr, wrr, lc, wlc, sed, nq, fo, ovf, sh, dh, mh, lblc, lblcr or twos")]
 pub struct UnknownScheduler;
 
 impl FromStr for SchedulerName {
@@ -91,26 +197,34 @@ impl FromStr for SchedulerName {
     }
 }
 
-/// A place in a service's list that outlives changes of the list: the destination, and where it was last seen so that the
-/// list need not be searched.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
-    /// `None`: before the first.
-    at: Option<DestinationId>,
+/// A destination's place in a service's list that outlives changes of the list: its id, and where it was last seen so that
+/// the list need not be searched.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    id: DestinationId,
     hint: usize,
 }
 
-impl Cursor {
+impl Seat {
     fn position(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
-        let id = self.at?;
-        if destinations.get(self.hint).is_some_and(|destination| destination.id == id) {
+        if destinations.get(self.hint).is_some_and(|destination| destination.id == self.id) {
             return Some(self.hint);
         }
-        destinations.iter().position(|destination| destination.id == id)
+        destinations.iter().position(|destination| destination.id == self.id)
+    }
+}
+
+/// The place that a turn has come to; before the first to begin with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor(Option<Seat>);
+
+impl Cursor {
+    fn position(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+        self.0?.position(destinations)
     }
 
     fn at(destinations: &[Arc<Destination>], position: usize) -> Self {
-        Self { at: destinations.get(position).map(|destination| destination.id), hint: position }
+        Self(destinations.get(position).map(|destination| Seat { id: destination.id, hint: position }))
     }
 }
 
@@ -139,6 +253,7 @@ pub(crate) mod tests {
         NewFlow {
             client: SocketAddr::from(([192, 0, 2, 1], port)),
             virtual_address: SocketAddr::from(([10, 0, 0, 100], 80)),
+            now: Now(0),
         }
     }
 
@@ -151,5 +266,30 @@ pub(crate) mod tests {
         (0..count)
             .map(|_| scheduler.pick(destinations, &flow(0)).map_or(0, |position| destinations[position].id.0))
             .collect()
+    }
+
+    #[test]
+    fn every_name_is_read_back_and_told_where_one_is_wrong() {
+        let told = UnknownScheduler.to_string();
+        for &name in SchedulerName::ALL {
+            assert_eq!(name.name().parse(), Ok(name));
+            assert_eq!(name.start(SchedulerOptions::default(), &[]).name(), name);
+            assert!(told.split([' ', ',']).any(|word| word == name.name()), "{name} is missing in: {told}");
+        }
+        assert_eq!("fastest".parse::<SchedulerName>(), Err(UnknownScheduler));
+        assert_eq!(SchedulerName::default(), SchedulerName::Wlc, "as ipvsadm's");
+    }
+
+    #[test]
+    fn none_picks_of_no_destination_or_of_quiesced_ones() {
+        for &name in SchedulerName::ALL {
+            for list in [destinations(&[]), destinations(&[(1, 0), (2, 0)])] {
+                for flags in [HashFlags::default(), HashFlags { port: true, fallback: true }] {
+                    let options = SchedulerOptions { flags, port: 80, seed: 1 };
+                    let scheduler = name.start(options, &list);
+                    assert_eq!(picks(&*scheduler, &list, 3), [0, 0, 0], "{name}");
+                }
+            }
+        }
     }
 }

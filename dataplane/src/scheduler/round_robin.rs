@@ -1,4 +1,4 @@
-//! `rr`: each in turn, whatever its weight, quiesced ones passed over.
+//! `rr`: each in turn, whatever its weight, quiesced and overloaded ones passed over.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ impl Scheduler for RoundRobin {
         let first = last.position(destinations).map_or(0, |position| position + 1);
         let position = (0..count)
             .map(|step| (first + step) % count)
-            .find(|&position| destinations[position].weight > 0)?;
+            .find(|&position| destinations[position].takes_new())?;
         *last = Cursor::at(destinations, position);
         Some(position)
     }

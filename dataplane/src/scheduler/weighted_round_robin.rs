@@ -22,7 +22,8 @@ struct Round {
     step: u32,
 }
 
-const fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+/// With 0, the other.
+pub(super) const fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
@@ -52,11 +53,13 @@ impl Scheduler for WeightedRoundRobin {
         if round.top == 0 {
             return None;
         }
-        // The rest of this round, all of the next, and where the bar starts at the top again once more all: the heaviest
-        // destination is reached then, if the list is the one that the bar was measured over.
+        // The rest of this round; then the bar falls, below the top of what is overloaded at once, or starts at the top again.
         let mut first = round.last.position(destinations).map_or(0, |position| position + 1);
+        let heaviest = destinations.iter().filter(|one| one.takes_new()).map(|one| one.weight).max()?;
         for _ in 0..3 {
-            let reaches = |&position: &usize| destinations[position].weight >= round.bar;
+            let reaches = |&position: &usize| {
+                destinations[position].weight >= round.bar && destinations[position].takes_new()
+            };
             if let Some(position) = (first..destinations.len()).find(reaches) {
                 round.last = Cursor::at(destinations, position);
                 return Some(position);
@@ -67,6 +70,10 @@ impl Scheduler for WeightedRoundRobin {
                 0 => round.top,
                 bar => bar,
             };
+            if round.bar > heaviest {
+                let steps = (round.bar - heaviest).div_ceil(round.step);
+                round.bar = round.bar.saturating_sub(steps.saturating_mul(round.step)).max(1);
+            }
         }
         None
     }
@@ -88,6 +95,7 @@ impl Scheduler for WeightedRoundRobin {
 mod tests {
     use super::super::tests::{destinations, picks};
     use super::*;
+    use crate::destination::Thresholds;
 
     #[test]
     fn shares_follow_the_weights_over_every_cycle() {
@@ -98,6 +106,21 @@ mod tests {
             let count = |id| cycle.iter().filter(|&&picked| picked == id).count();
             assert_eq!([count(1), count(2), count(3), count(4)], [3, 2, 1, 0], "{cycle:?}");
         }
+    }
+
+    #[test]
+    fn an_overloaded_destination_leaves_its_turns_to_the_others_at_once() {
+        let list = destinations(&[(1, 4), (2, i32::MAX as u32), (3, 2)]);
+        list[1].counters.set_thresholds(Thresholds { upper: 1, lower: 0 });
+        let scheduler = WeightedRoundRobin::new(&list);
+        assert_eq!(picks(&scheduler, &list, 1), [2]);
+        list[1].counters.connection_added(false);
+        assert_eq!(picks(&scheduler, &list, 6), [1, 1, 1, 3, 1, 3]);
+        list[1].counters.connection_removed(false);
+        assert_eq!(picks(&scheduler, &list, 3), [2, 2, 2]);
+        list.iter().for_each(|one| one.counters.set_thresholds(Thresholds { upper: 1, lower: 0 }));
+        list.iter().for_each(|one| one.counters.connection_added(false));
+        assert_eq!(picks(&scheduler, &list, 2), [0, 0]);
     }
 
     #[test]
