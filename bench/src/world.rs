@@ -10,7 +10,7 @@ use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationI
 use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::flow::{HashSeed, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::port::InterfaceSlot;
-use xlvs_dataplane::scheduler::SchedulerName;
+use xlvs_dataplane::scheduler::{SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
 
@@ -70,7 +70,7 @@ impl World {
                     .collect();
                 services.push(Service {
                     key: ServiceKey { protocol: kind.protocol, address: virtual_address(*kind, number) },
-                    scheduler: plan.scheduler.start(&destinations),
+                    scheduler: plan.scheduler.start(SchedulerOptions::default(), &destinations),
                     destinations,
                 });
             }

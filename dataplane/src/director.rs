@@ -125,6 +125,11 @@ impl Director {
         self.drop(reason)
     }
 
+    /// Answers without a limit from now on; see [`Answerer::lift_limit`].
+    pub fn lift_answer_limit(&mut self) {
+        self.answerer.lift_limit();
+    }
+
     /// The frame to be sent out of the ingress interface in answer to the packet that was just dropped; empty if none is.
     #[must_use]
     pub fn answer(&self) -> &[u8] {

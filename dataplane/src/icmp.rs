@@ -26,7 +26,8 @@ const HOP_LIMIT: u8 = 64;
 pub struct Answerer {
     buffer: Box<[u8; LARGEST_L2 + LARGEST_V6]>,
     len: usize,
-    limiter: RateLimiter,
+    /// `None`: `icmp_ratelimit` 0, no limit.
+    limiter: Option<RateLimiter>,
     identification: u16,
 }
 
@@ -35,7 +36,12 @@ impl Answerer {
     #[must_use]
     pub fn new(now: Now) -> Self {
         let buffer = Box::new([0; LARGEST_L2 + LARGEST_V6]);
-        Self { buffer, len: 0, limiter: RateLimiter::new(now), identification: now.0 as u16 }
+        Self { buffer, len: 0, limiter: Some(RateLimiter::new(now)), identification: now.0 as u16 }
+    }
+
+    /// Answers without a limit from now on, as a kernel with `icmp_ratelimit` 0.
+    pub fn lift_limit(&mut self) {
+        self.limiter = None;
     }
 
     /// The answer to the last packet; empty if there is none.
@@ -54,7 +60,8 @@ impl Answerer {
     /// is that of the way to the real server.
     pub fn prepare(&mut self, frame: &[u8], packet: &Packet, reason: DropReason, mtu: u32, now: Now) {
         let Some(kind) = Kind::of(frame, packet, reason) else { return };
-        if kind.is_limited() && !self.limiter.admit(packet.client().0, now) {
+        let limiter = self.limiter.as_mut().filter(|_| kind.is_limited());
+        if limiter.is_some_and(|limiter| !limiter.admit(packet.client().0, now)) {
             return;
         }
         self.len = self.write(frame, packet, kind, mtu).unwrap_or(0);

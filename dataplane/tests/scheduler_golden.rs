@@ -1,4 +1,4 @@
-//! Schedulers against what a kernel's did: `golden_sched.jsonl` holds picks captured from Linux 6.12, a case a line. Replayed
+//! Schedulers against what a kernel's did: `tests/golden/sched.jsonl` holds picks captured from Linux 6.12, a case a line. Replayed
 //! are the schedulers alone with their destinations' connection counts; packets and states are replayed elsewhere.
 //!
 //! A case is a fresh service; connections come one by one. A server added goes to the head of the list, and one that comes
@@ -17,7 +17,7 @@ use xlvs_dataplane::scheduler::{
     HashFlags, NewFlow, Scheduler, SchedulerFlag, SchedulerName, SchedulerOptions,
 };
 
-const CASES: &str = include_str!("golden_sched.jsonl");
+const CASES: &str = include_str!("../../tests/golden/sched.jsonl");
 
 /// What a connection counts as when the next one comes.
 #[derive(Clone, Copy)]

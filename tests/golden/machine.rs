@@ -55,7 +55,9 @@ impl Machine {
         };
         let services = Arc::new(ServiceTable::default());
         let (counters, now) = (Arc::new(WorkerCounters::default()), Now(5_000_000));
-        let director = Director::new(Arc::clone(&services), &connections, counters, 0, now);
+        let mut director = Director::new(Arc::clone(&services), &connections, counters, 0, now);
+        // The kernel answered dozens of a client's packets within a line: its icmp_ratelimit was 0.
+        director.lift_answer_limit();
         Self { director, connections, registry: Registry::new(mtu), services, now }
     }
 
@@ -69,7 +71,7 @@ impl Machine {
     pub fn serve_others(&self, connections: u32) {
         for service in self.services.services() {
             let virtual_address = service.key.address;
-            let flow = NewFlow { client: virtual_address, virtual_address };
+            let flow = NewFlow { client: virtual_address, virtual_address, now: self.now };
             for _ in 0..connections {
                 let _ = service.scheduler.pick(&service.destinations, &flow);
             }

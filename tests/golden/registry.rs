@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use xlvs_dataplane::connection::Timeouts;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Thresholds};
 use xlvs_dataplane::flow::Protocol;
-use xlvs_dataplane::scheduler::{Scheduler, SchedulerName};
+use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
 
@@ -24,6 +24,8 @@ pub enum Change {
     AddDestination(ServiceKey, IpAddr, u32),
     EditDestination(ServiceKey, IpAddr, u32),
     DeleteDestination(ServiceKey, IpAddr),
+    /// Sets a destination's thresholds.
+    Limit(ServiceKey, IpAddr, Thresholds),
 }
 
 #[derive(Clone)]
@@ -38,6 +40,11 @@ struct ServiceEntry {
     scheduler: Arc<dyn Scheduler>,
     destinations: Vec<Entry>,
     published: Box<[Arc<Destination>]>,
+}
+
+/// What a scheduler is told of its service: no flags.
+fn options(key: &ServiceKey) -> SchedulerOptions {
+    SchedulerOptions { port: key.address.port(), ..SchedulerOptions::default() }
 }
 
 /// All services.
@@ -60,7 +67,7 @@ impl Registry {
         match *change {
             Change::AddService(key, scheduler) => {
                 let entry = ServiceEntry {
-                    scheduler: scheduler.start(&[]),
+                    scheduler: scheduler.start(options(&key), &[]),
                     destinations: Vec::new(),
                     published: Box::default(),
                 };
@@ -69,7 +76,7 @@ impl Registry {
             Change::EditService(key, scheduler) => {
                 let service = self.service(&key);
                 if service.scheduler.name() != scheduler {
-                    service.scheduler = scheduler.start(&service.published);
+                    service.scheduler = scheduler.start(options(&key), &service.published);
                 }
             }
             Change::DeleteService(key) => {
@@ -78,18 +85,27 @@ impl Registry {
             }
             Change::AddDestination(key, address, weight) => {
                 let entry = self.admit(&key, address, weight);
+                entry.counters.set_last_weight(weight);
                 self.service(&key).destinations.insert(0, entry);
             }
             Change::EditDestination(key, address, weight) => {
                 let service = self.service(&key);
                 let entry = service.destinations.iter_mut().find(|entry| entry.address == address);
-                entry.expect("a destination to edit").weight = weight;
+                let entry = entry.expect("a destination to edit");
+                entry.weight = weight;
+                if weight > 0 {
+                    entry.counters.set_last_weight(weight);
+                }
             }
             Change::DeleteDestination(key, address) => {
                 let destinations = &mut self.service(&key).destinations;
                 let at = destinations.iter().position(|entry| entry.address == address);
                 let entry = destinations.remove(at.expect("a destination to delete"));
                 self.removed.push((key, entry));
+            }
+            Change::Limit(key, address, thresholds) => {
+                let entry = self.service(&key).destinations.iter().find(|entry| entry.address == address);
+                entry.expect("a destination to limit").counters.set_thresholds(thresholds);
             }
         }
         self.table()

@@ -14,7 +14,7 @@ use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
-use xlvs_dataplane::scheduler::{Scheduler, SchedulerName};
+use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
 use xlvs_dataplane::verdict::{DropReason, Verdict};
@@ -108,8 +108,10 @@ impl Lab {
         let mut services = Vec::new();
         for (key, list) in plans {
             let now: Box<[_]> = list.iter().map(|&(id, weight)| self.destination(id, weight, true)).collect();
-            let scheduler =
-                self.schedulers.entry(*key).or_insert_with(|| SchedulerName::start(SchedulerName::Rr, &[]));
+            let scheduler = self
+                .schedulers
+                .entry(*key)
+                .or_insert_with(|| SchedulerName::start(SchedulerName::Rr, SchedulerOptions::default(), &[]));
             let before = self.services.service(key).map_or(&[][..], |service| &service.destinations);
             scheduler.changed(before, &now);
             services.push(Service { key: *key, scheduler: Arc::clone(scheduler), destinations: now });
