@@ -17,8 +17,8 @@ use xlvs_dataplane::port::af_xdp::{
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::worker::{Worker, WorkerHandle};
 
-use crate::cli::Failure;
 use crate::config::DirectorConfig;
+use crate::failure::Failure;
 use crate::kernel::Link;
 
 /// A worker as the control thread knows it.

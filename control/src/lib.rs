@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod config;
 mod daemon;
+mod failure;
 pub mod kernel;
 mod launch;
 mod publish;

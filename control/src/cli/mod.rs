@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{self, ConfigErrors, DEFAULT_SOCKET, InterfaceName};
+use crate::config::{self, DEFAULT_SOCKET, InterfaceName};
+pub(crate) use crate::failure::Failure;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -177,30 +178,6 @@ fn socket_path(text: &str) -> Result<PathBuf, &'static str> {
         return Err("allowed: a path of 1 to 107 bytes");
     }
     Ok(PathBuf::from(text))
-}
-
-/// Why a command did not do what it was told. Its message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Something failed at run time; exit code 1.
-    #[error("xlvs: {0}")]
-    Runtime(String),
-    /// The configuration is wrong; exit code 2.
-    #[error(transparent)]
-    Configuration(#[from] ConfigErrors),
-    /// A privilege is missing; exit code 3.
-    #[error("xlvs: {0}")]
-    Privilege(String),
-}
-
-impl Failure {
-    fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Runtime(_) => 1,
-            Self::Configuration(_) => 2,
-            Self::Privilege(_) => 3,
-        })
-    }
 }
 
 /// Does what the process's arguments say. Wrong ones end the process with exit code 2.

@@ -1,0 +1,170 @@
+//! The daemon's start: interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
+//! then the steering programs attached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
+use xlvs_dataplane::service::table::ServiceTable;
+
+use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure};
+use crate::api::server::Server;
+use crate::config::Configuration;
+use crate::failure::Failure;
+use crate::kernel::{self, Kernel, Link, NeighborState, link};
+use crate::launch::{self, Launched};
+use crate::publish::Publisher;
+use crate::registry::Registry;
+
+impl Daemon {
+    pub(super) async fn start(start: Start) -> Result<Self, Failure> {
+        let Start { configuration, file, overrides } = start;
+        let server = Server::open(&configuration.director.socket)
+            .await
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
+        launch::unlock_memory();
+        let links = find_links(&configuration).await?;
+        let (links, workers, launched, registry, table) = Self::launch(&configuration, links)?;
+        let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+        let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
+        let Launched { steerings, zero_copy, handles, crew, connections, memory_bytes } = launched;
+        debug_assert_eq!(workers, crew.len());
+        let mut daemon = Self {
+            publisher: Publisher::new(steerings, handles, table),
+            configuration,
+            file,
+            overrides,
+            kernel,
+            server,
+            registry,
+            crew,
+            launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
+            dirty: true,
+            told_neighbors: BTreeMap::new(),
+            told_unserved: BTreeSet::new(),
+            started: Instant::now(),
+        };
+        daemon.want_real_servers();
+        daemon.await_neighbors().await?;
+        daemon.publish();
+        daemon.attach()?;
+        daemon.announce();
+        Ok(daemon)
+    }
+
+    /// Launches on these links; should several together fail, on those that work.
+    #[expect(clippy::type_complexity, reason = "the parts of the daemon, taken apart at once")]
+    fn launch(
+        configuration: &Configuration,
+        mut links: Vec<Link>,
+    ) -> Result<(Vec<Link>, usize, Launched, Registry, Arc<ServiceTable>), Failure> {
+        let director = &configuration.director;
+        loop {
+            let workers = launch::worker_count(director, &links);
+            let cores = launch::cores(director, workers)?;
+            let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
+            registry.apply(configuration);
+            let table = Arc::new(registry.table(configuration.timeouts, |_| None));
+            let connections = launch::connection_tables(director.max_connections)?;
+            match launch::launch(director, &links, &cores, connections, &table) {
+                Ok(launched) => return Ok((links, cores.len(), launched, registry, table)),
+                Err(failure) if links.len() == 1 => return Err(failure),
+                Err(failure) => {
+                    let (usable, reasons) = launch::usable(director, &links, workers);
+                    if usable.is_empty() || usable.len() == links.len() {
+                        return Err(failure);
+                    }
+                    for reason in reasons {
+                        tracing::error!("{reason}; the director goes on without that interface");
+                    }
+                    links = usable;
+                }
+            }
+        }
+    }
+
+    /// Waits a moment for the neighbour entries of real servers, so that the first frames can be forwarded.
+    async fn await_neighbors(&mut self) -> Result<(), Failure> {
+        let deadline = tokio::time::Instant::now() + RESOLVE_LIMIT;
+        let pending = |daemon: &Self| {
+            daemon.registry.real_servers().any(|address| {
+                matches!(daemon.kernel.neighbor(address), NeighborState::Unknown | NeighborState::Incomplete)
+            })
+        };
+        while pending(self) {
+            match tokio::time::timeout_at(deadline, self.kernel.next()).await {
+                Err(_) => break,
+                Ok(event) => self.note(event.map_err(|error| kernel_failure(&error))?),
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<(), Failure> {
+        let requested = self.configuration.director.xdp_mode;
+        for steering in self.publisher.steerings() {
+            let Attached { mode, adopted, fallback } =
+                steering.attach(requested).map_err(|error| launch::failure(&error))?;
+            let name = &steering.interface().name;
+            if adopted {
+                tracing::info!("{name}: took over the steering program that a predecessor left attached");
+            }
+            if let Some(why) = fallback {
+                tracing::warn!(
+                    "{name}: XDP runs in generic mode, which costs a copy of every frame and a good part of the throughput \
+                     ({why})"
+                );
+            }
+            self.launched.modes.push(mode);
+        }
+        Ok(())
+    }
+
+    /// The start-up lines: what the director runs on.
+    fn announce(&self) {
+        for (slot, link) in self.launched.links.iter().enumerate() {
+            let mode = self.launched.modes[slot];
+            tracing::info!(
+                "{}: driver {}, XDP {}, {}, {} queue{}, MTU {}",
+                link.name,
+                if link.driver.is_empty() { "unknown" } else { &link.driver },
+                mode.name(),
+                if self.launched.zero_copy[slot] { "zero-copy" } else { "copy" },
+                link.rx_queues,
+                if link.rx_queues == 1 { "" } else { "s" },
+                link.mtu,
+            );
+            for warning in kernel::offload_warnings(link, mode == XdpMode::Generic) {
+                tracing::warn!("{warning}");
+            }
+        }
+        let cores: Vec<usize> = self.crew.iter().map(|worker| worker.core).collect();
+        tracing::info!(
+            "{} worker(s) on core(s) {cores:?}, idle {}, {:.1} MiB of packet memory and rings, at most {} connections; \
+             control socket {}",
+            cores.len(),
+            self.configuration.director.idle.name(),
+            self.launched.memory_bytes as f64 / f64::from(1 << 20),
+            self.configuration.director.max_connections,
+            self.configuration.director.socket.display(),
+        );
+    }
+}
+
+/// The facts of the configured interfaces. One that can't be used is reported, and the others go on.
+async fn find_links(configuration: &Configuration) -> Result<Vec<Link>, Failure> {
+    let names = &configuration.director.interfaces;
+    let mut links = Vec::with_capacity(names.len());
+    for name in names {
+        match link::find(name.as_str()).await {
+            Ok(found) => links.push(found),
+            Err(error) if names.len() == 1 => return Err(kernel_failure(&error)),
+            Err(error) => tracing::error!("{error}; the director goes on without that interface"),
+        }
+    }
+    if links.is_empty() {
+        return Err(Failure::Runtime("none of the configured interfaces can be used".to_owned()));
+    }
+    Ok(links)
+}
