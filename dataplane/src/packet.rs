@@ -156,6 +156,7 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
     {
         return Err(DropReason::MartianSource);
     }
+    check_options(header.options())?;
     if header.fragments_offset().value() != 0 {
         return Err(DropReason::Fragment);
     }
@@ -179,6 +180,27 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
         vip: vip.into(),
         virtual_port,
     })
+}
+
+/// Walks over IPv4 options (RFC 791 3.1), at most 40 bytes: each of at least two but for the end and the filler.
+fn check_options(options: &[u8]) -> Result<(), DropReason> {
+    const END: u8 = 0;
+    const FILLER: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    let mut rest = options;
+    while let [kind, behind @ ..] = rest {
+        rest = match *kind {
+            END => return Ok(()),
+            FILLER => behind,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::SourceRoute),
+            _ => {
+                let len = behind.first().map_or(0, |len| usize::from(*len));
+                rest.get(len..).filter(|_| len >= 2).ok_or(DropReason::MalformedIp)?
+            }
+        };
+    }
+    Ok(())
 }
 
 fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {

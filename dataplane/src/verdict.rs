@@ -40,7 +40,7 @@ drop_reasons! {
     NotIp => "not_ip",
     /// More than two VLAN tags.
     TooManyVlanTags => "too_many_vlan_tags",
-    /// The IP version doesn't fit the EtherType, or a header length is impossible.
+    /// The IP version doesn't fit the EtherType, a header length is impossible, or an IPv4 option's is.
     MalformedIp => "malformed_ip",
     /// The IPv4 header checksum is wrong; the kernel's ip_rcv drops these too.
     Ipv4Checksum => "ipv4_checksum",
@@ -48,6 +48,8 @@ drop_reasons! {
     MalformedExtension => "malformed_extension",
     /// The source address can't be a client's: multicast, loopback, unspecified, broadcast, or the VIP itself.
     MartianSource => "martian_source",
+    /// An IPv4 option that prescribes the way (loose or strict source route); the kernel's `accept_source_route` is off too.
+    SourceRoute => "source_route",
     /// A TCP or UDP header is cut short or its length field is impossible.
     MalformedTransport => "malformed_transport",
     /// A later fragment, which carries no ports.

@@ -57,6 +57,7 @@ impl Outcome {
             (Verdict::Drop(DropReason::NoConnection), Answer::Reset | Answer::Nothing) => true,
             // The kernel drops silently what belongs to a removed server.
             (Verdict::Drop(DropReason::DestinationRemoved), Answer::Nothing) => true,
+            (Verdict::Drop(DropReason::SourceRoute), Answer::Nothing) => true,
             // An ICMP error that belongs to no connection, and one whose TTL is used up, which is not answered by another.
             (Verdict::Drop(DropReason::Icmp | DropReason::TtlExceeded), Answer::Nothing) => true,
             _ => false,
