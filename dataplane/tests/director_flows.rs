@@ -4,12 +4,12 @@
 
 mod memory;
 
-use memory::frame::{Frame, tcp, udp};
+use memory::frame::{Frame, icmp_error, tcp, udp};
 use memory::lab::{Connection, Lab, moved, moves, v4, v6};
 use xlvs_dataplane::connection::State::{self, Close, Established, FinWait, SynRecv, TimeWait};
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::verdict::DropReason::{
-    self, DestinationRemoved, NeighborUnresolved, NoConnection, NoDestination, NoService, TableFull,
+    self, DestinationRemoved, Icmp, NeighborUnresolved, NoConnection, NoDestination, NoService, TableFull,
 };
 
 const SECOND: u64 = 1000;
@@ -335,4 +335,30 @@ fn a_worker_that_remembers_an_ended_flow_is_not_misled() {
     assert_eq!(lab.send(0, &tcp("S").client_port(1)), Ok(2));
     assert_eq!(lab.send(1, &tcp("A")), Err(NoConnection));
     assert_eq!(lab.send(1, &tcp("A").client_port(1)), Ok(2));
+}
+
+/// Errors about what the real server sent go to that server, and are no sign of life of the client's.
+#[test]
+fn icmp_errors_follow_their_connection_and_leave_it_as_it_is() {
+    let mut lab = lab(1);
+    for (make, error, echo) in [
+        ((|| tcp("S")) as fn() -> Frame, icmp_error(3, 6), icmp_error(8, 6)),
+        (|| tcp("S").v6(), icmp_error(2, 6).v6(), icmp_error(128, 6).v6()),
+        (udp, icmp_error(11, 17).port(53), icmp_error(0, 17).port(53)),
+    ] {
+        assert_eq!(lab.send(0, &error), Err(Icmp), "without a connection");
+        let chosen = lab.send(0, &make()).unwrap();
+        lab.pass(10 * SECOND);
+        let before = lab.connection(&make()).unwrap();
+        assert_eq!(lab.send(0, &error), Ok(chosen));
+        let after = lab.connection(&make()).unwrap();
+        assert_eq!(
+            (after.state, after.remaining, after.packets),
+            (before.state, before.remaining, before.packets)
+        );
+        assert_eq!(lab.send(0, &error.clone().ttl(1)), Err(DropReason::TtlExceeded));
+        assert_eq!(lab.directors[0].answer(), b"", "an ICMP error was answered by another");
+        assert_eq!(lab.send(0, &echo), Err(Icmp), "no error");
+        assert_eq!(lab.send(0, &error.clone().client_port(999)), Err(Icmp), "about another flow");
+    }
 }

@@ -8,7 +8,7 @@
 
 mod memory;
 
-use memory::frame::{Frame, ip_offset, mend_checksum, other, tcp, udp};
+use memory::frame::{Frame, icmp_error, ip_offset, mend_checksum, other, tcp, udp};
 use memory::lab::{Lab, v4, v6};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -36,6 +36,7 @@ fn valid() -> impl Strategy<Value = Frame> {
         6 => flags.prop_map(tcp),
         3 => Just(udp()),
         1 => any::<u8>().prop_map(other),
+        2 => (0_u8..14, select(vec![6_u8, 6, 17, 132, 1])).prop_map(|(kind, protocol)| icmp_error(kind, protocol)),
     ];
     let port = select(vec![80_u16, 80, 80, 53, 53, 81, 82, 83, 84, 9]);
     let tags = select(vec![&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x9100, 0x8100], &[0x8100; 3]]);

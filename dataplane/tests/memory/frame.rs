@@ -25,6 +25,8 @@ pub enum L4 {
     Udp,
     /// A protocol by its number, followed by 20 bytes.
     Other(u8),
+    /// An ICMP or ICMPv6 message of this type, quoting the beginning of a packet of this protocol that the VIP sent to the client.
+    IcmpError(u8, u8),
 }
 
 /// A frame to be built.
@@ -73,6 +75,11 @@ pub fn udp() -> Frame {
 /// A packet of another protocol.
 pub fn other(protocol: u8) -> Frame {
     Frame { l4: L4::Other(protocol), ..tcp("") }
+}
+
+/// An ICMP message about a packet from VIP:port to the client's port, of this protocol; quotes its IP header and eight bytes.
+pub fn icmp_error(icmp_type: u8, protocol: u8) -> Frame {
+    Frame { l4: L4::IcmpError(icmp_type, protocol), ..tcp("") }
 }
 
 impl Frame {
@@ -138,6 +145,13 @@ impl Frame {
             L4::Tcp(_) => 6,
             L4::Udp => 17,
             L4::Other(number) => number,
+            L4::IcmpError(..) => {
+                if self.v6 {
+                    58
+                } else {
+                    1
+                }
+            }
         };
         if self.v6 {
             let (first, extensions) = self.extension_bytes(protocol);
@@ -187,6 +201,19 @@ impl Frame {
                     .to_vec()
             }
             L4::Other(_) => vec![0x11; 20],
+            L4::IcmpError(icmp_type, protocol) => {
+                let quoted = if self.v6 {
+                    let (payload_length, source, destination) = (1000, VIP6, self.client6);
+                    let next_header = protocol.into();
+                    Ipv6Header { payload_length, next_header, source, destination, ..Ipv6Header::default() }
+                        .to_bytes()
+                        .to_vec()
+                } else {
+                    Ipv4Header::new(1000, 60, protocol.into(), VIP, self.client).unwrap().to_bytes().to_vec()
+                };
+                let ports = [self.port.to_be_bytes(), self.client_port.to_be_bytes()].concat();
+                [&[icmp_type, 0, 0, 0, 0, 0, 0, 0][..], &quoted, &ports, &[0; 4]].concat()
+            }
         };
         bytes.extend_from_slice(&payload);
         bytes
