@@ -43,6 +43,15 @@ pub struct TrafficLane {
     pub bytes: Counter,
 }
 
+impl TrafficLane {
+    /// Counts a packet of a client, of this length.
+    #[inline]
+    pub fn count_packet(&self, bytes: u32) {
+        self.packets.add(1);
+        self.bytes.add(u64::from(bytes));
+    }
+}
+
 /// Sums of [`TrafficLane`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {

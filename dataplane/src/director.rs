@@ -211,10 +211,7 @@ fn known<'s, const WORDS: usize>(
         .destination(id)
         .filter(|destination| destination.available)
         .ok_or(DropReason::DestinationRemoved)?;
-    let lane = destination.counters.traffic.lane(worker);
-    lane.packets.add(1);
-    lane.bytes.add(u64::from(packet.ip_len));
-
+    destination.counters.traffic.lane(worker).count_packet(packet.ip_len);
     if matches!(packet.transport, Transport::IcmpError(_)) {
         // It goes where its connection goes and is no sign of life of the client's.
         return Ok(destination);
@@ -244,11 +241,11 @@ fn open<'s, const WORDS: usize>(
     packet: &Packet,
     now: Now,
 ) -> Result<&'s Destination, DropReason> {
-    let name =
-        ServiceKey { protocol: packet.protocol(), address: SocketAddr::new(packet.vip, packet.virtual_port) };
     if matches!(packet.transport, Transport::IcmpError(_)) {
         return Err(DropReason::Icmp);
     }
+    let name =
+        ServiceKey { protocol: packet.protocol(), address: SocketAddr::new(packet.vip, packet.virtual_port) };
     let service = services.service(&name).ok_or(DropReason::NoService)?;
     if matches!(packet.transport, Transport::Tcp(flags) if !tcp::opens(flags)) {
         return Err(DropReason::NoConnection);
@@ -270,10 +267,9 @@ fn open<'s, const WORDS: usize>(
             }
             counters.connections_created.add(1);
             destination.counters.connection_added(state.is_inactive());
-            destination.counters.traffic.lane(worker).connections.add(1);
             let lane = destination.counters.traffic.lane(worker);
-            lane.packets.add(1);
-            lane.bytes.add(u64::from(packet.ip_len));
+            lane.connections.add(1);
+            lane.count_packet(packet.ip_len);
             Ok(destination)
         }
         // Another worker opened the connection in the meantime: the flow stays on its destination.

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use crate::checksum::ones_complement_sum;
 use crate::clock::Now;
 use crate::packet::{Family, Packet, Transport};
 use crate::verdict::DropReason;
@@ -104,9 +105,9 @@ impl Answerer {
                     .copy_from_slice(&[0x45, 0xc0, len[0], len[1], id[0], id[1], 0, 0, HOP_LIMIT, 1, 0, 0]);
                 ip[12..16].copy_from_slice(&original[16..20]);
                 ip[16..20].copy_from_slice(&original[12..16]);
-                let checksum = !ones_complement(ip, 0);
+                let checksum = !ones_complement_sum(ip, 0);
                 ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-                let checksum = !ones_complement(icmp, 0);
+                let checksum = !ones_complement_sum(icmp, 0);
                 icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
             }
             Family::V6 => {
@@ -115,8 +116,9 @@ impl Answerer {
                 ip[8..24].copy_from_slice(&original[24..40]);
                 ip[24..40].copy_from_slice(&original[8..24]);
                 // The pseudo-header of RFC 8200 8.1: addresses, length, next header.
-                let pseudo = u32::from(ones_complement(&ip[8..40], 0)) + (total - IPV6_HEADER) as u32 + 58;
-                let checksum = !ones_complement(icmp, pseudo);
+                let pseudo =
+                    u32::from(ones_complement_sum(&ip[8..40], 0)) + (total - IPV6_HEADER) as u32 + 58;
+                let checksum = !ones_complement_sum(icmp, pseudo);
                 icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
             }
         }
@@ -166,17 +168,6 @@ impl Kind {
     const fn is_limited(self) -> bool {
         !matches!(self, Self::TooBig)
     }
-}
-
-/// The one's complement sum (RFC 1071) of bytes and of a sum of others. At most 1300 bytes, so that it can't overflow.
-fn ones_complement(bytes: &[u8], initial: u32) -> u16 {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let mut sum = initial + pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum::<u32>();
-    sum += rest.first().map_or(0, |&odd| u32::from(odd) << 8);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 /// Tokens that come back with time: at most `burst`, one each `interval_ms`.

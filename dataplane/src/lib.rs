@@ -3,6 +3,7 @@
 //! port transmits it. `ARCHITECTURE.md` draws the whole way.
 #![deny(missing_docs)]
 
+mod checksum;
 pub mod clock;
 pub mod connection;
 pub mod counters;

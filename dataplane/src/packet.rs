@@ -14,6 +14,7 @@ use etherparse::{
     ether_type, ip_number,
 };
 
+use crate::checksum::ones_complement_sum;
 use crate::flow::{FlowKey, Protocol, V4_WORDS, V6_WORDS};
 use crate::verdict::DropReason;
 
@@ -144,7 +145,7 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
     if ip_len > l3_len {
         return Err(DropReason::Truncated);
     }
-    if ones_complement_sum(header.slice()) != 0xffff {
+    if ones_complement_sum(header.slice(), 0) != 0xffff {
         return Err(DropReason::Ipv4Checksum);
     }
     let (client, vip) = (header.source_addr(), header.destination_addr());
@@ -317,14 +318,6 @@ const fn protocol_of(transport: Transport) -> Protocol {
         Transport::Udp => Protocol::Udp,
         Transport::IcmpError(protocol) => protocol,
     }
-}
-
-/// The one's complement sum of 16-bit words (RFC 1071): 0xffff over a header whose checksum is right. An IPv4 header has an
-/// even length of at most 60 bytes, so the sum can't overflow.
-fn ones_complement_sum(header: &[u8]) -> u16 {
-    let sum: u32 = header.as_chunks::<2>().0.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 impl Packet {

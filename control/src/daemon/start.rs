@@ -25,11 +25,10 @@ impl Daemon {
             .map_err(|error| Failure::Runtime(error.to_string()))?;
         launch::unlock_memory();
         let links = find_links(&configuration).await?;
-        let (links, workers, launched, registry, table) = Self::launch(&configuration, links)?;
+        let (links, launched, registry, table) = Self::launch(&configuration, links)?;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
         let Launched { steerings, zero_copy, handles, crew, connections, memory_bytes } = launched;
-        debug_assert_eq!(workers, crew.len());
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,
@@ -54,11 +53,10 @@ impl Daemon {
     }
 
     /// Launches on these links; should several together fail, on those that work.
-    #[expect(clippy::type_complexity, reason = "the parts of the daemon, taken apart at once")]
     fn launch(
         configuration: &Configuration,
         mut links: Vec<Link>,
-    ) -> Result<(Vec<Link>, usize, Launched, Registry, Arc<ServiceTable>), Failure> {
+    ) -> Result<(Vec<Link>, Launched, Registry, Arc<ServiceTable>), Failure> {
         let director = &configuration.director;
         loop {
             let workers = launch::worker_count(director, &links);
@@ -68,7 +66,7 @@ impl Daemon {
             let table = Arc::new(registry.table(configuration.timeouts, |_| None));
             let connections = launch::connection_tables(director.max_connections)?;
             match launch::launch(director, &links, &cores, connections, &table) {
-                Ok(launched) => return Ok((links, cores.len(), launched, registry, table)),
+                Ok(launched) => return Ok((links, launched, registry, table)),
                 Err(failure) if links.len() == 1 => return Err(failure),
                 Err(failure) => {
                     let (usable, reasons) = launch::usable(director, &links, workers);
