@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::worker::WorkerConnections;
+use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::direct_routing;
 use xlvs_dataplane::flow::{FlowKey, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::packet::{Key, Packet};
@@ -109,14 +110,14 @@ fn go_on<const LAST: u8, const WORDS: usize>(
     let Some(path) = destination.path.as_ref() else { return false };
     if LAST == DESTINATION {
         std::hint::black_box((packet, path.mtu));
-        return destination.available;
+        return destination.standing == Standing::Present;
     }
     let lane = destination.counters.traffic.lane(0);
     lane.packets.add(1);
     lane.bytes.add(u64::from(packet.ip_len));
     if LAST == COUNT {
         std::hint::black_box((packet, path.mtu));
-        return destination.available;
+        return destination.standing == Standing::Present;
     }
     direct_routing::rewrite(frame, packet, path).is_ok()
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::Director;
-use xlvs_dataplane::port::BATCH;
+use xlvs_dataplane::port::{BATCH, InterfaceSlot};
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
 use crate::reference::{RandomWalk, floor};
@@ -96,7 +96,7 @@ impl<'w> Hand<'w> {
         let (time, (forwarded, reason)) = self.watch.time(|| {
             let (mut forwarded, mut reason) = (0, None);
             for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
-                match director.process_head(&mut chunk[..len], len, now) {
+                match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
                     Verdict::Forward(_) => forwarded += 1,
                     Verdict::Drop(why) => reason = Some(why),
                 }

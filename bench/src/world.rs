@@ -6,7 +6,7 @@ use std::time::Duration;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::connection::record::Record;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::flow::{HashSeed, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::port::InterfaceSlot;
@@ -68,11 +68,10 @@ impl World {
                         Arc::new(destination(first + number, kind.v6, 1 + number % 4, plan.workers))
                     })
                     .collect();
-                services.push(Service {
-                    key: ServiceKey { protocol: kind.protocol, address: virtual_address(*kind, number) },
-                    scheduler: plan.scheduler.start(SchedulerOptions::default(), &destinations),
-                    destinations,
-                });
+                let key =
+                    ServiceKey::Address { protocol: kind.protocol, address: virtual_address(*kind, number) };
+                let scheduler = plan.scheduler.start(SchedulerOptions::default(), &destinations);
+                services.push(Service::new(key, scheduler, destinations));
             }
         }
         let table = |epoch, udp| {
@@ -115,7 +114,7 @@ fn destination(id: u32, v6: bool, weight: u32, workers: usize) -> Destination {
             std::net::Ipv4Addr::from_bits(10 << 24 | number).into()
         },
         weight,
-        available: true,
+        standing: Standing::Present,
         path: Some(Path {
             destination_mac: [2, 0, 0, 1, (number >> 8) as u8, number as u8],
             source_mac: [2, 0, 0, 0, 0, 2],

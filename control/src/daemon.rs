@@ -266,7 +266,7 @@ impl Daemon {
 
     /// Why a service is not served now; `None` if it is.
     fn unserved(&self, key: &ServiceKey, service: &ServiceEntry) -> Option<String> {
-        let vip = key.address.ip();
+        let vip = key.vip()?;
         match service.vip {
             VipMode::Always => None,
             VipMode::Local if self.kernel.is_local(vip) => None,
@@ -284,18 +284,20 @@ impl Daemon {
         for (key, service) in self.registry.services() {
             match self.unserved(key, service) {
                 None => {
-                    rules.insert(SteeringRule::port(key.address.ip(), key.protocol, key.address.port()));
+                    if let ServiceKey::Address { protocol, address } = *key {
+                        rules.insert(SteeringRule::port(address.ip(), protocol, address.port()));
+                    }
                 }
                 Some(reason) => {
                     if !self.told_unserved.contains(key) {
-                        tracing::warn!("{} {} is not served: {reason}", key.protocol, key.address);
+                        tracing::warn!("{key} is not served: {reason}");
                     }
                     unserved.insert(*key);
                 }
             }
         }
         for key in self.told_unserved.difference(&unserved) {
-            tracing::info!("{} {} is served", key.protocol, key.address);
+            tracing::info!("{key} is served");
         }
         self.told_unserved = unserved;
         let (kernel, links) = (&self.kernel, &self.launched.links);

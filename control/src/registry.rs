@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::counters::Traffic;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::scheduler::{HashFlags, Scheduler, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
@@ -239,12 +239,12 @@ impl Registry {
         path: impl Fn(IpAddr) -> Option<Path>,
     ) -> ServiceTable {
         self.epoch += 1;
-        let snapshot = |entry: &DestinationEntry| {
+        let snapshot = |entry: &DestinationEntry, standing| {
             Arc::new(Destination {
                 id: entry.id,
                 address: entry.address,
                 weight: entry.weight,
-                available: true,
+                standing,
                 path: path(entry.address),
                 counters: Arc::clone(&entry.counters),
             })
@@ -253,7 +253,8 @@ impl Registry {
             .services
             .iter_mut()
             .map(|(key, service)| {
-                let now: Box<[_]> = service.destinations.iter().map(snapshot).collect();
+                let now: Box<[_]> =
+                    service.destinations.iter().map(|entry| snapshot(entry, Standing::Present)).collect();
                 let same = |(old, new): (&Arc<Destination>, &Arc<Destination>)| {
                     (old.id, old.weight) == (new.id, new.weight)
                 };
@@ -261,16 +262,18 @@ impl Registry {
                     service.scheduler.changed(&service.published, &now);
                 }
                 service.published.clone_from(&now);
-                Service { key: *key, scheduler: Arc::clone(&service.scheduler), destinations: now }
+                Service::new(*key, Arc::clone(&service.scheduler), now)
             })
             .collect();
-        let removed: Vec<_> = self.removed.iter().map(|removed| snapshot(&removed.entry)).collect();
+        let removed: Vec<_> =
+            self.removed.iter().map(|removed| snapshot(&removed.entry, Standing::Finishing)).collect();
         ServiceTable::new(self.epoch, timeouts, services, removed)
     }
 }
 
 fn key(service: &ServiceConfig) -> ServiceKey {
-    ServiceKey { protocol: service.protocol, address: SocketAddr::new(service.address, service.port.get()) }
+    let address = SocketAddr::new(service.address, service.port.get());
+    ServiceKey::Address { protocol: service.protocol, address }
 }
 
 fn add(a: Traffic, b: Traffic) -> Traffic {
@@ -343,8 +346,7 @@ mod tests {
         let old = table(&mut registry);
         registry.apply(&configuration(&service(&[(12, 1)])));
         let new = table(&mut registry);
-        assert!(new.destination(DestinationId(0)).unwrap().available, "its connections are to be drained");
-        assert!(!new.is_present(DestinationId(0)));
+        assert_eq!(new.destination(DestinationId(0)).unwrap().standing, Standing::Finishing);
         assert!(!registry.forget_removed(old.epoch), "a worker still used the old table");
         assert!(registry.forget_removed(new.epoch));
         registry.apply(&configuration(&service(&[(12, 1), (13, 1)])));

@@ -112,6 +112,8 @@ pub struct WorkerCounters {
     pub connections_created: Counter,
     /// Connections removed when they expired.
     pub connections_expired: Counter,
+    /// Connections and templates removed by `drop_entry`; counted as expired too.
+    pub connections_dropped: Counter,
     /// The epoch of the service table that the worker uses.
     pub epoch: Counter,
     /// Rounds of the worker's loop: a heartbeat.
@@ -129,6 +131,7 @@ impl Default for WorkerCounters {
             answered: Counter::default(),
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
+            connections_dropped: Counter::default(),
             epoch: Counter::default(),
             rounds: Counter::default(),
             port_drops: Default::default(),

@@ -47,6 +47,7 @@ pub struct DestinationCounters {
     upper: AtomicU32,
     lower: AtomicU32,
     last_weight: AtomicU32,
+    persistent: AtomicU32,
     /// Connections, packets and bytes.
     pub traffic: TrafficLanes,
 }
@@ -62,6 +63,7 @@ impl DestinationCounters {
             upper: AtomicU32::new(0),
             lower: AtomicU32::new(0),
             last_weight: AtomicU32::new(0),
+            persistent: AtomicU32::new(0),
             traffic: TrafficLanes::new(workers),
         }
     }
@@ -111,6 +113,22 @@ impl DestinationCounters {
         self.inactive.load(Relaxed)
     }
 
+    /// Templates of persistent clients. They count neither as active nor as inactive.
+    #[must_use]
+    pub fn persistent(&self) -> u32 {
+        self.persistent.load(Relaxed)
+    }
+
+    /// A template began.
+    pub fn template_added(&self) {
+        self.persistent.fetch_add(1, Relaxed);
+    }
+
+    /// A template ended.
+    pub fn template_removed(&self) {
+        self.persistent.fetch_sub(1, Relaxed);
+    }
+
     fn cell(&self, inactive: bool) -> &AtomicU32 {
         if inactive { &self.inactive } else { &self.active }
     }
@@ -154,6 +172,20 @@ impl DestinationCounters {
     }
 }
 
+/// What a destination is to its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It belongs to its service.
+    #[default]
+    Present,
+    /// It was removed, and its connections go on until they end.
+    Finishing,
+    /// It was removed: its connections' packets are dropped, as the kernel does (unless `expire_nodest_conn`).
+    Removed,
+    /// It was removed or has failed, and its connections are to end: TCP clients are reset, other flows scheduled anew.
+    Ending,
+}
+
 /// A destination in a snapshot.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -161,11 +193,10 @@ pub struct Destination {
     pub id: DestinationId,
     /// The real server's address.
     pub address: IpAddr,
-    /// 0 is quiesced: no new connections, live ones go on.
+    /// 0 is quiesced: no new connections, live ones go on. One that has failed has 0 too.
     pub weight: u32,
-    /// False once it was removed for good while connections live: their packets are dropped, as the kernel does. One that is
-    /// drained stays available, but belongs to no service any more.
-    pub available: bool,
+    /// Whether it belongs to its service, and what becomes of its connections if not.
+    pub standing: Standing,
     /// The way to it; `None` while its neighbour entry is not resolved.
     pub path: Option<Path>,
     /// Shared by all snapshots.

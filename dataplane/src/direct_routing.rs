@@ -2,7 +2,8 @@
 //! changes. The last step of a frame in the director.
 
 use crate::destination::Path;
-use crate::packet::{Family, Packet};
+use crate::flow::Family;
+use crate::packet::Packet;
 use crate::verdict::DropReason;
 
 const DESTINATION_MAC: std::ops::Range<usize> = 0..6;

@@ -4,6 +4,26 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+/// The address family of a packet or a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 /// The transport protocols that a virtual service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -72,12 +92,14 @@ impl FromStr for Protocol {
 /// A flow as people read it: who talks to which virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// The client's address and port.
+    /// The transport protocol; `None` for the template of a mark, which stands for all.
+    pub protocol: Option<Protocol>,
+    /// The client's address and port; of a template, the masked address and 0.
     pub client: SocketAddr,
-    /// The virtual service's address and port; of the client's family.
+    /// The virtual service's address and port; of the client's family. Of a mark's template the address is the mark.
     pub virtual_address: SocketAddr,
+    /// Whether it is a template.
+    pub template: bool,
 }
 
 /// Words of an IPv4 [`FlowKey`].
@@ -93,6 +115,52 @@ pub struct FlowKey<const WORDS: usize>(pub [u64; WORDS]);
 
 const fn last_word(protocol: Protocol, client_port: u16, virtual_port: u16) -> u64 {
     (client_port as u64) << 48 | (virtual_port as u64) << 32 | protocol.number() as u64
+}
+
+/// In the last word: the key is a template's, so that no flow from client port 0 is taken for one.
+const TEMPLATE: u64 = 1 << 8;
+
+/// How much of a client's address tells persistent clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// The bits of an IPv4 netmask; they need not be contiguous.
+    V4(Ipv4Addr),
+    /// The length of an IPv6 prefix, at most 128.
+    V6(u8),
+}
+
+impl Granularity {
+    /// A single client.
+    #[must_use]
+    pub const fn single(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::V4(Ipv4Addr::BROADCAST),
+            Family::V6 => Self::V6(128),
+        }
+    }
+
+    const fn mask_v4(self) -> u32 {
+        match self {
+            Self::V4(mask) => mask.to_bits(),
+            Self::V6(_) => u32::MAX,
+        }
+    }
+
+    const fn mask_v6(self) -> u128 {
+        match self {
+            Self::V4(_) | Self::V6(128..) => u128::MAX,
+            Self::V6(bits) => !(u128::MAX >> bits),
+        }
+    }
+}
+
+/// What clients are persistent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TemplateTarget {
+    /// The flow's VIP and this port; 0 for an FTP service and one on all ports.
+    Port(u16),
+    /// A firewall mark.
+    Mark(u32),
 }
 
 impl FlowKey<V4_WORDS> {
@@ -131,6 +199,45 @@ impl FlowKey<V6_WORDS> {
     }
 }
 
+/// The keys of a family's table, as the director derives them from one another.
+pub trait TableKey: Sized {
+    /// The key of the template that this flow's client has at `target`.
+    #[must_use]
+    fn template(&self, granularity: Granularity, target: TemplateTarget) -> Self;
+}
+
+const fn template_word(flow_word: u64, target: TemplateTarget) -> u64 {
+    match target {
+        TemplateTarget::Port(port) => (port as u64) << 32 | flow_word & 0xff | TEMPLATE,
+        TemplateTarget::Mark(_) => TEMPLATE,
+    }
+}
+
+impl TableKey for FlowKey<V4_WORDS> {
+    fn template(&self, granularity: Granularity, target: TemplateTarget) -> Self {
+        let [addresses, last] = self.0;
+        let client = (addresses >> 32) as u32 & granularity.mask_v4();
+        let to = match target {
+            TemplateTarget::Port(_) => addresses as u32,
+            TemplateTarget::Mark(mark) => mark,
+        };
+        Self([u64::from(client) << 32 | u64::from(to), template_word(last, target)])
+    }
+}
+
+impl TableKey for FlowKey<V6_WORDS> {
+    fn template(&self, granularity: Granularity, target: TemplateTarget) -> Self {
+        let [client_high, client_low, vip_high, vip_low, last] = self.0;
+        let client = (u128::from(client_high) << 64 | u128::from(client_low)) & granularity.mask_v6();
+        // A mark stands in the address's first four bytes, as the kernel lists it.
+        let [to_high, to_low] = match target {
+            TemplateTarget::Port(_) => [vip_high, vip_low],
+            TemplateTarget::Mark(mark) => [u64::from(mark) << 32, 0],
+        };
+        Self([(client >> 64) as u64, client as u64, to_high, to_low, template_word(last, target)])
+    }
+}
+
 /// The random key of the tables' hash, drawn once at start so that nobody outside can choose flows that collide.
 #[derive(Clone, Copy, Debug)]
 pub struct HashSeed(pub [u64; 2]);
@@ -160,7 +267,11 @@ impl<const WORDS: usize> FlowKey<WORDS> {
     #[must_use]
     pub fn unpack(&self) -> Option<Flow> {
         let last = *self.0.last()?;
-        let protocol = Protocol::from_number(last as u8)?;
+        let template = last & TEMPLATE != 0;
+        let protocol = Protocol::from_number(last as u8);
+        if protocol.is_none() && !(template && last as u8 == 0) {
+            return None;
+        }
         let (client, vip): (IpAddr, IpAddr) = match self.0.as_slice() {
             [addresses, _] => (
                 Ipv4Addr::from_bits((addresses >> 32) as u32).into(),
@@ -176,6 +287,7 @@ impl<const WORDS: usize> FlowKey<WORDS> {
             protocol,
             client: SocketAddr::new(client, (last >> 48) as u16),
             virtual_address: SocketAddr::new(vip, (last >> 32) as u16),
+            template,
         })
     }
 }
@@ -189,7 +301,7 @@ mod tests {
     fn keys_unpack_to_the_flow_they_were_packed_from() {
         let v4 = FlowKey::v4(Protocol::Udp, [192, 0, 2, 1].into(), 65535, [10, 0, 0, 100].into(), 53);
         let flow = v4.unpack().unwrap();
-        assert_eq!(flow.protocol, Protocol::Udp);
+        assert_eq!((flow.protocol, flow.template), (Some(Protocol::Udp), false));
         assert_eq!(flow.client, "192.0.2.1:65535".parse().unwrap());
         assert_eq!(flow.virtual_address, "10.0.0.100:53".parse().unwrap());
 
@@ -197,6 +309,29 @@ mod tests {
         let flow = FlowKey::v6(Protocol::Tcp, client, 1, vip, 443).unpack().unwrap();
         assert_eq!(flow.client, "[2001:db8::1:2]:1".parse().unwrap());
         assert_eq!(flow.virtual_address, "[fd00::100]:443".parse().unwrap());
+    }
+
+    #[test]
+    fn templates_are_of_a_masked_client_and_no_flow_is_taken_for_one() {
+        let key = FlowKey::v4(Protocol::Tcp, [192, 0, 2, 77].into(), 4000, [10, 0, 0, 100].into(), 80);
+        let granularity = Granularity::V4([255, 255, 255, 0].into());
+        let flow = key.template(granularity, TemplateTarget::Port(80)).unpack().unwrap();
+        assert_eq!((flow.protocol, flow.template), (Some(Protocol::Tcp), true));
+        assert_eq!(flow.client, "192.0.2.0:0".parse().unwrap());
+        assert_eq!(flow.virtual_address, "10.0.0.100:80".parse().unwrap());
+        let from_port_0 = FlowKey::v4(Protocol::Tcp, [192, 0, 2, 0].into(), 0, [10, 0, 0, 100].into(), 80);
+        assert_ne!(key.template(granularity, TemplateTarget::Port(80)), from_port_0);
+        let mark = key.template(granularity, TemplateTarget::Mark(7)).unpack().unwrap();
+        assert_eq!((mark.protocol, mark.virtual_address), (None, "0.0.0.7:0".parse().unwrap()));
+
+        let (client, vip) = ("2001:db8:1:2:3::1".parse().unwrap(), "fd00::100".parse().unwrap());
+        let key = FlowKey::v6(Protocol::Udp, client, 1, vip, 53);
+        let flow = key.template(Granularity::V6(64), TemplateTarget::Port(0)).unpack().unwrap();
+        assert_eq!(flow.client, "[2001:db8:1:2::]:0".parse().unwrap());
+        assert_eq!(flow.virtual_address, "[fd00::100]:0".parse().unwrap());
+        let all = key.template(Granularity::V6(0), TemplateTarget::Mark(9)).unpack().unwrap();
+        assert_eq!(all.client, "[::]:0".parse().unwrap());
+        assert_eq!(all.virtual_address, "[0:9::]:0".parse().unwrap());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use crate::checksum::ones_complement_sum;
 use crate::clock::Now;
-use crate::packet::{Family, Packet, Transport};
+use crate::flow::Family;
+use crate::packet::{Packet, Transport};
 use crate::verdict::DropReason;
 
 /// Total lengths of an answer, IP header included (RFC 1812 4.3.2.3, RFC 4443 2.4 c).

@@ -16,5 +16,6 @@ pub mod packet;
 pub mod port;
 pub mod scheduler;
 pub mod service;
+pub mod settings;
 pub mod verdict;
 pub mod worker;

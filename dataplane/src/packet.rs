@@ -15,7 +15,7 @@ use etherparse::{
 };
 
 use crate::checksum::ones_complement_sum;
-use crate::flow::{FlowKey, Protocol, V4_WORDS, V6_WORDS};
+use crate::flow::{Family, FlowKey, Protocol, V4_WORDS, V6_WORDS};
 use crate::verdict::DropReason;
 
 /// The most VLAN tags of a frame of ours; the steering program passes more to the kernel.
@@ -23,15 +23,6 @@ pub const MAX_VLAN_TAGS: usize = 2;
 
 /// The most IPv6 extension headers that are followed.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
-
-/// The address family of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
 
 /// The flow of a packet in the form of its family's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +46,31 @@ pub struct TcpFlags {
     pub rst: bool,
 }
 
+/// What the first chunk of an SCTP packet is to a connection's state (RFC 9260 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SctpChunk {
+    /// INIT.
+    Init,
+    /// INIT ACK.
+    InitAck,
+    /// COOKIE ECHO.
+    CookieEcho,
+    /// COOKIE ACK.
+    CookieAck,
+    /// SHUTDOWN.
+    Shutdown,
+    /// SHUTDOWN ACK.
+    ShutdownAck,
+    /// SHUTDOWN COMPLETE.
+    ShutdownComplete,
+    /// ERROR.
+    Error,
+    /// ABORT, as the first chunk or bundled behind a COOKIE ECHO or COOKIE ACK.
+    Abort,
+    /// DATA, SACK, HEARTBEAT and all others: signs of life.
+    Data,
+}
+
 /// What of the transport header the director looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -62,6 +78,8 @@ pub enum Transport {
     Tcp(TcpFlags),
     /// A UDP datagram, or its first fragment.
     Udp,
+    /// An SCTP packet, by its first chunk.
+    Sctp(SctpChunk),
     /// An ICMP error about a packet that a service of this protocol sent: it belongs to that packet's flow.
     IcmpError(Protocol),
 }
@@ -316,6 +334,7 @@ const fn protocol_of(transport: Transport) -> Protocol {
     match transport {
         Transport::Tcp(_) => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
+        Transport::Sctp(_) => Protocol::Sctp,
         Transport::IcmpError(protocol) => protocol,
     }
 }

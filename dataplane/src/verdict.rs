@@ -66,6 +66,10 @@ drop_reasons! {
     NoDestination => "no_destination",
     /// The connection's destination was removed.
     DestinationRemoved => "destination_removed",
+    /// The connection's destination was removed or has failed, and its service resets such connections (`drain = "reset"`).
+    DestinationReset => "destination_reset",
+    /// One of the packets that `drop_packet` drops of those that would open a connection.
+    DropPacket => "drop_packet",
     /// The real server's neighbour entry is not resolved.
     NeighborUnresolved => "neighbor_unresolved",
     /// The connection table is full (`max_connections`).

@@ -180,7 +180,8 @@ impl<P: Port> Worker<P> {
         let received = self.port.receive(&mut self.frames);
         for mut frame in self.frames.drain(..) {
             let wire_len = self.port.wire_len(&frame);
-            match self.director.process_head(self.port.head_mut(&mut frame), wire_len, now) {
+            let ingress = self.port.ingress(&frame);
+            match self.director.process_head(self.port.head_mut(&mut frame), wire_len, ingress, now) {
                 Verdict::Forward(egress) => {
                     let counters = self.director.counters();
                     match self.port.transmit(frame, egress) {
@@ -193,7 +194,7 @@ impl<P: Port> Worker<P> {
                 }
                 Verdict::Drop(_) => {
                     let answer = self.director.answer();
-                    if !answer.is_empty() && self.port.send(answer, self.port.ingress(&frame)).is_ok() {
+                    if !answer.is_empty() && self.port.send(answer, ingress).is_ok() {
                         self.director.counters().answered.add(1);
                     }
                     self.port.release(frame);

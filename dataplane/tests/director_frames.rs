@@ -11,7 +11,9 @@ use memory::frame::{
     other, tcp, udp, with,
 };
 use memory::lab::{Lab, Plan, egress, moved, moves, server_mac, v4, v6};
+use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
+use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::DropReason::{self, *};
 use xlvs_dataplane::verdict::Verdict;
 
@@ -30,6 +32,10 @@ enum Given {
     Nothing,
     /// A connection of the frame's flow, whose destination was then removed.
     RemovedDestination,
+    /// A connection of the frame's flow, whose destination's connections are to end.
+    EndingDestination,
+    /// `drop_packet` drops each packet that would open a connection.
+    DropPacketUp,
     /// As many connections as there may be.
     FullTable,
 }
@@ -43,6 +49,8 @@ enum Expect {
     Drop(DropReason),
     /// A drop after a connection to this destination was opened.
     OpenAndDrop(u32, DropReason),
+    /// A drop with which this destination's connection ends.
+    EndAndDrop(u32, DropReason),
 }
 
 struct Row {
@@ -120,7 +128,7 @@ fn ethernet_and_vlan() -> Vec<Row> {
 }
 
 fn ipv4() -> Vec<Row> {
-    use Expect::{Drop, Open, OpenAndDrop};
+    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
     let mut wrong_checksum = tcp("S").build();
     wrong_checksum[24] ^= 1;
     let mut zero_checksum = tcp("S").build();
@@ -190,7 +198,7 @@ fn ipv4() -> Vec<Row> {
 }
 
 fn ipv6() -> Vec<Row> {
-    use Expect::{Drop, Open, OpenAndDrop};
+    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
     let chain = |headers: &[u8]| tcp("S").extensions(headers);
     let mut rows = vec![
         row("v6 TCP", tcp("S").v6().payload(3), Open(3)),
@@ -295,7 +303,7 @@ fn padded_with_offset() -> Vec<u8> {
 }
 
 fn services() -> Vec<Row> {
-    use Expect::{Drop, Open, OpenAndDrop};
+    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
     vec![
         row("a port without a service", tcp("S").port(8080), Drop(NoService)),
         row("a port of the other protocol", tcp("S").port(53), Drop(NoService)),
@@ -313,6 +321,14 @@ fn services() -> Vec<Row> {
         Row {
             given: Given::RemovedDestination,
             ..row("a connection of a removed destination", tcp("A"), Drop(DestinationRemoved))
+        },
+        Row {
+            given: Given::EndingDestination,
+            ..row("data to an ending destination", tcp("A"), EndAndDrop(1, DestinationReset))
+        },
+        Row {
+            given: Given::DropPacketUp,
+            ..row("the packet that drop_packet drops", tcp("S"), Drop(DropPacket))
         },
         Row { given: Given::FullTable, ..row("a full connection table", tcp("S"), Drop(TableFull)) },
     ]
@@ -356,11 +372,19 @@ fn check(row: &Row) {
     let mut lab = lab(if row.given == Given::FullTable { 1 } else { 1024 });
     match row.given {
         Given::Nothing => {}
-        Given::RemovedDestination => {
+        Given::RemovedDestination | Given::EndingDestination => {
             assert_eq!(lab.send(0, &tcp("S")), Ok(1));
+            if row.given == Given::EndingDestination {
+                lab.removed_are = Standing::Ending;
+            }
             let mut plans = plans();
             plans[0].1 = &[];
             lab.publish(&plans, &[1]);
+        }
+        Given::DropPacketUp => {
+            lab.settings.set("drop_packet", 3).unwrap();
+            lab.settings.set("am_droprate", 1).unwrap();
+            lab.publish(&plans(), &[]);
         }
         Given::FullTable => assert_eq!(lab.send(0, &tcp("S").client_port(1)), Ok(1)),
     }
@@ -368,7 +392,7 @@ fn check(row: &Row) {
     let (head, wire_len) = row.buffers.unwrap_or((row.input.len(), row.input.len()));
     let mut frame = row.input[..head].to_vec();
     let now = lab.now;
-    let verdict = lab.directors[0].process_head(&mut frame, wire_len, now);
+    let verdict = lab.directors[0].process_head(&mut frame, wire_len, InterfaceSlot(0), now);
 
     let opened = |id: u32| {
         let len = ip_len(&row.input) as i64;
@@ -386,6 +410,11 @@ fn check(row: &Row) {
         }
         Expect::Drop(reason) => {
             (Verdict::Drop(reason), row.input[..head].to_vec(), moves(&[("received", 1)]))
+        }
+        Expect::EndAndDrop(id, reason) => {
+            let mut ended = moves(&[("received", 1), ("expired", 1), ("live", -1)]);
+            ended.insert(format!("{id} active"), -1);
+            (Verdict::Drop(reason), row.input[..head].to_vec(), ended)
         }
         Expect::OpenAndDrop(id, reason) => (Verdict::Drop(reason), row.input[..head].to_vec(), opened(id)),
     };
@@ -409,7 +438,9 @@ fn each_reason_to_drop_has_a_row() {
     let shown: BTreeSet<&str> = rows()
         .iter()
         .filter_map(|row| match row.expect {
-            Expect::Drop(reason) | Expect::OpenAndDrop(_, reason) => Some(reason.name()),
+            Expect::Drop(reason) | Expect::OpenAndDrop(_, reason) | Expect::EndAndDrop(_, reason) => {
+                Some(reason.name())
+            }
             Expect::Open(_) => None,
         })
         .collect();

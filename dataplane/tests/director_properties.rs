@@ -15,6 +15,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::packet::Packet;
+use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::Verdict;
 
 const WORKERS: usize = 2;
@@ -158,7 +159,8 @@ fn one_frame(lab: &mut Lab, arrival: &Arrival) -> Result<bool, TestCaseError> {
     };
     let mut frame = input.to_vec();
     let now = lab.now;
-    let verdict = lab.directors[arrival.worker].process_head(&mut frame, arrival.bytes.len(), now);
+    let verdict =
+        lab.directors[arrival.worker].process_head(&mut frame, arrival.bytes.len(), InterfaceSlot(0), now);
     if let Verdict::Drop(_) = verdict {
         prop_assert_eq!(&frame[..], input, "a dropped frame was changed");
         return Ok(false);

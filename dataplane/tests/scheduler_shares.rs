@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing};
 use xlvs_dataplane::scheduler::{NewFlow, SchedulerName, SchedulerOptions};
 
 const WORKERS: u32 = 4;
@@ -18,7 +18,7 @@ fn destination(id: u32, weight: u32) -> Arc<Destination> {
         id: DestinationId(id),
         address: [10, 0, 0, id as u8].into(),
         weight,
-        available: true,
+        standing: Standing::Present,
         path: None,
         counters: Arc::new(DestinationCounters::new(WORKERS as usize)),
     })

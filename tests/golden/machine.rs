@@ -70,7 +70,8 @@ impl Machine {
     /// Lets each service's scheduler pick this often for clients that nobody looks at.
     pub fn serve_others(&self, connections: u32) {
         for service in self.services.services() {
-            let virtual_address = service.key.address;
+            let Some(vip) = service.key.vip() else { continue };
+            let virtual_address = std::net::SocketAddr::new(vip, service.key.port());
             let flow = NewFlow { client: virtual_address, virtual_address, now: self.now };
             for _ in 0..connections {
                 let _ = service.scheduler.pick(&service.destinations, &flow);

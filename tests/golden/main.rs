@@ -79,7 +79,7 @@ fn replay_sequence(line: &Sequence) -> Result<(), String> {
         other => return Err(format!("mode {other}: expected tcp-open, tcp-closed, tcp-syn or udp")),
     };
     let vip = IpAddr::from(network::VIP);
-    let key = ServiceKey { protocol, address: SocketAddr::new(vip, line.vport) };
+    let key = ServiceKey::Address { protocol, address: SocketAddr::new(vip, line.vport) };
     let mut machine = Machine::new();
     machine.change(&Change::AddService(key, line.sched.parse().unwrap()));
     for &(number, weight) in &line.servers {
@@ -182,7 +182,7 @@ fn replay_states(line: &States, turn: u32) -> Result<(), String> {
     for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53)] {
         for vip in ["10.0.0.100", "fd00::100"] {
             let vip: IpAddr = vip.parse().unwrap();
-            let key = ServiceKey { protocol, address: SocketAddr::new(vip, port) };
+            let key = ServiceKey::Address { protocol, address: SocketAddr::new(vip, port) };
             machine.change(&Change::AddService(key, SchedulerName::Rr));
             for number in 1..=3 {
                 machine.change(&Change::AddDestination(key, network::server(vip, number), 1));

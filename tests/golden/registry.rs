@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use xlvs_dataplane::connection::Timeouts;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Thresholds};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing, Thresholds};
 use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
@@ -44,7 +44,7 @@ struct ServiceEntry {
 
 /// What a scheduler is told of its service: no flags.
 fn options(key: &ServiceKey) -> SchedulerOptions {
-    SchedulerOptions { port: key.address.port(), ..SchedulerOptions::default() }
+    SchedulerOptions { port: key.port(), ..SchedulerOptions::default() }
 }
 
 /// All services.
@@ -127,32 +127,30 @@ impl Registry {
 
     fn table(&mut self) -> ServiceTable {
         self.epoch += 1;
-        let snapshot = |entry: &Entry, available| {
+        let snapshot = |entry: &Entry, standing| {
             Arc::new(Destination {
                 id: entry.id,
                 address: entry.address,
                 weight: entry.weight,
-                available,
+                standing,
                 path: Some(network::path(entry.address, self.mtu)),
                 counters: Arc::clone(&entry.counters),
             })
         };
         let mut services = Vec::new();
         for (key, service) in &mut self.services {
-            let now: Box<[_]> = service.destinations.iter().map(|entry| snapshot(entry, true)).collect();
+            let now: Box<[_]> =
+                service.destinations.iter().map(|entry| snapshot(entry, Standing::Present)).collect();
             let essence =
                 |list: &[Arc<Destination>]| list.iter().map(|one| (one.id, one.weight)).collect::<Vec<_>>();
             if essence(&service.published) != essence(&now) {
                 service.scheduler.changed(&service.published, &now);
             }
             service.published.clone_from(&now);
-            services.push(Service {
-                key: *key,
-                scheduler: Arc::clone(&service.scheduler),
-                destinations: now,
-            });
+            services.push(Service::new(*key, Arc::clone(&service.scheduler), now));
         }
-        let removed: Vec<_> = self.removed.iter().map(|(_, entry)| snapshot(entry, false)).collect();
+        let removed: Vec<_> =
+            self.removed.iter().map(|(_, entry)| snapshot(entry, Standing::Removed)).collect();
         ServiceTable::new(self.epoch, Timeouts::default(), services, removed)
     }
 }
@@ -181,7 +179,7 @@ fn change(call: &str) -> Change {
         (None, Some(address)) => (Protocol::Udp, address),
         _ => panic!("{call}: expected -t or -u"),
     };
-    let key = ServiceKey { protocol, address: address.parse().unwrap() };
+    let key = ServiceKey::Address { protocol, address: address.parse().unwrap() };
     let server = || {
         let server = value("-r").expect("a real server");
         server.parse::<SocketAddr>().map_or_else(|_| server.parse().unwrap(), |address| address.ip())

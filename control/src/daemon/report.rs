@@ -79,10 +79,14 @@ impl Daemon {
     fn service(&self, key: &ServiceKey, service: &ServiceEntry) -> ServiceStatus {
         let traffic = self.registry.traffic(key);
         let reason = self.unserved(key, service);
+        let (protocol, address) = match key {
+            ServiceKey::Address { protocol, address } => (protocol.to_string(), address.ip()),
+            ServiceKey::Mark { mark, .. } => (key.to_string(), std::net::Ipv4Addr::from(mark.get()).into()),
+        };
         ServiceStatus {
-            protocol: key.protocol.to_string(),
-            address: key.address.ip(),
-            port: key.address.port(),
+            protocol,
+            address,
+            port: key.port(),
             scheduler: service.scheduler.name().to_string(),
             served: reason.is_none(),
             reason,
@@ -119,7 +123,7 @@ impl Daemon {
         let (interface, mac) = way.unzip();
         DestinationStatus {
             address: entry.address,
-            port: key.address.port(),
+            port: key.port(),
             weight: entry.weight,
             active: entry.counters.active(),
             inactive: entry.counters.inactive(),

@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod record;
+pub mod sctp;
 pub mod table;
 pub mod tcp;
 pub mod wheel;
@@ -34,6 +35,26 @@ pub enum State {
     CloseWait = 7,
     /// UDP: datagrams were seen lately.
     Udp = 8,
+    /// TCP under `secure_tcp`: the client's SYN was seen.
+    SynAck = 9,
+    /// A template none of whose connections was established.
+    Template = 16,
+    /// A template with a connection that was established.
+    TemplateAssured = 17,
+    /// SCTP before its first packet.
+    SctpNone = 32,
+    /// SCTP: an INIT was seen.
+    SctpInit1 = 33,
+    /// SCTP: more than one INIT was seen.
+    SctpInit = 34,
+    /// SCTP: the client has answered an INIT.
+    SctpCookieEchoed = 39,
+    /// SCTP: data may flow.
+    SctpEstablished = 40,
+    /// SCTP: the client's SHUTDOWN was seen.
+    SctpShutdownReceived = 42,
+    /// SCTP: ended, or aborted.
+    SctpClosed = 45,
 }
 
 impl State {
@@ -50,6 +71,16 @@ impl State {
             6 => Self::Close,
             7 => Self::CloseWait,
             8 => Self::Udp,
+            9 => Self::SynAck,
+            16 => Self::Template,
+            17 => Self::TemplateAssured,
+            32 => Self::SctpNone,
+            33 => Self::SctpInit1,
+            34 => Self::SctpInit,
+            39 => Self::SctpCookieEchoed,
+            40 => Self::SctpEstablished,
+            42 => Self::SctpShutdownReceived,
+            45 => Self::SctpClosed,
             _ => return None,
         })
     }
@@ -58,8 +89,8 @@ impl State {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::None => "NONE",
-            Self::Established => "ESTABLISHED",
+            Self::None | Self::Template | Self::SctpNone => "NONE",
+            Self::Established | Self::SctpEstablished => "ESTABLISHED",
             Self::SynSent => "SYN_SENT",
             Self::SynRecv => "SYN_RECV",
             Self::FinWait => "FIN_WAIT",
@@ -67,13 +98,28 @@ impl State {
             Self::Close => "CLOSE",
             Self::CloseWait => "CLOSE_WAIT",
             Self::Udp => "UDP",
+            Self::SynAck => "SYNACK",
+            Self::TemplateAssured => "ASSURED",
+            Self::SctpInit1 => "INIT1",
+            Self::SctpInit => "INIT",
+            Self::SctpCookieEchoed => "C-ECHOED",
+            Self::SctpShutdownReceived => "S-RECEIVED",
+            Self::SctpClosed => "CLOSED",
         }
     }
 
     /// Whether a connection in this state counts as inactive (`InActConn`).
     #[must_use]
     pub const fn is_inactive(self) -> bool {
-        !matches!(self, Self::Established | Self::SynSent | Self::SynRecv)
+        !matches!(
+            self,
+            Self::None
+                | Self::Established
+                | Self::SynSent
+                | Self::SynRecv
+                | Self::SynAck
+                | Self::SctpEstablished
+        )
     }
 }
 
@@ -104,9 +150,16 @@ impl Timeouts {
     #[must_use]
     pub const fn of(&self, state: State) -> Duration {
         match state {
-            State::None => Duration::from_secs(2),
+            // A connection that an ICMP error opened, and no packet has moved since.
+            State::None | State::Template | State::TemplateAssured => Duration::from_secs(3),
+            State::SctpNone => Duration::from_secs(2),
+            State::SctpInit1 => Duration::from_secs(4),
+            State::SctpInit | State::SctpCookieEchoed | State::SctpShutdownReceived | State::SctpClosed => {
+                Duration::from_secs(61)
+            }
+            State::SctpEstablished => Duration::from_secs(900),
             State::Established => self.tcp,
-            State::SynSent | State::TimeWait => Duration::from_secs(120),
+            State::SynSent | State::TimeWait | State::SynAck => Duration::from_secs(120),
             State::SynRecv | State::CloseWait => Duration::from_secs(60),
             State::FinWait => self.tcp_fin,
             State::Close => Duration::from_secs(10),

@@ -4,20 +4,28 @@
 //! A v4 record takes one cache line (64 B), a v6 one two. `word` decides what the rest means: it carries a generation that
 //! changes whenever the slot changes hands. A reader takes `word`, reads the key, and takes `word` again: equal generations
 //! mean that the key belonged to it. Key and destination are written only while the record is not live.
+//!
+//! Templates are records too. `link` means one thing to a connection, the template that it was opened by, and another to a
+//! template: how many live connections it has (none is forgotten while it has any) and its timeout.
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
+    AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
+use std::time::Duration;
 
 use super::State;
+use super::table::NewConnection;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
 
 const LIVE: u64 = 1 << 8;
+/// A template that is not followed any more: it lives on for its connections and is in no index.
+const ORPHANED: u64 = 1 << 9;
 const GENERATION_SHIFT: u32 = 32;
 
-/// State, liveness and generation of a record at one moment. Bits 0–7 the [`State`], bit 8 live, bits 32–63 the generation.
+/// State, liveness and generation of a record at one moment. Bits 0–7 the [`State`], bit 8 live, bit 9 orphaned, bits 32–63
+/// the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(u64);
 
@@ -30,6 +38,18 @@ impl Word {
 
     const fn is_live(self) -> bool {
         self.0 & LIVE != 0
+    }
+
+    /// Whether it is a template that is not followed any more.
+    #[must_use]
+    pub const fn is_orphaned(self) -> bool {
+        self.0 & ORPHANED != 0
+    }
+
+    /// Whether it is a template.
+    #[must_use]
+    pub fn is_template(self) -> bool {
+        matches!(self.state(), State::Template | State::TemplateAssured)
     }
 
     /// The generation of the slot.
@@ -47,6 +67,23 @@ impl Word {
     }
 }
 
+/// A template as its connections know it: its slot, which it keeps while they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateSlot(pub u32);
+
+/// What a record is to be, besides its key, destination and state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A connection, and the template that it was opened by.
+    Connection(Option<TemplateSlot>),
+    /// A template with no connection yet, which lives so long after the last one was opened by it; in whole milliseconds, at
+    /// most 49 days.
+    Template(Duration),
+}
+
+/// A template is kept so long at a time while its connections live (golden `persist.jsonl`).
+const KEPT_FOR_CONNECTIONS_MS: u64 = 60_000;
+
 /// One connection's memory.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -59,6 +96,10 @@ pub struct Record<const WORDS: usize> {
     /// The wheel tick at which the record's authoritative timer is due; other timers of it are stale.
     armed: AtomicU32,
     packets: AtomicU32,
+    /// The firewall mark it was opened by; 0 for none.
+    mark: AtomicU32,
+    /// Of a connection: its template's slot plus 1, or 0. Of a template: its timeout in milliseconds above its connections.
+    link: AtomicU64,
 }
 
 impl<const WORDS: usize> Default for Record<WORDS> {
@@ -70,6 +111,8 @@ impl<const WORDS: usize> Default for Record<WORDS> {
             destination: AtomicU32::new(0),
             armed: AtomicU32::new(0),
             packets: AtomicU32::new(0),
+            mark: AtomicU32::new(0),
+            link: AtomicU64::new(0),
         }
     }
 }
@@ -80,7 +123,8 @@ impl<const WORDS: usize> Record<WORDS> {
     #[must_use]
     pub fn matches(&self, key: &FlowKey<WORDS>) -> Option<Word> {
         let word = Word(self.word.load(Acquire));
-        if !word.is_live() || !self.key.iter().zip(key.0).all(|(mine, its)| mine.load(Relaxed) == its) {
+        let followed = word.0 & (LIVE | ORPHANED) == LIVE;
+        if !followed || !self.key.iter().zip(key.0).all(|(mine, its)| mine.load(Relaxed) == its) {
             return None;
         }
         self.unchanged_since(word).then_some(word)
@@ -101,22 +145,22 @@ impl<const WORDS: usize> Record<WORDS> {
     }
 
     /// Fills a free record. Only the worker that took the slot from the free list may call this.
-    pub(super) fn occupy(
-        &self,
-        key: &FlowKey<WORDS>,
-        destination: DestinationId,
-        state: State,
-        deadline: Now,
-    ) -> Word {
+    pub(super) fn occupy(&self, key: &FlowKey<WORDS>, new: &NewConnection) -> Word {
         for (mine, its) in self.key.iter().zip(key.0) {
             mine.store(its, Relaxed);
         }
-        self.destination.store(destination.0, Relaxed);
-        self.deadline.store(deadline.0, Relaxed);
+        self.destination.store(new.destination.0, Relaxed);
+        self.deadline.store(new.deadline.0, Relaxed);
+        self.mark.store(new.mark, Relaxed);
+        let link = match new.role {
+            Role::Connection(template) => template.map_or(0, |template| u64::from(template.0) + 1),
+            Role::Template(timeout) => (timeout.as_millis() as u64) << 32,
+        };
+        self.link.store(link, Relaxed);
         self.armed.store(0, Relaxed);
         self.packets.store(0, Relaxed);
         let free = self.word.load(Relaxed);
-        let word = Word(free | LIVE | state as u64);
+        let word = Word(free | LIVE | new.state as u64);
         self.word.store(word.0, Release);
         word
     }
@@ -179,6 +223,66 @@ impl<const WORDS: usize> Record<WORDS> {
         self.packets.load(Relaxed)
     }
 
+    /// The firewall mark that the connection was opened by; 0 for none.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        self.mark.load(Relaxed)
+    }
+
+    /// The template that the connection was opened by.
+    #[inline]
+    #[must_use]
+    pub fn template(&self) -> Option<TemplateSlot> {
+        (self.link.load(Relaxed) as u32).checked_sub(1).map(TemplateSlot)
+    }
+
+    /// Live connections of a template.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.link.load(Relaxed) as u32
+    }
+
+    /// The timeout of a template, in milliseconds.
+    fn timeout_ms(&self) -> u64 {
+        self.link.load(Relaxed) >> 32
+    }
+
+    /// A template has one connection more. Only under its index shard's lock, or by one that holds a connection of it.
+    pub(super) fn hold(&self) {
+        self.link.fetch_add(1, AcqRel);
+    }
+
+    /// A template has one connection less; returns how many are left.
+    pub(super) fn release(&self) -> u32 {
+        (self.link.fetch_sub(1, AcqRel) as u32).wrapping_sub(1)
+    }
+
+    /// A new connection was opened by the template.
+    pub(super) fn renew(&self, now: Now) {
+        self.set_deadline(Now(now.0 + self.timeout_ms()));
+    }
+
+    /// Lets a template whose time is over live on for its connections; false if it has none.
+    pub(super) fn keep_for_connections(&self, now: Now) -> bool {
+        let kept =
+            |link: u64| (link as u32 > 0).then_some(KEPT_FOR_CONNECTIONS_MS << 32 | link & 0xffff_ffff);
+        if self.link.fetch_update(AcqRel, Relaxed, kept).is_err() {
+            return false;
+        }
+        self.set_deadline(Now(now.0 + KEPT_FOR_CONNECTIONS_MS));
+        true
+    }
+
+    /// Takes a template out of look-ups for good; false if `word` is not its any more, or it is already.
+    pub(super) fn orphan(&self, word: Word) -> bool {
+        let orphaned = |seen: u64| {
+            let seen = Word(seen);
+            let its = seen.is_live() && !seen.is_orphaned() && seen.generation() == word.generation();
+            its.then_some(seen.0 | ORPHANED)
+        };
+        self.word.fetch_update(AcqRel, Relaxed, orphaned).is_ok()
+    }
+
     pub(super) fn armed(&self) -> u32 {
         self.armed.load(Relaxed)
     }
@@ -198,6 +302,16 @@ mod tests {
         FlowKey::v4(Protocol::Tcp, [192, 0, 2, 1].into(), port, [10, 0, 0, 100].into(), 80)
     }
 
+    fn new(destination: u32) -> NewConnection {
+        NewConnection {
+            destination: DestinationId(destination),
+            state: State::SynRecv,
+            deadline: Now(60_000),
+            mark: 0,
+            role: Role::Connection(None),
+        }
+    }
+
     #[test]
     fn records_take_one_and_two_cache_lines() {
         assert_eq!(size_of::<Record<V4_WORDS>>(), 64);
@@ -208,12 +322,12 @@ mod tests {
     fn a_freed_slot_answers_to_nobody_and_refuses_its_former_word() {
         let record = Record::<V4_WORDS>::default();
         assert_eq!(record.matches(&FlowKey([0, 0])), None, "an empty slot must not match a zero key");
-        let old = record.occupy(&key(1), DestinationId(7), State::SynRecv, Now(60_000));
+        let old = record.occupy(&key(1), &new(7));
         assert_eq!(record.matches(&key(1)), Some(old));
         assert_eq!(record.matches(&key(2)), None);
         assert_eq!(record.vacate(old), Some(State::SynRecv));
         assert_eq!(record.matches(&key(1)), None);
-        let new = record.occupy(&key(2), DestinationId(8), State::SynRecv, Now(60_000));
+        let new = record.occupy(&key(2), &new(8));
         assert_eq!(record.advance(old, State::Established), None, "a stale word moved another flow's state");
         assert_eq!(record.vacate(old), None, "a stale word ended another flow");
         assert_eq!(record.matches(&key(2)), Some(new));
@@ -222,7 +336,7 @@ mod tests {
     #[test]
     fn of_two_that_advance_from_the_same_word_one_wins() {
         let record = Record::<V4_WORDS>::default();
-        let word = record.occupy(&key(1), DestinationId(0), State::SynRecv, Now(0));
+        let word = record.occupy(&key(1), &new(0));
         assert!(record.advance(word, State::Established).is_some());
         assert!(record.advance(word, State::Close).is_none());
         assert_eq!(record.read().unwrap().0.state(), State::Established);

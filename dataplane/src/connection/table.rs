@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use dashmap::{DashMap, SharedValue};
 
 use super::State;
-use super::record::{Record, Word};
+use super::record::{Record, Role, TemplateSlot, Word};
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
@@ -132,6 +132,21 @@ pub struct NewConnection {
     pub state: State,
     /// When it expires unless another packet comes.
     pub deadline: Now,
+    /// The firewall mark that it is opened by; 0 for none.
+    pub mark: u32,
+    /// Connection or template.
+    pub role: Role,
+}
+
+/// A template that was found, held for a connection that is to be opened by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldTemplate {
+    /// Where it is.
+    pub slot: TemplateSlot,
+    /// Its state and generation.
+    pub word: Word,
+    /// Where its connections go.
+    pub destination: DestinationId,
 }
 
 /// What came of adding a connection.
@@ -208,7 +223,55 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         Some((entry.slot, word?))
     }
 
-    /// Adds the flow, unless another worker just did.
+    /// Finds a template and holds it: it stays until [`Self::release_template`] is called as often. One whose time was over and
+    /// that lives on for its connections is found; one that has none is not.
+    #[must_use]
+    pub fn hold_template(&self, key: &FlowKey<WORDS>, hash: u64, now: Now) -> Option<HeldTemplate> {
+        let spread = spread(tag(hash));
+        let shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.read();
+        let mut word = None;
+        let (entry, _) = shard.get(spread, |(entry, _)| {
+            word = self.is_flow(*entry, key, hash);
+            word.is_some()
+        })?;
+        let (slot, word, record) = (entry.slot, word?, self.record(entry.slot)?);
+        if record.deadline() <= now && !record.keep_for_connections(now) {
+            return None;
+        }
+        record.hold();
+        Some(HeldTemplate { slot: TemplateSlot(slot), word, destination: record.destination() })
+    }
+
+    /// Gives a template back that was held. Returns how many connections it has left.
+    pub fn release_template(&self, template: TemplateSlot) -> u32 {
+        self.record(template.0).map_or(0, Record::release)
+    }
+
+    /// A connection of the template is established: it is a client's that is really there.
+    pub fn assure_template(&self, template: TemplateSlot) {
+        let Some(record) = self.record(template.0) else { return };
+        while let Some((word, _)) = record.read()
+            && word.state() == State::Template
+            && record.advance(word, State::TemplateAssured).is_none()
+        {}
+    }
+
+    /// Takes a template that is held out of the index: no connection is opened by it any more.
+    pub fn orphan_template(&self, template: &HeldTemplate) {
+        let Some(record) = self.record(template.slot.0) else { return };
+        let Some((_, key)) = record.read() else { return };
+        let entry = IndexEntry { slot: template.slot.0, tag: tag(self.hash(&key)) };
+        let spread = spread(entry.tag);
+        let Some(shard) = self.index.shards().get(self.index.determine_shard(spread as usize)) else {
+            return;
+        };
+        let mut shard = shard.write();
+        if record.orphan(template.word) {
+            shard.remove_entry(spread, |(its, _)| *its == entry);
+        }
+    }
+
+    /// Adds the flow, unless another worker just did. A template is held, whether it is new or not.
     ///
     /// # Errors
     /// [`TableFull`] at the bound.
@@ -227,7 +290,11 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             word = self.is_flow(*entry, key, hash);
             word.is_some()
         });
+        let is_template = matches!(new.role, Role::Template(_));
         if let (Some((entry, _)), Some(word)) = (found, word) {
+            if let Some(record) = self.record(entry.slot).filter(|_| is_template) {
+                record.hold();
+            }
             return Ok(Added::Existing(entry.slot, word));
         }
         self.population.admit()?;
@@ -235,13 +302,17 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             self.population.discharge();
             return Err(TableFull);
         };
-        let word = record.occupy(key, new.destination, new.state, new.deadline);
+        let word = record.occupy(key, new);
+        if is_template {
+            record.hold();
+        }
         let entry = IndexEntry { slot, tag: tag(hash) };
         shard.insert(spread, (entry, SharedValue::new(())), |(entry, _)| self::spread(entry.tag));
         Ok(Added::New(slot, word))
     }
 
-    /// Removes the connection that `word` was read of; `None` if it is gone already. Returns its last state.
+    /// Removes the connection that `word` was read of; `None` if it is gone already, or is a template that has connections.
+    /// Returns its last state.
     pub(super) fn remove(&self, slot: u32, word: Word, free: &mut FreeSlots) -> Option<State> {
         let record = self.record(slot)?;
         let (seen, key) = record.read()?;
@@ -251,6 +322,9 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         let entry = IndexEntry { slot, tag: tag(self.hash(&key)) };
         let spread = spread(entry.tag);
         let mut shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.write();
+        if seen.is_template() && record.connections() > 0 {
+            return None;
+        }
         let state = record.vacate(word)?;
         shard.remove_entry(spread, |(its, _)| *its == entry);
         drop(shard);

@@ -31,50 +31,46 @@ impl From<TcpFlags> for Segment {
     }
 }
 
-/// The state after a client's segment.
+/// The state after a client's segment. `secure`: by the table of `secure_tcp`, in which a SYN waits as SYNACK for the client's
+/// ACK, so that a flood of SYNs can be told from connections.
 #[must_use]
-pub fn next_state(state: State, flags: TcpFlags) -> State {
-    use State::{Close, CloseWait, Established, FinWait, None, SynRecv, SynSent, TimeWait, Udp};
+pub fn next_state(state: State, flags: TcpFlags, secure: bool) -> State {
+    use State::{Close, CloseWait, Established, FinWait, SynAck, SynRecv, SynSent, TimeWait};
     match (Segment::from(flags), state) {
         (Segment::Rst, SynRecv) => SynRecv,
         (Segment::Bare | Segment::Rst, _) => Close,
 
         (Segment::Syn, Established | SynSent) => Established,
+        (Segment::Syn, SynRecv) => SynRecv,
+        (Segment::Syn, SynAck) => SynAck,
+        (Segment::Syn, _) if secure => SynAck,
         (Segment::Syn, _) => SynRecv,
 
-        (Segment::Fin, Established | SynRecv | FinWait) => {
-            if matches!(state, SynRecv) {
-                TimeWait
-            } else {
-                FinWait
-            }
-        }
-        (Segment::Fin, None | Udp) => Close,
+        (Segment::Fin, Established | FinWait) => FinWait,
+        (Segment::Fin, SynRecv | SynAck) => TimeWait,
         (Segment::Fin, SynSent | TimeWait | Close | CloseWait) => state,
+        (Segment::Fin, _) => Close,
 
-        (Segment::Ack, None | Established | SynRecv) => Established,
-        (Segment::Ack, Udp) => Close,
+        (Segment::Ack, State::None | Established | SynRecv | SynAck) => Established,
         (Segment::Ack, SynSent | FinWait | TimeWait | Close | CloseWait) => state,
+        (Segment::Ack, _) => Close,
     }
 }
 
-/// Whether a segment can make a connection where there is none: a SYN, alone or not, but not one that resets.
+/// Whether a segment can open a connection where there is none: a SYN, alone or not, or with `sloppy_tcp` any, but not one
+/// that resets.
 #[must_use]
-pub const fn opens(flags: TcpFlags) -> bool {
-    flags.syn && !flags.rst
+pub const fn opens(flags: TcpFlags, sloppy: bool) -> bool {
+    (flags.syn || sloppy) && !flags.rst
 }
 
-/// Whether a segment on an old connection in `state` begins a new one in its place, which is then scheduled anew.
-///
-/// As `conn_reuse_mode` 1, the kernel's default, and in one more case: where the client had closed the connection and its
-/// destination was removed since. The kernel sends or drops such a SYN by the old entry, so that a client that uses its
-/// port again within two minutes hangs.
+/// Whether a SYN on an old connection in `state` begins a new one in its place, which is then scheduled anew
+/// (`conn_reuse_mode`). Never on one that was opened by a template.
 #[must_use]
-pub fn reuses(state: State, flags: TcpFlags, destination_present: impl FnOnce() -> bool) -> bool {
-    opens(flags)
-        && match state {
-            State::TimeWait | State::Close => true,
-            State::FinWait => !destination_present(),
-            _ => false,
-        }
+pub const fn is_reused(state: State, conn_reuse_mode: u8) -> bool {
+    match state {
+        State::TimeWait | State::Close | State::SctpClosed => conn_reuse_mode != 0,
+        State::FinWait => conn_reuse_mode & 2 != 0,
+        _ => false,
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::State;
 use super::cache::FlowCache;
-use super::record::{Record, Word};
+use super::record::{Record, TemplateSlot, Word};
 use super::table::{Added, ConnectionTable, FreeSlots, NewConnection, TableFull};
 use super::wheel::{Timer, Wheel};
 use crate::clock::Now;
@@ -43,6 +43,16 @@ pub struct Removed {
     pub destination: DestinationId,
     /// The state it ended in.
     pub state: State,
+    /// The template it was opened by, and how many connections that has left.
+    pub template: Option<(TemplateSlot, u32)>,
+}
+
+impl Removed {
+    /// Whether it was a template.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        matches!(self.state, State::Template | State::TemplateAssured)
+    }
 }
 
 impl<const WORDS: usize> WorkerConnections<WORDS> {
@@ -120,11 +130,22 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
         }
     }
 
-    /// Ends a connection now; `None` if another worker did.
+    /// A new connection was opened by this template, which therefore lives for its timeout from `now`.
+    pub fn renew_template(&mut self, template: TemplateSlot, now: Now) {
+        if let Some(record) = self.table.record(template.0) {
+            record.renew(now);
+        }
+    }
+
+    /// Ends a connection now and gives back its template; `None` if another worker did, or it is a template that has
+    /// connections.
     pub fn remove(&mut self, slot: u32, word: Word) -> Option<Removed> {
-        let destination = self.table.record(slot)?.destination();
+        let record = self.table.record(slot)?;
+        let destination = record.destination();
+        let template = record.template().filter(|_| !word.is_template());
         let state = self.table.remove(slot, word, &mut self.free)?;
-        Some(Removed { destination, state })
+        let template = template.map(|template| (template, self.table.release_template(template)));
+        Some(Removed { destination, state, template })
     }
 
     /// Looks at up to `budget` timers that are due, removes the connections that have expired and tells `removed` of each.
@@ -137,7 +158,7 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
             if word.generation() != timer.generation || record.armed() != tick {
                 continue;
             }
-            if record.deadline() > now {
+            if record.deadline() > now || word.is_template() && record.keep_for_connections(now) {
                 self.set_timer(timer.slot, word, record.deadline());
             } else if let Some(ended) = self.remove(timer.slot, word) {
                 removed(ended);
@@ -150,6 +171,7 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::record::Role;
     use super::super::table::Population;
     use super::*;
     use crate::flow::{HashSeed, Protocol, V4_WORDS};
@@ -163,7 +185,13 @@ mod tests {
     }
 
     fn new(destination: u32, deadline: u64) -> NewConnection {
-        NewConnection { destination: DestinationId(destination), state: State::Udp, deadline: Now(deadline) }
+        NewConnection {
+            destination: DestinationId(destination),
+            state: State::Udp,
+            deadline: Now(deadline),
+            mark: 0,
+            role: Role::Connection(None),
+        }
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Cursor {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::destination::DestinationCounters;
+    use crate::destination::{DestinationCounters, Standing};
 
     /// Destinations with these ids and weights, in list order.
     pub(crate) fn destinations(ids_and_weights: &[(u32, u32)]) -> Vec<Arc<Destination>> {
@@ -240,7 +240,7 @@ pub(crate) mod tests {
                 id: DestinationId(id),
                 address: [10, 0, 0, 10 + id as u8].into(),
                 weight,
-                available: true,
+                standing: Standing::Present,
                 path: None,
                 counters: Arc::new(DestinationCounters::new(1)),
             })

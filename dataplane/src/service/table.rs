@@ -1,11 +1,17 @@
 //! The snapshot of all services and destinations that workers read. Immutable: a change is a new table.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Service, ServiceKey};
+use super::mark::MarkTable;
+use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
+use crate::clock::Now;
 use crate::connection::Timeouts;
 use crate::destination::{Destination, DestinationId};
+use crate::flow::{Family, Protocol};
+use crate::settings::{Defense, Settings};
 
 /// All services and destinations at one moment.
 #[derive(Clone, Debug, Default)]
@@ -14,16 +20,27 @@ pub struct ServiceTable {
     pub epoch: u64,
     /// The timeouts of connections.
     pub timeouts: Timeouts,
+    /// What changes how packets are treated.
+    pub settings: Settings,
+    /// The defences against overload, shared by all tables.
+    pub defense: Arc<Defense>,
+    /// Which packets bear which mark.
+    pub marks: Arc<MarkTable>,
+    /// From when on a TCP segment without a connection is answered with a reset: a director that has lost its connections by a
+    /// crash gives the others' clients time to find that out for themselves.
+    pub resets_from: Now,
     services: HashMap<ServiceKey, Arc<Service>>,
     /// By id.
-    destinations: Vec<Option<Entry>>,
+    destinations: Vec<Option<Arc<Destination>>>,
+    kinds: Kinds,
 }
 
-/// A destination, and whether its service still has it. One that was removed stays while it has connections.
-#[derive(Clone, Debug)]
-struct Entry {
-    destination: Arc<Destination>,
-    present: bool,
+/// Which kinds of services there are at all, so that a look-up can leave steps out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kinds {
+    marks: bool,
+    ftp: bool,
+    all_ports: bool,
 }
 
 impl ServiceTable {
@@ -38,19 +55,23 @@ impl ServiceTable {
         let services: HashMap<_, _> =
             services.into_iter().map(|service| (service.key, Arc::new(service))).collect();
         let mut destinations = Vec::new();
-        let present = services
-            .values()
-            .flat_map(|service| service.destinations.iter().cloned())
-            .map(|destination| Entry { destination, present: true });
-        let removed = removed.into_iter().map(|destination| Entry { destination, present: false });
-        for entry in present.chain(removed) {
-            let at = entry.destination.id.0 as usize;
+        let present = services.values().flat_map(|service| service.destinations.iter().cloned());
+        for destination in present.chain(removed) {
+            let at = destination.id.0 as usize;
             if destinations.len() <= at {
                 destinations.resize(at + 1, None);
             }
-            destinations[at] = Some(entry);
+            destinations[at] = Some(destination);
         }
-        Self { epoch, timeouts, services, destinations }
+        let kinds = services.keys().fold(Kinds::default(), |kinds, key| match key {
+            ServiceKey::Mark { .. } => Kinds { marks: true, ..kinds },
+            ServiceKey::Address { protocol, address } => Kinds {
+                ftp: kinds.ftp || (*protocol == Protocol::Tcp && address.port() == FTP_PORT),
+                all_ports: kinds.all_ports || address.port() == 0,
+                ..kinds
+            },
+        });
+        Self { epoch, timeouts, services, destinations, kinds, ..Self::default() }
     }
 
     /// The service with exactly this name.
@@ -59,19 +80,39 @@ impl ServiceTable {
         self.services.get(key).map(Arc::as_ref)
     }
 
+    /// The service that takes a packet to `address` that bears `mark` (0: none), in the kernel's order: the mark's, that of
+    /// exactly this port, the FTP service whose data it may be, the one on all ports.
+    #[must_use]
+    pub fn find(&self, protocol: Protocol, address: SocketAddr, mark: u32) -> Option<&Service> {
+        let on = |port| {
+            let address = SocketAddr::new(address.ip(), port);
+            self.service(&ServiceKey::Address { protocol, address })
+        };
+        let marked = || {
+            let mark = NonZeroU32::new(mark)?;
+            self.service(&ServiceKey::Mark { family: Family::of(address.ip()), mark })
+        };
+        let port = address.port();
+        let may_be_ftp_data = self.kinds.ftp
+            && protocol == Protocol::Tcp
+            && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);
+        marked()
+            .or_else(|| on(port))
+            .or_else(|| may_be_ftp_data.then(|| on(FTP_PORT))?)
+            .or_else(|| self.kinds.all_ports.then(|| on(0))?)
+    }
+
+    /// Whether a packet's mark can matter.
+    #[must_use]
+    pub const fn has_mark_services(&self) -> bool {
+        self.kinds.marks
+    }
+
     /// The destination at a position.
     #[inline]
     #[must_use]
     pub fn destination(&self, id: DestinationId) -> Option<&Destination> {
-        self.destinations.get(id.0 as usize)?.as_ref().map(|entry| entry.destination.as_ref())
-    }
-
-    /// Whether the destination at a position still belongs to its service.
-    #[must_use]
-    pub fn is_present(&self, id: DestinationId) -> bool {
-        self.destinations
-            .get(id.0 as usize)
-            .is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.present))
+        self.destinations.get(id.0 as usize)?.as_deref()
     }
 
     /// All services, in no order.

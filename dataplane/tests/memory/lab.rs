@@ -9,7 +9,7 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::connection::{State, Timeouts};
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::packet::{Key, Packet};
@@ -17,6 +17,7 @@ use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Service, ServiceKey};
+use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
 use super::frame::{DIRECTOR_MAC, VIP, VIP6};
@@ -28,11 +29,11 @@ pub type Counts = BTreeMap<String, i64>;
 pub type Plan<'a> = (ServiceKey, &'a [(u32, u32)]);
 
 pub fn v4(protocol: Protocol, port: u16) -> ServiceKey {
-    ServiceKey { protocol, address: SocketAddr::from((VIP, port)) }
+    ServiceKey::Address { protocol, address: SocketAddr::from((VIP, port)) }
 }
 
 pub fn v6(protocol: Protocol, port: u16) -> ServiceKey {
-    ServiceKey { protocol, address: SocketAddr::from((VIP6, port)) }
+    ServiceKey::Address { protocol, address: SocketAddr::from((VIP6, port)) }
 }
 
 pub fn server_mac(id: u32) -> [u8; 6] {
@@ -61,6 +62,10 @@ pub struct Lab {
     pub services: Arc<ServiceTable>,
     /// Destinations whose neighbour is not resolved, from the next [`Lab::publish`] on.
     pub unresolved: BTreeSet<u32>,
+    /// What removed destinations are to their connections, from the next [`Lab::publish`] on.
+    pub removed_are: Standing,
+    /// The settings, from the next [`Lab::publish`] on.
+    pub settings: Settings,
     pub now: Now,
     destinations: BTreeMap<u32, Arc<DestinationCounters>>,
     schedulers: HashMap<ServiceKey, Arc<dyn Scheduler>>,
@@ -88,6 +93,8 @@ impl Lab {
             connections,
             services,
             unresolved,
+            removed_are: Standing::Removed,
+            settings: Settings::default(),
             now,
             destinations,
             schedulers,
@@ -107,20 +114,24 @@ impl Lab {
     pub fn table(&mut self, plans: &[Plan<'_>], removed: &[u32]) -> ServiceTable {
         let mut services = Vec::new();
         for (key, list) in plans {
-            let now: Box<[_]> = list.iter().map(|&(id, weight)| self.destination(id, weight, true)).collect();
+            let now: Box<[_]> =
+                list.iter().map(|&(id, weight)| self.destination(id, weight, Standing::Present)).collect();
             let scheduler = self
                 .schedulers
                 .entry(*key)
                 .or_insert_with(|| SchedulerName::start(SchedulerName::Rr, SchedulerOptions::default(), &[]));
             let before = self.services.service(key).map_or(&[][..], |service| &service.destinations);
             scheduler.changed(before, &now);
-            services.push(Service { key: *key, scheduler: Arc::clone(scheduler), destinations: now });
+            services.push(Service::new(*key, Arc::clone(scheduler), now));
         }
-        let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, false)).collect();
-        ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed)
+        let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, self.removed_are)).collect();
+        let mut table = ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed);
+        table.settings = self.settings;
+        table.defense.follow(&self.settings, u32::MAX);
+        table
     }
 
-    fn destination(&mut self, id: u32, weight: u32, available: bool) -> Arc<Destination> {
+    fn destination(&mut self, id: u32, weight: u32, standing: Standing) -> Arc<Destination> {
         let counters = self.destinations.entry(id);
         let counters = counters.or_insert_with(|| Arc::new(DestinationCounters::new(self.workers)));
         let path = Path {
@@ -133,7 +144,7 @@ impl Lab {
             id: DestinationId(id),
             address: [10, 0, 0, 10 + id as u8].into(),
             weight,
-            available,
+            standing,
             path: (!self.unresolved.contains(&id)).then_some(path),
             counters: Arc::clone(counters),
         })
@@ -216,6 +227,7 @@ impl Lab {
             put("forwarded", counters.forwarded.get());
             put("created", counters.connections_created.get());
             put("expired", counters.connections_expired.get());
+            put("dropped entries", counters.connections_dropped.get());
             put("epoch", counters.epoch.get());
             put("rounds", counters.rounds.get());
             put("port drops", counters.port_drops.iter().map(|counter| counter.get()).sum());
@@ -228,6 +240,7 @@ impl Lab {
             let traffic = counters.traffic.sum();
             counts.insert(format!("{id} active"), i64::from(counters.active()));
             counts.insert(format!("{id} inactive"), i64::from(counters.inactive()));
+            counts.insert(format!("{id} persistent"), i64::from(counters.persistent()));
             counts.insert(format!("{id} connections"), traffic.connections as i64);
             counts.insert(format!("{id} packets"), traffic.packets as i64);
             counts.insert(format!("{id} bytes"), traffic.bytes as i64);

@@ -1,0 +1,371 @@
+//! From a packet to its destination: the known connection's, or the one that a service's scheduler (or a client's template,
+//! see [`super::persist`]) gives a new connection. Everything that changes connections and their counts is here.
+//!
+//! Order, as the kernel's: connection, then whether it is to go on; otherwise whether the packet may open one, its mark, its
+//! service, the defences, the template, the scheduler.
+
+use std::net::SocketAddr;
+
+use super::persist;
+use crate::clock::Now;
+use crate::connection::record::{Role, Word};
+use crate::connection::table::{Added, NewConnection};
+use crate::connection::worker::{Removed, WorkerConnections};
+use crate::connection::{State, sctp, tcp};
+use crate::counters::WorkerCounters;
+use crate::destination::{Destination, Standing};
+use crate::flow::{FlowKey, TableKey};
+use crate::packet::{Packet, SctpChunk, Transport};
+use crate::port::InterfaceSlot;
+use crate::scheduler::NewFlow;
+use crate::service::mark::Unmarked;
+use crate::service::table::ServiceTable;
+use crate::service::{FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
+use crate::verdict::DropReason;
+
+/// What a packet's way depends on besides the packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'s> {
+    pub(super) services: &'s ServiceTable,
+    pub(super) counters: &'s WorkerCounters,
+    /// The worker's lane of all counters.
+    pub(super) worker: usize,
+    pub(super) ingress: InterfaceSlot,
+    pub(super) now: Now,
+}
+
+impl Context<'_> {
+    /// Takes a connection or template that has ended out of its destination's counts.
+    pub(super) fn settle(&self, ended: &Removed) {
+        self.counters.connections_expired.add(u64::from(!ended.is_template()));
+        if let Some(destination) = self.services.destination(ended.destination) {
+            if ended.is_template() {
+                destination.counters.template_removed();
+            } else {
+                destination.counters.connection_removed(ended.state.is_inactive());
+            }
+        }
+    }
+}
+
+/// A connection as the packet found it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    slot: u32,
+    word: Word,
+    /// Opened by a template.
+    persistent: bool,
+    expired: bool,
+}
+
+/// What becomes of a connection at a packet of its flow.
+enum Next<'s> {
+    /// It goes on.
+    GoesOn(&'s Destination),
+    /// It ends, and the packet is looked at as one without a connection.
+    Ends,
+    /// It ends, and the packet with it.
+    EndsFor(DropReason),
+    /// It stays, and the packet is dropped.
+    Stays(DropReason),
+}
+
+/// Finds or makes the packet's connection; returns its destination.
+#[inline]
+pub(super) fn route<'s, const WORDS: usize>(
+    context: &Context<'s>,
+    connections: &mut WorkerConnections<WORDS>,
+    key: &FlowKey<WORDS>,
+    packet: &Packet,
+) -> Result<&'s Destination, DropReason>
+where
+    FlowKey<WORDS>: TableKey,
+{
+    let hash = connections.hash(key);
+    let Some(found) = connections.find(key, hash) else {
+        return open(context, connections, key, hash, packet);
+    };
+    let id = found.record.destination();
+    let known = Known {
+        slot: found.slot,
+        word: found.word,
+        persistent: found.record.template().is_some(),
+        expired: found.record.deadline() <= context.now,
+    };
+    match next(context, &known, context.services.destination(id), packet.transport) {
+        Next::GoesOn(destination) => {
+            go_on(context, connections, &known, destination, packet);
+            Ok(destination)
+        }
+        Next::Ends => {
+            end(context, connections, &known);
+            open(context, connections, key, hash, packet)
+        }
+        Next::EndsFor(reason) => {
+            end(context, connections, &known);
+            Err(reason)
+        }
+        Next::Stays(reason) => Err(reason),
+    }
+}
+
+#[inline]
+fn next<'s>(
+    context: &Context<'s>,
+    known: &Known,
+    destination: Option<&'s Destination>,
+    transport: Transport,
+) -> Next<'s> {
+    if known.expired {
+        return Next::Ends;
+    }
+    let Some(destination) = destination else { return Next::Stays(DropReason::DestinationRemoved) };
+    if begins(transport) && starts_anew(context, known, destination) {
+        return Next::Ends;
+    }
+    match destination.standing {
+        Standing::Present | Standing::Finishing => Next::GoesOn(destination),
+        Standing::Removed | Standing::Ending => gone(context, destination.standing, transport),
+    }
+}
+
+/// A packet whose connection's destination was removed or has failed.
+#[cold]
+fn gone<'s>(context: &Context<'s>, standing: Standing, transport: Transport) -> Next<'s> {
+    let is_error = matches!(transport, Transport::IcmpError(_));
+    match standing {
+        Standing::Ending if is_error => Next::Stays(DropReason::DestinationRemoved),
+        Standing::Ending => match transport {
+            Transport::Tcp(flags) if !tcp::opens(flags, false) => Next::EndsFor(DropReason::DestinationReset),
+            _ => Next::Ends,
+        },
+        _ if context.services.settings.expire_nodest_conn && !is_error => Next::Ends,
+        _ => Next::Stays(DropReason::DestinationRemoved),
+    }
+}
+
+/// Whether the packet is the first of a connection, if its sender follows the protocol.
+#[inline]
+const fn begins(transport: Transport) -> bool {
+    match transport {
+        Transport::Tcp(flags) => flags.syn,
+        Transport::Sctp(chunk) => matches!(chunk, SctpChunk::Init),
+        Transport::Udp | Transport::IcmpError(_) => false,
+    }
+}
+
+/// Whether a first packet on an old connection is to be scheduled anew (`expire_nodest_conn`, `conn_reuse_mode`; one that
+/// was opened by a template goes where that says).
+///
+/// In one case beyond the kernel: the client had closed the connection and its destination has left since. By the old
+/// entry it would go to a server that is leaving.
+#[cold]
+fn starts_anew(context: &Context<'_>, known: &Known, destination: &Destination) -> bool {
+    let (settings, state) = (&context.services.settings, known.word.state());
+    if settings.expire_nodest_conn && destination.weight == 0 {
+        return true;
+    }
+    let leaving = state == State::FinWait && destination.standing == Standing::Finishing;
+    !known.persistent && (leaving || tcp::is_reused(state, settings.conn_reuse_mode))
+}
+
+#[cold]
+fn end<const WORDS: usize>(context: &Context<'_>, connections: &mut WorkerConnections<WORDS>, known: &Known) {
+    if let Some(ended) = connections.remove(known.slot, known.word) {
+        context.settle(&ended);
+    }
+}
+
+/// The state that a packet moves a connection to.
+#[inline]
+fn next_state(context: &Context<'_>, state: State, transport: Transport) -> State {
+    match transport {
+        Transport::Tcp(flags) => {
+            // The two tables differ only in what a SYN does.
+            let secure = flags.syn && context.services.defense.secures_tcp();
+            tcp::next_state(state, flags, secure)
+        }
+        Transport::Udp => State::Udp,
+        Transport::Sctp(chunk) => sctp::next_state(state, chunk),
+        Transport::IcmpError(_) => state,
+    }
+}
+
+/// A packet of a connection that goes on.
+#[inline]
+fn go_on<const WORDS: usize>(
+    context: &Context<'_>,
+    connections: &mut WorkerConnections<WORDS>,
+    known: &Known,
+    destination: &Destination,
+    packet: &Packet,
+) {
+    destination.counters.traffic.lane(context.worker).count_packet(packet.ip_len);
+    if matches!(packet.transport, Transport::IcmpError(_)) {
+        // It goes where its connection goes and is no sign of life of the client's.
+        return;
+    }
+    let (slot, word, before) = (known.slot, known.word, known.word.state());
+    let after = next_state(context, before, packet.transport);
+    if let Some(record) = connections.table().record(slot) {
+        record.count_packet();
+        let advanced = before != after && record.advance(word, after).is_some();
+        if advanced && before.is_inactive() != after.is_inactive() {
+            destination.counters.connection_moved(after.is_inactive());
+        }
+        if advanced && let Some(template) = record.template().filter(|_| assures(after)) {
+            connections.table().assure_template(template);
+        }
+    }
+    connections.touch(slot, word, context.now, context.services.timeouts.of(after));
+}
+
+/// Whether a connection in this state shows that its client is really there.
+const fn assures(state: State) -> bool {
+    matches!(state, State::Established | State::SctpEstablished)
+}
+
+/// A packet without a connection.
+#[cold]
+fn open<'s, const WORDS: usize>(
+    context: &Context<'s>,
+    connections: &mut WorkerConnections<WORDS>,
+    key: &FlowKey<WORDS>,
+    hash: u64,
+    packet: &Packet,
+) -> Result<&'s Destination, DropReason>
+where
+    FlowKey<WORDS>: TableKey,
+{
+    let settings = &context.services.settings;
+    let may_open = match packet.transport {
+        Transport::Tcp(flags) => tcp::opens(flags, settings.sloppy_tcp),
+        Transport::Sctp(chunk) => sctp::opens(chunk, settings.sloppy_sctp),
+        Transport::Udp => true,
+        Transport::IcmpError(_) if settings.schedule_icmp => true,
+        Transport::IcmpError(_) => return Err(DropReason::Icmp),
+    };
+    let no_service = match packet.transport {
+        Transport::IcmpError(_) => DropReason::Icmp,
+        _ => DropReason::NoService,
+    };
+    let (client, client_port) = packet.client();
+    let flow = NewFlow {
+        client: SocketAddr::new(client, client_port),
+        virtual_address: SocketAddr::new(packet.vip, packet.virtual_port),
+        now: context.now,
+    };
+    let mark = mark(context, packet, &flow);
+    let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
+    let service = found.filter(|service| takes(service, &flow)).ok_or(no_service)?;
+    if !may_open {
+        return Err(DropReason::NoConnection);
+    }
+    if context.services.defense.drops_packet() {
+        return Err(DropReason::DropPacket);
+    }
+    let mark = if matches!(service.key, ServiceKey::Mark { .. }) { mark } else { 0 };
+    let picked = match service.persistence {
+        None => pick(context, service, &flow).map(|destination| (destination, None)),
+        Some(persistence) => persist::pick(context, connections, key, service, persistence, &flow)
+            .map(|(destination, template)| (destination, Some(template))),
+    };
+    let (destination, template) = picked.map_err(|reason| match reason {
+        // The FTP service took a packet that may be of its data, and may be anything: the host says that there is nothing.
+        DropReason::NoDestination if is_foreign_to_ftp(service, &flow) => no_service,
+        reason => reason,
+    })?;
+    let state = next_state(context, first_state(packet.transport), packet.transport);
+    let lane = destination.counters.traffic.lane(context.worker);
+    if service.one_packet && matches!(packet.transport, Transport::Udp) {
+        if let Some(template) = template {
+            connections.table().release_template(template);
+        }
+        lane.connections.add(1);
+        lane.count_packet(packet.ip_len);
+        return Ok(destination);
+    }
+    let new = NewConnection {
+        destination: destination.id,
+        state,
+        deadline: context.now.after(context.services.timeouts.of(state)),
+        mark,
+        role: Role::Connection(template),
+    };
+    let added = connections.add(key, hash, &new);
+    if let (Some(template), false) = (template, matches!(added, Ok(Added::New(..)))) {
+        connections.table().release_template(template);
+    }
+    match added {
+        Ok(Added::New(slot, _)) => {
+            if let Some(record) = connections.table().record(slot) {
+                record.count_packet();
+            }
+            if let Some(template) = template.filter(|_| assures(state)) {
+                connections.table().assure_template(template);
+            }
+            context.counters.connections_created.add(1);
+            destination.counters.connection_added(state.is_inactive());
+            lane.connections.add(1);
+            lane.count_packet(packet.ip_len);
+            Ok(destination)
+        }
+        // Another worker opened the connection in the meantime: the flow stays on its destination.
+        Ok(Added::Existing(slot, word)) => {
+            let record = connections.table().record(slot).ok_or(DropReason::DestinationRemoved)?;
+            let known = Known { slot, word, persistent: record.template().is_some(), expired: false };
+            let theirs = context.services.destination(record.destination());
+            let theirs = theirs.ok_or(DropReason::DestinationRemoved)?;
+            go_on(context, connections, &known, theirs, packet);
+            Ok(theirs)
+        }
+        Err(_) => Err(DropReason::TableFull),
+    }
+}
+
+const fn first_state(transport: Transport) -> State {
+    match transport {
+        Transport::Sctp(_) => State::SctpNone,
+        _ => State::None,
+    }
+}
+
+/// The packet's firewall mark; 0 for none.
+fn mark(context: &Context<'_>, packet: &Packet, flow: &NewFlow) -> u32 {
+    if !context.services.has_mark_services() {
+        return 0;
+    }
+    context.services.marks.mark(&Unmarked {
+        protocol: packet.protocol(),
+        client: flow.client.ip(),
+        destination: flow.virtual_address.ip(),
+        port: flow.virtual_address.port(),
+        interface: context.ingress,
+    })
+}
+
+/// Whether the service schedules this flow. Not so what comes from FTP's data port, which only a server may use; nor, without
+/// persistence, what goes to another port than the service's.
+fn takes(service: &Service, flow: &NewFlow) -> bool {
+    let is_its_port = match service.key {
+        ServiceKey::Address { address, .. } => address.port() == flow.virtual_address.port(),
+        ServiceKey::Mark { .. } => true,
+    };
+    flow.client.port() != FTP_DATA_PORT && (is_its_port || service.persistence.is_some())
+}
+
+fn is_foreign_to_ftp(service: &Service, flow: &NewFlow) -> bool {
+    service.key.port() == FTP_PORT && flow.virtual_address.port() != FTP_PORT
+}
+
+/// The scheduler's pick.
+pub(super) fn pick<'s>(
+    context: &Context<'s>,
+    service: &'s Service,
+    flow: &NewFlow,
+) -> Result<&'s Destination, DropReason> {
+    let position = service.scheduler.pick(&service.destinations, flow).ok_or(DropReason::NoDestination)?;
+    let destination = service.destinations.get(position).ok_or(DropReason::NoDestination)?;
+    // The snapshot's own, so that it lives as long as the table.
+    context.services.destination(destination.id).ok_or(DropReason::NoDestination)
+}

@@ -1,0 +1,272 @@
+//! The settings that change how the director treats packets, by the names, defaults and meanings of the kernel's
+//! `net.ipv4.vs.*`. They are part of the service table's snapshot, so that a change reaches each worker between two batches.
+//!
+//! Every setting is a whole number; [`Settings::set`] is the one place that knows the bounds.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+/// When a defence against overload is up (`drop_entry`, `drop_packet`, `secure_tcp`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefenseMode {
+    /// 0: never.
+    #[default]
+    Off,
+    /// 1 and 2: while the connection table is nearly full (see [`Settings::amemthresh`]).
+    Automatic,
+    /// 3: always.
+    Always,
+}
+
+/// The settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// 0 to 3. 0: a SYN on a closed connection goes where that went. Bit 0: one on TIME_WAIT or CLOSE is scheduled anew. Bit
+    /// 1: one on FIN_WAIT too.
+    pub conn_reuse_mode: u8,
+    /// A TCP segment other than SYN opens a connection too, unless it resets.
+    pub sloppy_tcp: bool,
+    /// An SCTP packet other than INIT opens a connection too, unless it aborts.
+    pub sloppy_sctp: bool,
+    /// A connection whose destination was removed ends at its next packet, one whose destination is quiesced at its next
+    /// SYN; if the packet can open a connection it is scheduled anew.
+    pub expire_nodest_conn: bool,
+    /// A template of a quiesced destination is not followed any more.
+    pub expire_quiescent_template: bool,
+    /// Embryonic connections are dropped at random.
+    pub drop_entry: DefenseMode,
+    /// Some of the packets that would open a connection are dropped.
+    pub drop_packet: DefenseMode,
+    /// TCP connections go by the state table that is harder to exhaust.
+    pub secure_tcp: DefenseMode,
+    /// With `drop_packet` 3, one packet in this many is dropped. At least 1.
+    pub am_droprate: u32,
+    /// The table is nearly full when fewer entries are free (the kernel: pages of memory).
+    pub amemthresh: u32,
+    /// An ICMP error about a packet of no known connection opens one.
+    pub schedule_icmp: bool,
+    /// Kept for its name: the director never takes tunnelled packets from the host.
+    pub ignore_tunneled: bool,
+    /// Kept for its name: with direct routing, a packet that may not be fragmented is refused in either case.
+    pub pmtu_disc: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            conn_reuse_mode: 1,
+            sloppy_tcp: false,
+            sloppy_sctp: false,
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            drop_entry: DefenseMode::Off,
+            drop_packet: DefenseMode::Off,
+            secure_tcp: DefenseMode::Off,
+            am_droprate: 10,
+            amemthresh: 1024,
+            schedule_icmp: false,
+            ignore_tunneled: false,
+            pmtu_disc: true,
+        }
+    }
+}
+
+/// A setting's name that there is not, or a value out of its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// No setting has this name.
+    #[error("no setting has this name")]
+    Unknown,
+    /// The value is out of bounds.
+    #[error("allowed: {smallest} to {largest}")]
+    OutOfBounds {
+        /// The least value.
+        smallest: u32,
+        /// The greatest value.
+        largest: u32,
+    },
+}
+
+impl Settings {
+    /// The names, with the least and the greatest value of each, in the order of lists.
+    pub const BOUNDS: &[(&'static str, u32, u32)] = &[
+        ("am_droprate", 1, 2_147_483_647),
+        ("amemthresh", 0, 2_147_483_647),
+        ("conn_reuse_mode", 0, 3),
+        ("drop_entry", 0, 3),
+        ("drop_packet", 0, 3),
+        ("expire_nodest_conn", 0, 1),
+        ("expire_quiescent_template", 0, 1),
+        ("ignore_tunneled", 0, 1),
+        ("pmtu_disc", 0, 1),
+        ("schedule_icmp", 0, 1),
+        ("secure_tcp", 0, 3),
+        ("sloppy_sctp", 0, 1),
+        ("sloppy_tcp", 0, 1),
+    ];
+
+    /// The value of a setting.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u32> {
+        let mode = |mode: DefenseMode| match mode {
+            DefenseMode::Off => 0,
+            DefenseMode::Automatic => 1,
+            DefenseMode::Always => 3,
+        };
+        Some(match name {
+            "am_droprate" => self.am_droprate,
+            "amemthresh" => self.amemthresh,
+            "conn_reuse_mode" => u32::from(self.conn_reuse_mode),
+            "drop_entry" => mode(self.drop_entry),
+            "drop_packet" => mode(self.drop_packet),
+            "expire_nodest_conn" => u32::from(self.expire_nodest_conn),
+            "expire_quiescent_template" => u32::from(self.expire_quiescent_template),
+            "ignore_tunneled" => u32::from(self.ignore_tunneled),
+            "pmtu_disc" => u32::from(self.pmtu_disc),
+            "schedule_icmp" => u32::from(self.schedule_icmp),
+            "secure_tcp" => mode(self.secure_tcp),
+            "sloppy_sctp" => u32::from(self.sloppy_sctp),
+            "sloppy_tcp" => u32::from(self.sloppy_tcp),
+            _ => return None,
+        })
+    }
+
+    /// Changes a setting.
+    ///
+    /// # Errors
+    /// When there is no such setting, or the value is out of its bounds.
+    pub fn set(&mut self, name: &str, value: u32) -> Result<(), SettingError> {
+        let bounds = Self::BOUNDS.iter().find(|(its, ..)| *its == name).ok_or(SettingError::Unknown)?;
+        let (_, smallest, largest) = *bounds;
+        if !(smallest..=largest).contains(&value) {
+            return Err(SettingError::OutOfBounds { smallest, largest });
+        }
+        let mode = match value {
+            0 => DefenseMode::Off,
+            1 | 2 => DefenseMode::Automatic,
+            _ => DefenseMode::Always,
+        };
+        let on = value != 0;
+        match name {
+            "am_droprate" => self.am_droprate = value,
+            "amemthresh" => self.amemthresh = value,
+            "conn_reuse_mode" => self.conn_reuse_mode = value as u8,
+            "drop_entry" => self.drop_entry = mode,
+            "drop_packet" => self.drop_packet = mode,
+            "expire_nodest_conn" => self.expire_nodest_conn = on,
+            "expire_quiescent_template" => self.expire_quiescent_template = on,
+            "ignore_tunneled" => self.ignore_tunneled = on,
+            "pmtu_disc" => self.pmtu_disc = on,
+            "schedule_icmp" => self.schedule_icmp = on,
+            "secure_tcp" => self.secure_tcp = mode,
+            "sloppy_sctp" => self.sloppy_sctp = on,
+            "sloppy_tcp" => self.sloppy_tcp = on,
+            _ => return Err(SettingError::Unknown),
+        }
+        Ok(())
+    }
+}
+
+/// The defences that are up now. Shared by all workers and all snapshots; the control thread has them follow the settings
+/// and the table's fill once a second ([`Defense::follow`]).
+#[derive(Debug, Default)]
+pub struct Defense {
+    drop_entry: AtomicBool,
+    secure_tcp: AtomicBool,
+    /// One packet in this many is dropped; 0 is none.
+    drop_rate: AtomicU32,
+    /// Packets until the next that is dropped.
+    drop_counter: AtomicU32,
+}
+
+impl Defense {
+    /// Puts the defences up or takes them down, given how many entries the connection table has left.
+    pub fn follow(&self, settings: &Settings, free_entries: u32) {
+        let short = free_entries < settings.amemthresh;
+        let up = |mode| match mode {
+            DefenseMode::Off => false,
+            DefenseMode::Automatic => short,
+            DefenseMode::Always => true,
+        };
+        self.drop_entry.store(up(settings.drop_entry), Relaxed);
+        self.secure_tcp.store(up(settings.secure_tcp), Relaxed);
+        let rate = match settings.drop_packet {
+            DefenseMode::Always => settings.am_droprate.max(1),
+            DefenseMode::Automatic if short => {
+                settings.amemthresh / settings.amemthresh.saturating_sub(free_entries).max(1)
+            }
+            DefenseMode::Off | DefenseMode::Automatic => 0,
+        };
+        if self.drop_rate.swap(rate, Relaxed) != rate {
+            self.drop_counter.store(0, Relaxed);
+        }
+    }
+
+    /// Whether embryonic connections are being dropped.
+    #[must_use]
+    pub fn drops_entries(&self) -> bool {
+        self.drop_entry.load(Relaxed)
+    }
+
+    /// Whether TCP goes by the table that is harder to exhaust.
+    #[inline]
+    #[must_use]
+    pub fn secures_tcp(&self) -> bool {
+        self.secure_tcp.load(Relaxed)
+    }
+
+    /// Whether this packet, which would open a connection, is one of those to be dropped. Workers that ask at once may
+    /// drop one more or less than the rate says.
+    #[must_use]
+    pub fn drops_packet(&self) -> bool {
+        let rate = self.drop_rate.load(Relaxed);
+        if rate == 0 {
+            return false;
+        }
+        let left = self.drop_counter.load(Relaxed);
+        self.drop_counter.store(if left <= 1 { rate } else { left - 1 }, Relaxed);
+        left <= 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_setting_is_read_back_within_its_bounds_and_refused_beyond() {
+        for &(name, smallest, largest) in Settings::BOUNDS {
+            let mut settings = Settings::default();
+            let before = settings.get(name).unwrap();
+            assert!((smallest..=largest).contains(&before), "{name}");
+            for value in [smallest, largest] {
+                settings.set(name, value).unwrap();
+                assert_eq!(settings.get(name), Some(value), "{name}");
+            }
+            let refused = settings.set(name, largest + 1);
+            assert_eq!(refused, Err(SettingError::OutOfBounds { smallest, largest }), "{name}");
+        }
+        assert_eq!(Settings::default().set("nat_icmp_send", 1), Err(SettingError::Unknown));
+    }
+
+    #[test]
+    fn defences_go_up_with_a_nearly_full_table_or_always() {
+        let mut settings = Settings::default();
+        let defense = Defense::default();
+        let dropped = |defense: &Defense| (0..40).filter(|_| defense.drops_packet()).count();
+        defense.follow(&settings, 0);
+        assert_eq!((defense.drops_entries(), defense.secures_tcp(), dropped(&defense)), (false, false, 0));
+        for name in ["drop_entry", "drop_packet", "secure_tcp"] {
+            settings.set(name, 1).unwrap();
+        }
+        defense.follow(&settings, 1024);
+        assert_eq!((defense.drops_entries(), defense.secures_tcp(), dropped(&defense)), (false, false, 0));
+        // 1024 / (1024 - 768): one in four.
+        defense.follow(&settings, 768);
+        assert_eq!((defense.drops_entries(), defense.secures_tcp(), dropped(&defense)), (true, true, 10));
+        settings.set("drop_packet", 3).unwrap();
+        settings.set("am_droprate", 5).unwrap();
+        defense.follow(&settings, 1 << 20);
+        assert_eq!((defense.drops_entries(), dropped(&defense)), (false, 8));
+    }
+}
