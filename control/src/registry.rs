@@ -8,7 +8,7 @@
 //! connections go on until they end, so that a reload loses no packet of theirs.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use xlvs_dataplane::connection::Timeouts;
@@ -113,7 +113,7 @@ impl Registry {
     pub(crate) fn apply(&mut self, configuration: &Configuration) -> Changes {
         let mut changes = Changes::default();
         let wanted: BTreeMap<ServiceKey, &ServiceConfig> =
-            configuration.services.iter().map(|service| (key(service), service)).collect();
+            configuration.services.iter().map(|service| (service.key, service)).collect();
         let gone: Vec<ServiceKey> =
             self.services.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
         for key in gone {
@@ -134,7 +134,7 @@ impl Registry {
     fn apply_service(&mut self, key: ServiceKey, wanted: &ServiceConfig, changes: &mut Changes) {
         let (scheduler, flags) = (wanted.scheduler, wanted.scheduler_flags);
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let options = SchedulerOptions { flags, port: wanted.port.get(), seed: self.seed };
+        let options = SchedulerOptions { flags, port: key.port(), seed: self.seed };
         let mut service = match self.services.remove(&key) {
             Some(mut service) => {
                 let differs = (service.scheduler.name(), service.flags) != (scheduler, flags);
@@ -269,11 +269,6 @@ impl Registry {
             self.removed.iter().map(|removed| snapshot(&removed.entry, Standing::Finishing)).collect();
         ServiceTable::new(self.epoch, timeouts, services, removed)
     }
-}
-
-fn key(service: &ServiceConfig) -> ServiceKey {
-    let address = SocketAddr::new(service.address, service.port.get());
-    ServiceKey::Address { protocol: service.protocol, address }
 }
 
 fn add(a: Traffic, b: Traffic) -> Traffic {

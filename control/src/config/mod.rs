@@ -17,12 +17,16 @@ mod tests;
 
 use std::io::Read;
 use std::net::IpAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ipnet::IpNet;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::destination::Thresholds;
 use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::service::{Persistence, ServiceKey};
+use xlvs_dataplane::settings::Settings;
 
 pub(crate) use error::ConfigErrors;
 pub(crate) use names::{FrameSize, HashFlags, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
@@ -43,7 +47,11 @@ pub(crate) struct Configuration {
     pub(crate) director: DirectorConfig,
     /// How long an idle connection is remembered.
     pub(crate) timeouts: Timeouts,
-    /// The virtual services, in the file's order; no two have the same protocol, address and port.
+    /// What changes how packets are treated.
+    pub(crate) settings: Settings,
+    /// What puts marks on packets, in the file's order: of all that match a packet, the last one counts.
+    pub(crate) marks: Vec<MarkConfig>,
+    /// The virtual services, in the file's order; no two have the same key.
     pub(crate) services: Vec<ServiceConfig>,
     /// What is allowed but hardly meant, a line each, ready to print (`FILE:LINE:COLUMN: …`).
     pub(crate) warnings: Vec<String>,
@@ -83,21 +91,56 @@ pub(crate) struct DirectorConfig {
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceConfig {
-    /// The VIP, a unicast address.
-    pub(crate) address: IpAddr,
-    /// The port that clients call.
-    pub(crate) port: NonZeroU16,
-    /// TCP or UDP.
-    pub(crate) protocol: Protocol,
+    /// Protocol, VIP (a unicast address) and port, or mark. Port 0 only with persistence.
+    pub(crate) key: ServiceKey,
     /// How a destination is picked for a new connection.
     pub(crate) scheduler: SchedulerName,
     /// How `sh` and `mh` hash; none is set for others.
     pub(crate) scheduler_flags: HashFlags,
+    /// Whether a client keeps to one destination, and how.
+    pub(crate) persistence: Option<Persistence>,
+    /// Each UDP datagram is scheduled by itself; only for UDP and marks.
+    pub(crate) one_packet: bool,
+    /// What becomes of the connections of a destination that leaves or fails.
+    pub(crate) drain: Option<Drain>,
+    /// How long the weight of a destination that comes takes to its full value.
+    pub(crate) slow_start: Option<Duration>,
     /// When the VIP is served (the director's `vip`, if the service does not say).
     pub(crate) vip: VipMode,
     /// The real servers; of the VIP's family, no two the same, none the VIP.
     pub(crate) destinations: Vec<DestinationConfig>,
     /// The line of its `[[service]]`, from 1, for later messages.
+    pub(crate) line: u32,
+}
+
+/// What becomes of the connections of a destination that leaves its service, or fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// They go on until they end: what happens if the file says nothing and the destination leaves the file.
+    Finish,
+    /// Their packets are dropped, as the kernel does: what happens if the file says nothing and a tool takes the destination
+    /// out.
+    Drop,
+    /// They end: TCP clients are reset, other flows are scheduled anew.
+    Reset,
+}
+
+/// A rule that puts a mark on packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MarkConfig {
+    /// The transport protocol; `None` is all three.
+    pub(crate) protocol: Option<Protocol>,
+    /// Where the packet goes; truncated to the network.
+    pub(crate) destination: IpNet,
+    /// The ports it goes to, first and last, the first not above the last; empty is all of them.
+    pub(crate) ports: Vec<(u16, u16)>,
+    /// Where it comes from; of the destination's family.
+    pub(crate) source: Option<IpNet>,
+    /// The interface that it comes in on: one of the director's.
+    pub(crate) interface: Option<InterfaceName>,
+    /// Its mark.
+    pub(crate) mark: NonZeroU32,
+    /// The line of its `[[mark]]`, from 1.
     pub(crate) line: u32,
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::service::ServiceKey;
 
 use super::error::{Findings, Position};
 use super::file::{At, Raw, RawDestination, RawDirector, RawFile, RawService};
@@ -31,7 +32,8 @@ pub(super) fn resolve(raw: &RawFile, overrides: &Overrides, findings: &mut Findi
         udp: seconds(&raw.udp_s, 300),
     };
     let services = services(&raw.services, director.vip, findings);
-    Configuration { director, timeouts, services, warnings: Vec::new() }
+    let (settings, marks) = Default::default();
+    Configuration { director, timeouts, settings, marks, services, warnings: Vec::new() }
 }
 
 fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut Findings) -> DirectorConfig {
@@ -168,11 +170,13 @@ fn services(raw: &[RawService], vip: VipMode, findings: &mut Findings) -> Vec<Se
             }
         }
         services.push(ServiceConfig {
-            address: address.value,
-            port: port.value,
-            protocol,
+            key: ServiceKey::Address { protocol, address: SocketAddr::new(address.value, port.value.get()) },
             scheduler: service.scheduler.or_default(),
             scheduler_flags: scheduler_flags(service, findings),
+            persistence: None,
+            one_packet: false,
+            drain: None,
+            slow_start: None,
             vip: service.vip.or(vip),
             destinations,
             line: service.at.line,

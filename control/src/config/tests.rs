@@ -55,6 +55,13 @@ port = 65535
 destination = [{ address = "2001:db8::11", weight = 2_147_483_647 }]
 "#;
 
+fn protocol(service: &ServiceConfig) -> Protocol {
+    match service.key {
+        ServiceKey::Address { protocol, .. } => protocol,
+        ServiceKey::Mark { .. } => panic!("a mark's service has no protocol"),
+    }
+}
+
 #[test]
 fn ten_lines_are_enough() {
     let text = "[director]\ninterface = \"eth0\"\n[[service]]\naddress = \"192.0.2.10\"\nport = 80\n\
@@ -122,13 +129,13 @@ fn every_key_is_taken() {
     assert_eq!(configuration.director, director);
     assert_eq!(configuration.timeouts.udp, Duration::from_secs(12));
     let [udp, tcp] = &configuration.services[..] else { panic!("two services") };
-    assert_eq!((udp.protocol, udp.scheduler, udp.vip), (Protocol::Udp, SchedulerName::Mh, VipMode::Local));
+    assert_eq!((protocol(udp), udp.scheduler, udp.vip), (Protocol::Udp, SchedulerName::Mh, VipMode::Local));
     assert_eq!(udp.scheduler_flags, HashFlags { port: false, fallback: true });
     let thresholds: Vec<Thresholds> = udp.destinations.iter().map(|one| one.thresholds).collect();
     assert_eq!(thresholds, [Thresholds { upper: i32::MAX as u32, lower: 9 }, Thresholds::default()]);
     assert_eq!(udp.destinations.iter().map(|one| one.weight).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(
-        (tcp.protocol, tcp.vip, tcp.destinations[0].weight),
+        (protocol(tcp), tcp.vip, tcp.destinations[0].weight),
         (Protocol::Tcp, VipMode::Always, i32::MAX as u32)
     );
 }
