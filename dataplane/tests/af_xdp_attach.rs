@@ -25,7 +25,7 @@ use xlvs_dataplane::port::steering_rule::SteeringRule;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn rule(first_port: u16, last_port: u16) -> SteeringRule {
-    SteeringRule { vip: "10.0.0.2".parse().unwrap(), protocol: Protocol::Udp, first_port, last_port }
+    SteeringRule::new("10.0.0.2/32".parse().unwrap(), Protocol::Udp, first_port..=last_port)
 }
 
 /// Loads and attaches, with the rule that port 80 is served.

@@ -37,8 +37,7 @@ const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
 
 fn rules() -> BTreeSet<SteeringRule> {
-    let range =
-        |vip: IpAddr, protocol, first_port, last_port| SteeringRule { vip, protocol, first_port, last_port };
+    let range = |vip: IpAddr, protocol, first, last| SteeringRule::new(vip.into(), protocol, first..=last);
     BTreeSet::from([
         SteeringRule::port(VIP.into(), Tcp, 80),
         range(VIP.into(), Tcp, 1000, 1999),
@@ -396,8 +395,7 @@ fn a_new_mac_address_replaces_the_old() {
 /// Applies one set of rules after the other, and asks for every port near their edges after each.
 #[test]
 fn apply_brings_the_maps_to_exactly_the_set() {
-    let range =
-        |first_port, last_port| SteeringRule { vip: VIP.into(), protocol: Tcp, first_port, last_port };
+    let range = |first, last| SteeringRule::new(IpAddr::from(VIP).into(), Tcp, first..=last);
     let steps: [&[SteeringRule]; 9] = [
         &[range(80, 80)],
         &[range(80, 90)],
@@ -413,7 +411,7 @@ fn apply_brings_the_maps_to_exactly_the_set() {
     for rules in steps {
         steering.apply(&rules.iter().copied().collect()).unwrap();
         for port in [0, 1, 78, 79, 80, 81, 84, 85, 90, 91, 95, 96, 443, 444, 65534, 65535] {
-            let served = rules.iter().any(|rule| (rule.first_port..=rule.last_port).contains(&port));
+            let served = rules.iter().any(|rule| rule.ports().contains(&port));
             let verdict = steering.explain(&v4(&ip4(CLIENT, VIP, TCP, &to(port)))).unwrap();
             assert_eq!(verdict == Ours, served, "port {port} of {rules:?}");
         }
