@@ -288,7 +288,8 @@ INLINE int find_served(const struct address *address, struct served *served)
 
 	if (vip) {
 		served->owner = *address;
-		served->flags = *(volatile __u32 *)&vip->flags;
+		// Read once, as it may be changed meanwhile; masked as below, for the verifier to see one case and not two.
+		served->flags = *(volatile __u32 *)&vip->flags & 0xffffff;
 		served->generation = 0;
 		return 1;
 	}
