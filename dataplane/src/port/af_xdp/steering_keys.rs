@@ -280,7 +280,7 @@ mod tests {
         SteeringKeys::compile(&rules.into_iter().collect(), 1)
     }
 
-    /// The port and the first bytes of its owner.
+    /// The ports, in the order of their owners.
     fn ports(keys: &SteeringKeys, generation: Generation) -> Vec<u16> {
         let of = |key: &&PortKey| key[PORT_GENERATION] == generation;
         keys.ports.iter().filter(of).map(|key| u16::from_be_bytes([key[16], key[17]])).collect()
