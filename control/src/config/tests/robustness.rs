@@ -22,6 +22,26 @@ fn large_and_deep_files_are_survived() {
         );
     }
     assert_eq!(read(&many).unwrap().services.len(), 20_000);
+    // The same in one line, and the last of it wrong.
+    let service = |index| {
+        format!("{{ address = \"10.0.{}.{}\", port = 1, destination = [] }}", index / 250, 1 + index % 250)
+    };
+    let services: Vec<String> = (0..20_000).map(service).collect();
+    let line = format!("director.interface = \"é\" # é\nservice = [{}]", services.join(", "));
+    assert_eq!(read(&line).unwrap().services.len(), 20_000);
+    let wrong = line.replace("10.0.79.250", "10.0.79.256");
+    let column = line.lines().nth(1).unwrap().find("\"10.0.79.250\"").unwrap() + 1;
+    assert!(
+        errors(&wrong)
+            .starts_with(&format!("f:2:{column}: service.address: found \"10.0.79.256\" (no address)"))
+    );
+    // Columns are characters also far from the line's start.
+    let line = format!("director.interface = \"{}\"; # x", "é".repeat(3000));
+    assert!(
+        errors(&line).ends_with("f:1:3024: no TOML: unexpected key or value, expected newline, `#`"),
+        "{}",
+        errors(&line)
+    );
 }
 
 /// Values that no key of the full file has.
