@@ -213,7 +213,7 @@ impl Configuration {
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
-    /// destinations, timeouts, `vip`) can change while frames flow.
+    /// destinations, marks, timeouts, settings, `vip`) can change while frames flow.
     #[must_use]
     pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old, new) = (&self.director, &new.director);
