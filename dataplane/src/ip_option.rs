@@ -47,10 +47,7 @@ struct Found {
 }
 
 /// Calls `each` for the options of a whole IPv4 header. At most 40 steps.
-fn walk(
-    header: &[u8],
-    mut each: impl FnMut(&Found, &[u8]) -> Result<(), Refused>,
-) -> Result<(), Refused> {
+fn walk(header: &[u8], mut each: impl FnMut(&Found, &[u8]) -> Result<(), Refused>) -> Result<(), Refused> {
     let mut at = FIXED_HEADER;
     while let Some(&kind) = header.get(at) {
         let len = match kind {
@@ -102,7 +99,11 @@ pub(crate) fn check(header: &[u8]) -> Result<(), Refused> {
                 room(found, pointer, 5, entry)?;
                 let is_full = usize::from(pointer) > found.len;
                 let counts = overflow_and_flag & 0xf != PRESPECIFIED;
-                if is_full && counts && overflow_and_flag >> 4 == 0xf { Err(wrong(found.at + 3)) } else { Ok(()) }
+                if is_full && counts && overflow_and_flag >> 4 == 0xf {
+                    Err(wrong(found.at + 3))
+                } else {
+                    Ok(())
+                }
             }
             ROUTER_ALERT if found.len < 4 => Err(wrong(found.at + 1)),
             _ => Ok(()),
@@ -238,7 +239,11 @@ mod tests {
     fn options_are_filled_in_and_the_checksum_follows() {
         for (what, before, after) in [
             ("time", &[68, 8, 5, 0, 0, 0, 0, 0][..], &[68, 8, 9, 0, 0, 0x5e, 0x50, 0x89][..]),
-            ("time with one before", &[68, 12, 9, 0, 1, 1, 1, 1, 0, 0, 0, 0], &[68, 12, 13, 0, 1, 1, 1, 1, 0, 0x5e, 0x50, 0x89]),
+            (
+                "time with one before",
+                &[68, 12, 9, 0, 1, 1, 1, 1, 0, 0, 0, 0],
+                &[68, 12, 13, 0, 1, 1, 1, 1, 0, 0x5e, 0x50, 0x89],
+            ),
             ("full", &[68, 8, 9, 0x20, 1, 1, 1, 1], &[68, 8, 9, 0x30, 1, 1, 1, 1]),
             (
                 "address and time",
@@ -303,7 +308,8 @@ mod tests {
 
     #[test]
     fn later_fragments_have_the_copied_options_alone() {
-        let mut later = later_header(&header(&[7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 1, 0x9e, 5, 1, 2, 3])).bytes().to_vec();
+        let mut later =
+            later_header(&header(&[7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 1, 0x9e, 5, 1, 2, 3])).bytes().to_vec();
         mend_checksum(&mut later);
         assert_eq!(later, header(&[148, 4, 0, 0, 0x9e, 5, 1, 2, 3]));
         assert_eq!(later_header(&header(&[7, 7, 4, 0, 0, 0, 0])).bytes().len(), 20);

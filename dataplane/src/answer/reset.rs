@@ -19,7 +19,8 @@ pub(super) fn write(out: &mut [u8], frame: &[u8], packet: &Packet) -> Option<usi
     let l2 = packet.ip_offset;
     let original = frame.get(l2..)?;
     let segment = frame.get(packet.l4_offset..)?.first_chunk::<TCP_HEADER>()?;
-    let word = |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+    let word =
+        |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
     let (sequence, acknowledgment) = (word(4), word(8));
     let data_offset = usize::from(segment[12] >> 4) * 4;
     let segment_len = packet.ip_len as usize - (packet.l4_offset - l2);

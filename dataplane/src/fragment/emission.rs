@@ -74,7 +74,9 @@ impl Emission {
 
 /// Fills in the options of a frame whose header and options were checked.
 pub(crate) fn fill_options(frame: &mut [u8], ip_offset: usize, family: Family, midnight_ms: u32) {
-    let Some(ip) = frame.get_mut(ip_offset..).filter(|ip| family == Family::V4 && !ip.is_empty()) else { return };
+    let Some(ip) = frame.get_mut(ip_offset..).filter(|ip| family == Family::V4 && !ip.is_empty()) else {
+        return;
+    };
     let header = usize::from(ip[0] & 0xf) * 4;
     if let Some(header) = ip.get_mut(..header).filter(|header| header.len() > IPV4_HEADER) {
         ip_option::fill(header, midnight_ms);

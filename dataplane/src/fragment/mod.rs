@@ -28,8 +28,8 @@ use std::time::Duration;
 pub(crate) use datagram::Datagram;
 pub use emission::Emission;
 pub(crate) use emission::{Cut, fill_options};
-pub use reassembly::{Reassembly, Usage};
 pub(crate) use reassembly::{Outcome, Taken};
+pub use reassembly::{Reassembly, Usage};
 
 /// What all held fragments may take, with what it costs to keep them.
 pub const MEMORY: usize = 4 << 20;

@@ -104,7 +104,9 @@ impl Reassembly {
         {
             let mut table = self.lock();
             for _ in 0..budget {
-                let Some(&(deadline, serial)) = table.deadlines.first().filter(|(at, _)| *at <= now) else { break };
+                let Some(&(deadline, serial)) = table.deadlines.first().filter(|(at, _)| *at <= now) else {
+                    break;
+                };
                 if let Some(entry) = table.remove(serial) {
                     discarded.timed_out += entry.datagram.pieces().len();
                     discarded.garbage.push(entry.datagram);
@@ -253,7 +255,8 @@ impl Table {
             Family::V4 => TIMEOUT_V4,
             Family::V6 => TIMEOUT_V6,
         });
-        let entry = Entry { identity, sender, deadline, memory: 0, datagram: Datagram::default(), refused: None };
+        let entry =
+            Entry { identity, sender, deadline, memory: 0, datagram: Datagram::default(), refused: None };
         self.serials.insert(identity, serial);
         self.entries.insert(serial, entry);
         self.deadlines.insert((deadline, serial));

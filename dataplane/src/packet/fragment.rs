@@ -55,6 +55,15 @@ impl Fragment {
         Family::of(self.identity.source)
     }
 
+    /// The number of the transport protocol, or of the IPv6 extension header that stands before it in the datagram.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        match self.next {
+            None => self.identity.protocol,
+            Some((_, next)) => next,
+        }
+    }
+
     /// The length of the datagram's part that it holds.
     #[must_use]
     pub const fn payload_len(&self) -> usize {
