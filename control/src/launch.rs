@@ -11,6 +11,7 @@ use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::HashSeed;
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::af_xdp::{
     AfXdpError, AfXdpPort, PortConfig, PortInterface, SteeredInterface, Steering,
 };
@@ -137,6 +138,7 @@ pub(crate) fn launch(
     let mut zero_copy = vec![true; links.len()];
     let mut memory_bytes = 0;
     let (mut handles, mut crew) = (Vec::new(), Vec::new());
+    let fragments = Arc::new(Reassembly::new());
     for (number, &core) in cores.iter().enumerate() {
         let queue = number as u32;
         let port = AfXdpPort::open(&port_config(director, links, queue)).map_err(|error| failure(&error))?;
@@ -147,8 +149,14 @@ pub(crate) fn launch(
             steerings[slot].register(socket.queue, socket.fd).map_err(|error| failure(&error))?;
         }
         let counters = Arc::new(WorkerCounters::default());
-        let packet_path =
-            Director::new(Arc::clone(table), &connections, Arc::clone(&counters), number, Now::read());
+        let packet_path = Director::new(
+            Arc::clone(table),
+            &connections,
+            Arc::clone(&fragments),
+            Arc::clone(&counters),
+            number,
+            Now::read(),
+        );
         let (worker, handle) = Worker::new(port, packet_path, director.idle)
             .map_err(|error| Failure::Runtime(format!("worker {number} can't be made: {error}")))?;
         handles.push(handle);

@@ -12,7 +12,7 @@ use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{Flow, FlowKey, HashSeed, Protocol};
-use xlvs_dataplane::packet::{Key, Packet};
+use xlvs_dataplane::packet::{Fragment, Key, Packet};
 use xlvs_dataplane::scheduler::NewFlow;
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::service::mark::{MarkRule, MarkTable};
@@ -57,7 +57,8 @@ impl Machine {
         };
         let services = Arc::new(ServiceTable::default());
         let (counters, now) = (Arc::new(WorkerCounters::default()), Now(5_000_000));
-        let mut director = Director::new(Arc::clone(&services), &connections, counters, 0, now);
+        let mut director =
+            Director::new(Arc::clone(&services), &connections, Arc::default(), counters, 0, now);
         // The kernel answered dozens of a client's packets within a line: its icmp_ratelimit was 0.
         director.lift_answer_limit();
         let (settings, marks, defense) = Default::default();
@@ -174,6 +175,8 @@ impl Machine {
                 }
             }
             Verdict::Drop(reason) => Reaction::Nothing(reason.name()),
+            Verdict::Held => Reaction::Nothing("held"),
+            Verdict::Emit(_) => Reaction::Sent(self.director.emitted().map(<[u8]>::to_vec).collect()),
         }
     }
 
@@ -197,7 +200,7 @@ impl Machine {
 
     /// The flow that a frame belongs to.
     pub fn flow(&self, frame: &[u8]) -> Option<Flow> {
-        match Packet::parse(frame, frame.len()).ok()?.key {
+        match key(frame)? {
             Key::V4(key) => key.unpack(),
             Key::V6(key) => key.unpack(),
         }
@@ -205,7 +208,7 @@ impl Machine {
 
     /// The connection that a frame belongs to, and how many milliseconds it has left.
     pub fn connection(&self, frame: &[u8]) -> Option<(Entry, u64)> {
-        match Packet::parse(frame, frame.len()).ok()?.key {
+        match key(frame)? {
             Key::V4(key) => {
                 let (slot, _) = self.connections.v4.find(&key, self.connections.v4.hash(&key))?;
                 self.entry(&self.connections.v4, slot)
@@ -285,4 +288,20 @@ impl Machine {
         };
         service.destinations.iter().map(count).collect()
     }
+}
+
+/// The flow of a frame, a first fragment's too.
+fn key(frame: &[u8]) -> Option<Key> {
+    if let Ok(packet) = Packet::parse(frame, frame.len()) {
+        return Some(packet.key);
+    }
+    let fragment = Fragment::parse(frame, frame.len()).ok().filter(|fragment| fragment.offset == 0)?;
+    let ports = frame.get(fragment.payload_at..)?.first_chunk::<4>()?;
+    let (from, to) = (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]));
+    let protocol = Protocol::from_number(fragment.protocol())?;
+    Some(match (fragment.identity.source, fragment.identity.destination) {
+        (IpAddr::V4(client), IpAddr::V4(vip)) => Key::V4(FlowKey::v4(protocol, client, from, vip, to)),
+        (IpAddr::V6(client), IpAddr::V6(vip)) => Key::V6(FlowKey::v6(protocol, client, from, vip, to)),
+        _ => return None,
+    })
 }
