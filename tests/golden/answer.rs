@@ -199,7 +199,10 @@ fn header_checksum_is_right(packet: &[u8]) -> bool {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum()
+    bytes
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
+        .sum()
 }
 
 fn is_complement(sum: u32) -> bool {

@@ -21,7 +21,9 @@ pub fn replay(line: &States) -> Replayed {
             Ok(()) => return Ok(()),
             Err(difference) => {
                 // Of the three attempts the one that came furthest tells most.
-                let further = |one: &Difference, other: &Difference| step(one) >= step(other) && !other.step.contains("bytes");
+                let further = |one: &Difference, other: &Difference| {
+                    step(one) >= step(other) && !other.step.contains("bytes")
+                };
                 if first.as_ref().is_none_or(|first| !further(first, &difference)) {
                     first = Some(difference);
                 }
