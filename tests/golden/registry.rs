@@ -2,30 +2,38 @@
 //! their service's list, removed ones kept (and given back) while they have connections, schedulers told of each change.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing, Thresholds};
-use xlvs_dataplane::flow::Protocol;
-use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
+use xlvs_dataplane::scheduler::{HashFlags, Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::service::{Service, ServiceKey};
+use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 
 use crate::network;
 
 /// A change of the service table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    AddService(ServiceKey, SchedulerName),
+    AddService(ServiceKey, Options),
     /// Gives the service another scheduler; one of the same name goes on undisturbed.
-    EditService(ServiceKey, SchedulerName),
+    EditService(ServiceKey, Options),
+    Flush,
     DeleteService(ServiceKey),
     AddDestination(ServiceKey, IpAddr, u32),
     EditDestination(ServiceKey, IpAddr, u32),
     DeleteDestination(ServiceKey, IpAddr),
     /// Sets a destination's thresholds.
     Limit(ServiceKey, IpAddr, Thresholds),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub scheduler: SchedulerName,
+    pub flags: HashFlags,
+    pub persistence: Option<Persistence>,
+    pub one_packet: bool,
 }
 
 #[derive(Clone)]
@@ -38,13 +46,14 @@ struct Entry {
 
 struct ServiceEntry {
     scheduler: Arc<dyn Scheduler>,
+    options: Options,
     destinations: Vec<Entry>,
     published: Box<[Arc<Destination>]>,
 }
 
-/// What a scheduler is told of its service: no flags.
-fn options(key: &ServiceKey) -> SchedulerOptions {
-    SchedulerOptions { port: key.port(), ..SchedulerOptions::default() }
+/// What a scheduler is told of its service.
+fn options(key: &ServiceKey, options: &Options) -> SchedulerOptions {
+    SchedulerOptions { port: key.port(), flags: options.flags, seed: 7 }
 }
 
 /// All services.
@@ -54,29 +63,44 @@ pub struct Registry {
     removed: Vec<(ServiceKey, Entry)>,
     next_id: u32,
     epoch: u64,
+    pub timeouts: Timeouts,
 }
 
 impl Registry {
     /// Without services; the MTU of the way to all servers.
     pub fn new(mtu: u32) -> Self {
-        Self { mtu, services: BTreeMap::new(), removed: Vec::new(), next_id: 0, epoch: 0 }
+        Self {
+            mtu,
+            services: BTreeMap::new(),
+            removed: Vec::new(),
+            next_id: 0,
+            epoch: 0,
+            timeouts: Timeouts::default(),
+        }
     }
 
     /// Makes a change and the table after it.
     pub fn apply(&mut self, change: &Change) -> ServiceTable {
         match *change {
-            Change::AddService(key, scheduler) => {
+            Change::AddService(key, its) => {
                 let entry = ServiceEntry {
-                    scheduler: scheduler.start(options(&key), &[]),
+                    scheduler: its.scheduler.start(options(&key, &its), &[]),
+                    options: its,
                     destinations: Vec::new(),
                     published: Box::default(),
                 };
                 assert!(self.services.insert(key, entry).is_none(), "{key:?} exists already");
             }
-            Change::EditService(key, scheduler) => {
+            Change::EditService(key, its) => {
                 let service = self.service(&key);
-                if service.scheduler.name() != scheduler {
-                    service.scheduler = scheduler.start(options(&key), &service.published);
+                if (service.options.scheduler, service.options.flags) != (its.scheduler, its.flags) {
+                    service.scheduler = its.scheduler.start(options(&key, &its), &service.published);
+                }
+                service.options = its;
+            }
+            Change::Flush => {
+                for (key, service) in std::mem::take(&mut self.services) {
+                    self.removed.extend(service.destinations.into_iter().map(|entry| (key, entry)));
                 }
             }
             Change::DeleteService(key) => {
@@ -125,7 +149,7 @@ impl Registry {
         Entry { id, address, weight, counters: Arc::new(DestinationCounters::new(1)) }
     }
 
-    fn table(&mut self) -> ServiceTable {
+    pub fn table(&mut self) -> ServiceTable {
         self.epoch += 1;
         let snapshot = |entry: &Entry, standing| {
             Arc::new(Destination {
@@ -133,7 +157,7 @@ impl Registry {
                 address: entry.address,
                 weight: entry.weight,
                 standing,
-                path: Some(network::path(entry.address, self.mtu)),
+                path: network::path(entry.address, self.mtu),
                 counters: Arc::clone(&entry.counters),
             })
         };
@@ -147,52 +171,14 @@ impl Registry {
                 service.scheduler.changed(&service.published, &now);
             }
             service.published.clone_from(&now);
-            services.push(Service::new(*key, Arc::clone(&service.scheduler), now));
+            services.push(Service {
+                persistence: service.options.persistence,
+                one_packet: service.options.one_packet,
+                ..Service::new(*key, Arc::clone(&service.scheduler), now)
+            });
         }
         let removed: Vec<_> =
             self.removed.iter().map(|(_, entry)| snapshot(entry, Standing::Removed)).collect();
-        ServiceTable::new(self.epoch, Timeouts::default(), services, removed)
-    }
-}
-
-/// The changes that a captured shell command makes: `ipvsadm` calls, one after another or in a `for` loop over numbers.
-pub fn changes(command: &str) -> Vec<Change> {
-    let calls: Vec<String> = match command.strip_prefix("for i in ") {
-        Some(rest) => {
-            let (numbers, body) = rest.split_once("; do ").expect("a loop's body");
-            let body = body.strip_suffix("; done").expect("a loop's end");
-            numbers.split(' ').map(|number| body.replace("$i", number)).collect()
-        }
-        None => command.split("; ").map(str::to_owned).collect(),
-    };
-    calls.iter().map(|call| change(call)).collect()
-}
-
-fn change(call: &str) -> Change {
-    let words: Vec<&str> = call.split(' ').collect();
-    let value = |option: &str| {
-        let at = words.iter().position(|word| *word == option)?;
-        words.get(at + 1).copied()
-    };
-    let (protocol, address) = match (value("-t"), value("-u")) {
-        (Some(address), None) => (Protocol::Tcp, address),
-        (None, Some(address)) => (Protocol::Udp, address),
-        _ => panic!("{call}: expected -t or -u"),
-    };
-    let key = ServiceKey::Address { protocol, address: address.parse().unwrap() };
-    let server = || {
-        let server = value("-r").expect("a real server");
-        server.parse::<SocketAddr>().map_or_else(|_| server.parse().unwrap(), |address| address.ip())
-    };
-    let weight = value("-w").map_or(1, |weight| weight.parse().unwrap());
-    let scheduler = || value("-s").expect("a scheduler").parse().unwrap();
-    match (words[0], words[1]) {
-        ("ipvsadm", "-A") => Change::AddService(key, scheduler()),
-        ("ipvsadm", "-E") => Change::EditService(key, scheduler()),
-        ("ipvsadm", "-D") => Change::DeleteService(key),
-        ("ipvsadm", "-a") => Change::AddDestination(key, server(), weight),
-        ("ipvsadm", "-e") => Change::EditDestination(key, server(), weight),
-        ("ipvsadm", "-d") => Change::DeleteDestination(key, server()),
-        _ => panic!("{call}: expected ipvsadm -A, -E, -D, -a, -e or -d"),
+        ServiceTable::new(self.epoch, self.timeouts, services, removed)
     }
 }
