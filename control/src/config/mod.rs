@@ -28,8 +28,8 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
-pub(crate) use error::ConfigErrors;
 pub(crate) use crate::registry::Drain;
+pub(crate) use error::ConfigErrors;
 pub(crate) use names::{FrameSize, HashFlags, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
 
 /// Where the daemon listens and its clients call, unless told otherwise.

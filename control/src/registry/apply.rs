@@ -1,6 +1,6 @@
 //! The configuration file as a user of the operations: makes what the file owns exactly what it declares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use xlvs_dataplane::service::ServiceKey;
@@ -8,7 +8,7 @@ use xlvs_dataplane::service::ServiceKey;
 use super::marks::MarkSpec;
 use super::spec::{DestinationSpec, Owner, ServiceOptions, ServiceSpec};
 use super::{Registry, RegistryError};
-use crate::config::{Configuration, MarkConfig, ServiceConfig};
+use crate::config::{Configuration, DestinationConfig, MarkConfig, ServiceConfig};
 
 /// How much a change changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,10 +96,8 @@ impl Registry {
         let service = self.service_mut(&key)?;
         (service.owner, service.vip) = (Owner::File, Some(wanted.vip));
 
-        let real = |destination: &crate::config::DestinationConfig| {
-            SocketAddr::new(destination.address, key.port())
-        };
-        let declared: std::collections::BTreeSet<SocketAddr> = wanted.destinations.iter().map(real).collect();
+        let real = |destination: &DestinationConfig| SocketAddr::new(destination.address, key.port());
+        let declared: BTreeSet<SocketAddr> = wanted.destinations.iter().map(real).collect();
         let gone: Vec<SocketAddr> = service
             .destinations
             .iter()

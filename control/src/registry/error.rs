@@ -8,7 +8,7 @@ use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::settings::{SettingError, Settings};
 
 /// Why an operation is refused. Nothing was changed then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// There is such a service already.
     #[error("the service {0} exists already")]

@@ -38,14 +38,17 @@ pub struct MarkSpec {
 impl MarkSpec {
     /// The service that its packets are for, if there is one.
     #[must_use]
-    pub const fn service(&self) -> ServiceKey {
+    pub fn service(&self) -> ServiceKey {
         ServiceKey::Mark { family: Family::of(self.destination.addr()), mark: self.mark }
     }
 
     /// The rule with networks truncated, so that what means the same compares equal.
     fn checked(&self) -> Result<Self, RegistryError> {
-        let invalid =
-            |what, found: String, allowed: &str| RegistryError::Invalid { what, found, allowed: allowed.into() };
+        let invalid = |what, found: String, allowed: &str| RegistryError::Invalid {
+            what,
+            found,
+            allowed: allowed.into(),
+        };
         if let Some(source) = self.source
             && Family::of(source.addr()) != Family::of(self.destination.addr())
         {
@@ -118,8 +121,10 @@ impl Marks {
 
     /// Makes the file's rules exactly these; a tool's rule that the file now declares too becomes the file's.
     pub(super) fn replace_files(&mut self, declared: &[MarkSpec]) {
-        let declared: Vec<(Owner, MarkSpec)> =
-            declared.iter().map(|rule| (Owner::File, rule.checked().unwrap_or_else(|_| rule.clone()))).collect();
+        let declared: Vec<(Owner, MarkSpec)> = declared
+            .iter()
+            .map(|rule| (Owner::File, rule.checked().unwrap_or_else(|_| rule.clone())))
+            .collect();
         let is_declared = |rule: &MarkSpec| declared.iter().any(|(_, its)| its == rule);
         let (files, tools): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.rules).into_iter().partition(|(owner, _)| *owner == Owner::File);

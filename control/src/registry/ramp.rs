@@ -66,9 +66,8 @@ mod tests {
     #[test]
     fn a_weight_rises_in_line_from_one_to_just_below_all() {
         let mut ramp = Ramp::Due;
-        let mut at = |now, weight| {
-            ramp.advance(Now(now), Duration::from_secs(10)).map(|progress| progress.of(weight))
-        };
+        let mut at =
+            |now, weight| ramp.advance(Now(now), Duration::from_secs(10)).map(|progress| progress.of(weight));
         assert_eq!(at(5_000, 300), Some(1));
         assert_eq!(at(5_100, 300), Some(3));
         assert_eq!(at(10_000, 300), Some(150));

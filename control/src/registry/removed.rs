@@ -73,7 +73,7 @@ impl Removed {
 
     /// Whether a removed destination of this service has connections.
     pub(super) fn has_connections(&self, service: &ServiceKey) -> bool {
-        self.of(service).any(|removed| removed.entry.is_in_use())
+        self.of(service).any(|removed| removed.entry.has_connections())
     }
 
     /// Removed services with connections.
@@ -128,11 +128,7 @@ impl Registry {
     }
 
     /// Gives a removed destination back to its service, as it was.
-    pub(super) fn take_back(
-        &mut self,
-        service: &ServiceKey,
-        real: SocketAddr,
-    ) -> Option<RemovedDestination> {
+    pub(super) fn take_back(&mut self, service: &ServiceKey, real: SocketAddr) -> Option<RemovedDestination> {
         self.removed.destinations.remove(&(*service, real))
     }
 
@@ -161,7 +157,7 @@ impl Registry {
             self.removed.services.retain(|key, _| left.contains(key));
         }
         let needed: Vec<bool> =
-            self.marks.departed.iter().map(|rule| self.is_in_use(&rule.service())).collect();
+            self.marks.departed.iter().map(|rule| self.has_connections(&rule.service())).collect();
         let mut needed = needed.into_iter();
         let rules = self.marks.departed.len();
         self.marks.departed.retain(|_| needed.next().unwrap_or(false));
@@ -169,9 +165,9 @@ impl Registry {
     }
 
     /// Whether a service, there or removed, has connections.
-    pub(super) fn is_in_use(&self, key: &ServiceKey) -> bool {
+    pub(super) fn has_connections(&self, key: &ServiceKey) -> bool {
         let present = self.services.get(key);
-        present.is_some_and(|service| service.destinations.iter().any(DestinationEntry::is_in_use))
+        present.is_some_and(|service| service.destinations.iter().any(DestinationEntry::has_connections))
             || self.removed.has_connections(key)
     }
 }

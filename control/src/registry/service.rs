@@ -99,9 +99,14 @@ impl DestinationEntry {
         self.ramp.is_some()
     }
 
+    /// Whether it has connections.
+    pub(super) fn has_connections(&self) -> bool {
+        self.counters.active() != 0 || self.counters.inactive() != 0
+    }
+
     /// Whether it has connections or templates.
     pub(super) fn is_in_use(&self) -> bool {
-        self.counters.active() != 0 || self.counters.inactive() != 0 || self.counters.persistent() != 0
+        self.has_connections() || self.counters.persistent() != 0
     }
 
     pub(super) fn snapshot(&self, weight: u32, standing: Standing, way: &Way) -> Arc<Destination> {
@@ -125,12 +130,7 @@ pub(super) struct Lists {
 }
 
 impl ServiceEntry {
-    pub(super) fn new(
-        instance: u64,
-        owner: Owner,
-        spec: ServiceSpec,
-        scheduler: Arc<dyn Scheduler>,
-    ) -> Self {
+    pub(super) fn new(instance: u64, owner: Owner, spec: ServiceSpec, scheduler: Arc<dyn Scheduler>) -> Self {
         let (vip, options, destinations, past, estimator, told) = Default::default();
         Self { instance, owner, vip, spec, options, scheduler, destinations, past, estimator, told }
     }
@@ -163,6 +163,12 @@ impl ServiceEntry {
     #[must_use]
     pub fn destination(&self, real: SocketAddr) -> Option<&DestinationEntry> {
         self.destinations.iter().find(|entry| entry.real == real)
+    }
+
+    /// What one of its destinations is to its connections: one that has failed ends them, if the service says so.
+    #[must_use]
+    pub fn standing(&self, entry: &DestinationEntry) -> Standing {
+        self.present(entry, 0).1
     }
 
     /// Its counts as lists show them, and its rates.

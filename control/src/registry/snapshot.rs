@@ -1,6 +1,7 @@
 //! Snapshots: the tables that workers read.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::port::InterfaceSlot;
@@ -27,7 +28,7 @@ impl Registry {
             others.extend(unbuilt);
             services.push(Service {
                 key: *key,
-                scheduler: std::sync::Arc::clone(&service.scheduler),
+                scheduler: Arc::clone(&service.scheduler),
                 destinations: picked,
                 persistence: service.spec.persistence,
                 one_packet: service.spec.one_packet,
@@ -40,7 +41,7 @@ impl Registry {
         others.extend(removed);
         let mut table = ServiceTable::new(self.epoch, self.timeouts, services, others);
         table.settings = self.settings;
-        table.defense = std::sync::Arc::clone(&self.defense);
+        table.defense = Arc::clone(&self.defense);
         table.marks = self.marks.table(slot);
         table.resets_from = self.resets_from;
         table

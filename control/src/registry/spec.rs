@@ -72,7 +72,12 @@ impl SchedulerFlags {
             SchedulerName::Mh => ["mh-fallback", "mh-port", "flag-3"],
             _ => ["flag-1", "flag-2", "flag-3"],
         };
-        known.into_iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 != 0).map(|(_, name)| name).collect()
+        known
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| self.0 >> bit & 1 != 0)
+            .map(|(_, name)| name)
+            .collect()
     }
 }
 

@@ -14,10 +14,10 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::service::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, ServiceKey};
 
+use super::Registry;
 use super::marks::MarkSpec;
 use super::service::ServiceEntry;
 use super::spec::ServiceSpec;
-use super::Registry;
 use crate::config::VipMode;
 
 /// What is steered, and what can't be.
@@ -29,27 +29,7 @@ pub(crate) struct Steered {
     pub(crate) unserved: BTreeMap<ServiceKey, String>,
 }
 
-/// Packets of a protocol to a network and ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Claim {
-    network: IpNet,
-    protocol: Protocol,
-    ports: RangeInclusive<u16>,
-}
-
 const ALL_PORTS: RangeInclusive<u16> = 0..=u16::MAX;
-
-impl Claim {
-    /// The rule for the steering program; none for a network of several addresses, which it can't match yet.
-    fn rule(&self) -> Option<SteeringRule> {
-        (self.network.prefix_len() == self.network.max_prefix_len()).then_some(SteeringRule {
-            vip: self.network.addr(),
-            protocol: self.protocol,
-            first_port: *self.ports.start(),
-            last_port: *self.ports.end(),
-        })
-    }
-}
 
 /// The ports that a service on an address takes.
 fn ports(protocol: Protocol, port: u16, spec: &ServiceSpec) -> Vec<RangeInclusive<u16>> {
@@ -61,19 +41,17 @@ fn ports(protocol: Protocol, port: u16, spec: &ServiceSpec) -> Vec<RangeInclusiv
     }
 }
 
-/// What a mark rule claims on these networks.
-fn claims_of(rule: &MarkSpec, networks: &[IpNet]) -> Vec<Claim> {
+/// The packets of a mark rule to these networks.
+fn marked<'a>(rule: &'a MarkSpec, networks: &'a [IpNet]) -> impl Iterator<Item = SteeringRule> + 'a {
     const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    let all = [(0, u16::MAX)];
-    let ports = if rule.ports.is_empty() { &all[..] } else { &rule.ports };
-    let mut claims = Vec::new();
-    for &network in networks {
-        for protocol in PROTOCOLS.into_iter().filter(|&one| rule.protocol.is_none_or(|its| its == one)) {
-            let each = ports.iter().map(|&(first, last)| Claim { network, protocol, ports: first..=last });
-            claims.extend(each);
-        }
-    }
-    claims
+    const ALL: &[(u16, u16)] = &[(0, u16::MAX)];
+    let ports = if rule.ports.is_empty() { ALL } else { &rule.ports };
+    let protocols = PROTOCOLS.into_iter().filter(|&one| rule.protocol.is_none_or(|its| its == one));
+    protocols.flat_map(move |protocol| {
+        networks.iter().flat_map(move |&network| {
+            ports.iter().map(move |&(first, last)| SteeringRule::new(network, protocol, first..=last))
+        })
+    })
 }
 
 /// The networks of `destination` that are served: all of it, or its addresses that are local.
@@ -85,7 +63,7 @@ fn served(destination: IpNet, mode: VipMode, local: &BTreeSet<IpAddr>) -> Vec<Ip
         }
         VipMode::Local => {
             let range = local.range(destination.network()..=destination.broadcast());
-            range.filter(|address| destination.contains(*address)).map(|address| IpNet::from(*address)).collect()
+            range.map(|address| IpNet::from(*address)).collect()
         }
     }
 }
@@ -98,13 +76,12 @@ impl Registry {
 
     /// The steering rules of everything that is served while these addresses are local.
     pub(crate) fn steering_rules(&self, local: &BTreeSet<IpAddr>) -> Steered {
-        let mut claims = Vec::new();
-        let mut unserved = BTreeMap::new();
+        let mut steered = Steered::default();
         let mut marks: BTreeMap<ServiceKey, Vec<&MarkSpec>> = BTreeMap::new();
         for (_, rule) in self.marks.iter() {
             marks.entry(rule.service()).or_default().push(rule);
         }
-        for rule in self.marks.departed.iter().filter(|rule| self.is_in_use(&rule.service())) {
+        for rule in self.marks.departed.iter().filter(|rule| self.has_connections(&rule.service())) {
             marks.entry(rule.service()).or_default().push(rule);
         }
         let present = self.services.iter().map(|(key, service)| (key, service.spec, self.vip_of(service)));
@@ -113,42 +90,39 @@ impl Registry {
             .services()
             .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
         for (key, spec, mode) in present.chain(departed) {
-            let claimed = match key {
+            let rules: BTreeSet<SteeringRule> = match key {
                 ServiceKey::Address { protocol, address } => {
-                    let networks = served(IpNet::from(address.ip()), mode, local);
                     let ports = ports(*protocol, address.port(), &spec);
-                    let claim = |network, ports| Claim { network, protocol: *protocol, ports };
-                    networks
-                        .iter()
-                        .flat_map(|&network| ports.iter().map(move |ports| claim(network, ports.clone())))
+                    let rule = |network, ports| SteeringRule::new(network, *protocol, ports);
+                    served(IpNet::from(address.ip()), mode, local)
+                        .into_iter()
+                        .flat_map(|network| ports.iter().map(move |ports| rule(network, ports.clone())))
                         .collect()
                 }
                 ServiceKey::Mark { .. } => {
-                    let rules = marks.get(key).into_iter().flatten();
-                    rules.flat_map(|rule| claims_of(rule, &served(rule.destination, mode, local))).collect()
+                    let its = marks.get(key).into_iter().flatten();
+                    its.flat_map(|rule| {
+                        marked(rule, &served(rule.destination, mode, local)).collect::<Vec<_>>()
+                    })
+                    .collect()
                 }
             };
-            let rules: Vec<SteeringRule> = claimed.iter().filter_map(Claim::rule).collect();
             if rules.is_empty() && self.services.contains_key(key) {
-                unserved.insert(*key, reason(key, !claimed.is_empty(), marks.contains_key(key)));
+                steered.unserved.insert(*key, reason(key, marks.contains_key(key)));
             }
-            claims.extend(rules);
+            steered.rules.extend(rules);
         }
-        Steered { rules: claims.into_iter().collect(), unserved }
+        steered
     }
 }
 
 /// Why nothing is steered to a service.
-fn reason(key: &ServiceKey, is_claimed: bool, is_marked: bool) -> String {
+fn reason(key: &ServiceKey, is_marked: bool) -> String {
     match key {
         ServiceKey::Address { address, .. } => format!(
             "{} is not an address of this host (add it, or set vip = \"always\" for a routed VIP)",
             address.ip()
         ),
-        ServiceKey::Mark { .. } if is_claimed => {
-            "its mark rules are for networks, which can't be served with vip = \"always\"; name their addresses"
-                .to_owned()
-        }
         ServiceKey::Mark { .. } if is_marked => {
             "no destination of its mark rules is an address of this host (add one, or set vip = \"always\" for routed VIPs)"
                 .to_owned()
