@@ -12,6 +12,7 @@ use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::HashSeed;
 use xlvs_dataplane::fragment::Reassembly;
+use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::af_xdp::{
     AfXdpError, AfXdpPort, PortConfig, PortInterface, SteeredInterface, Steering,
 };
@@ -172,6 +173,16 @@ pub(crate) fn launch(
         crew.push(Crew { core, queue, counters, thread });
     }
     Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
+}
+
+/// The slot of the link at this position; there are at most [`crate::config::MAX_INTERFACES`].
+pub(crate) fn slot(position: usize) -> InterfaceSlot {
+    InterfaceSlot(u8::try_from(position).unwrap_or(u8::MAX))
+}
+
+/// The slot of the interface of this name.
+pub(crate) fn slot_of(links: &[Link], name: &str) -> Option<InterfaceSlot> {
+    links.iter().position(|link| link.name == name).map(slot)
 }
 
 fn steered(link: &Link) -> SteeredInterface {
