@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod adm;
+pub mod ipvs;
 mod api;
 mod cli;
 mod config;

@@ -12,14 +12,14 @@
 mod answer;
 mod formats;
 mod line;
+mod iptables;
 mod machine;
+mod names;
 mod network;
 mod persist;
-mod registry;
 mod schedule;
 mod shell;
 mod state;
-mod steering;
 mod waivers;
 
 use std::path::{Path, PathBuf};
