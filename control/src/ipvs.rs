@@ -18,13 +18,13 @@ use xlvs_dataplane::service::{Persistence, ServiceKey};
 use crate::adm::backend::Kernel;
 use crate::adm::grammar::DestinationCommand;
 use crate::adm::model::{
-    self, ConnectionRow, Counters, DaemonRow, DestinationRow, DestinationSettings, Origin, Role, Service, ServiceId,
-    ServiceRow, ServiceSettings, SyncDaemon, Totals, Traffic, TunnelChecksum,
+    self, ConnectionRow, Counters, DaemonRow, DestinationRow, DestinationSettings, Origin, Role, Service,
+    ServiceId, ServiceRow, ServiceSettings, SyncDaemon, Totals, Traffic, TunnelChecksum,
 };
 use crate::estimator::Estimator;
 use crate::registry::{
-    DestinationEntry, DestinationSpec, Forwarding, PersistenceEngine, Registry, RegistryError, SchedulerFlags,
-    ServiceEntry, ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
+    DestinationEntry, DestinationSpec, Forwarding, PersistenceEngine, Registry, RegistryError,
+    SchedulerFlags, ServiceEntry, ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
 };
 
 /// The size of the connection table that lists show. Ours has no fixed number of rows: it is the kernel's own default, which
@@ -73,7 +73,10 @@ impl<'d> Ipvs<'d> {
         }
     }
 
-    fn rows_of<const WORDS: usize>(&self, table: &ConnectionTable<WORDS>) -> impl Iterator<Item = ConnectionRow> {
+    fn rows_of<const WORDS: usize>(
+        &self,
+        table: &ConnectionTable<WORDS>,
+    ) -> impl Iterator<Item = ConnectionRow> {
         (0..table.slots_used()).filter_map(|slot| {
             let record = table.record(slot)?;
             let (word, key) = record.read()?;
@@ -87,7 +90,8 @@ impl<'d> Ipvs<'d> {
                 virtual_address: SocketAddr::new(flow.virtual_address.ip(), port),
                 destination: SocketAddr::new(server, port),
                 state: word.state().name(),
-                expires_s: u32::try_from(record.deadline().0.saturating_sub(self.now.0) / 1000).unwrap_or(u32::MAX),
+                expires_s: u32::try_from(record.deadline().0.saturating_sub(self.now.0) / 1000)
+                    .unwrap_or(u32::MAX),
                 origin: Origin::Local,
                 engine: None,
             })
@@ -228,10 +232,9 @@ fn service_spec(settings: &ServiceSettings) -> Result<ServiceSpec, Errno> {
 }
 
 fn service_settings(key: &ServiceKey, spec: &ServiceSpec) -> ServiceSettings {
-    let granularity = spec.persistence.map_or_else(
-        || Granularity::single(key.family()),
-        |persistence| persistence.granularity,
-    );
+    let granularity = spec
+        .persistence
+        .map_or_else(|| Granularity::single(key.family()), |persistence| persistence.granularity);
     let bits = spec.flags.bits();
     ServiceSettings {
         scheduler: spec.scheduler.name().to_owned(),

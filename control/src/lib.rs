@@ -4,13 +4,13 @@
 #![deny(missing_docs)]
 
 pub mod adm;
-pub mod ipvs;
 mod api;
 mod cli;
 mod config;
 mod daemon;
 pub mod estimator;
 mod failure;
+pub mod ipvs;
 pub mod kernel;
 mod launch;
 mod publish;

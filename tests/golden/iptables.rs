@@ -13,7 +13,8 @@ pub fn run(machine: &mut Machine, words: &[String]) -> Done {
         machine.unmark();
         return Done::default();
     }
-    let refused = |why: &str| Done { code: 2, err: format!("{}: {why}\n", words.join(" ")), ..Done::default() };
+    let refused =
+        |why: &str| Done { code: 2, err: format!("{}: {why}\n", words.join(" ")), ..Done::default() };
     let Some(rule) = rule(words) else { return refused("expected -A PREROUTING … -j MARK --set-mark N") };
     match machine.mark(&rule) {
         Ok(()) => Done::default(),
@@ -34,7 +35,9 @@ fn rule(words: &[String]) -> Option<MarkSpec> {
     });
     Some(MarkSpec {
         mark: number(value(&["--set-mark", "--set-xmark"])?)?.try_into().ok()?,
-        protocol: value(&["-p", "--protocol"]).map(|name| name.parse().ok()).map_or(Some(None), |p| Some(Some(p?)))?,
+        protocol: value(&["-p", "--protocol"])
+            .map(|name| name.parse().ok())
+            .map_or(Some(None), |p| Some(Some(p?)))?,
         destination: network(value(&["-d", "--destination"]).unwrap_or(everything))?,
         ports: ports.collect::<Option<_>>()?,
         source: value(&["-s", "--source"]).map_or(Some(None), |source| Some(Some(network(source)?)))?,

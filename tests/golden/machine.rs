@@ -17,8 +17,7 @@ use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{Flow, FlowKey, HashSeed, Protocol};
-use xlvs_dataplane::fragment::Fragment;
-use xlvs_dataplane::packet::{Key, Packet};
+use xlvs_dataplane::packet::{Fragment, Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::steering_claims::claims;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
@@ -28,9 +27,9 @@ use xlvs_dataplane::verdict::Verdict;
 
 use crate::answer::Reaction;
 use crate::line::Entry;
-use crate::shell::{self, Files};
 use crate::names::CaptureNames;
 use crate::network;
+use crate::shell::{self, Files};
 
 /// What a command did.
 #[derive(Debug, Default)]
@@ -103,7 +102,10 @@ impl Machine {
         let table = self.registry.table(self.now, way, |_| Some(InterfaceSlot(0)));
         let served = network::LOCAL.iter().map(|local| local.parse().unwrap());
         // A mark makes its addresses the host's, by a rule and a route.
-        let marked = self.registry.marks().flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
+        let marked = self
+            .registry
+            .marks()
+            .flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
         self.rules = self.registry.steering_rules(&served.chain(marked).collect()).rules;
         self.services = Arc::new(table);
         self.director.install(Arc::clone(&self.services));

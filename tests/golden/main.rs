@@ -11,11 +11,12 @@
 
 mod answer;
 mod formats;
-mod line;
 mod iptables;
+mod line;
 mod machine;
 mod names;
 mod network;
+mod output;
 mod persist;
 mod schedule;
 mod shell;

@@ -1,6 +1,6 @@
 //! Replays sched.jsonl: a service of its own for each line, connections one by one, changes between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::answer::Answer;
@@ -188,8 +188,9 @@ pub fn replay_phases(line: &Phases) -> Replayed {
     };
     let port = if of_marks { None } else { line.vport };
     let service = Service { name, vip, port, flags: &line.flags, segments: mode };
-    for destination in line.dests.iter().filter(|_| of_marks) {
-        let marked = machine.mark(&all_to(*destination, MARK));
+    let destinations: BTreeSet<IpAddr> = line.dests.iter().copied().filter(|_| of_marks).collect();
+    for destination in destinations {
+        let marked = machine.mark(&all_to(destination, MARK));
         marked.map_err(|error| Difference::new("mark", "a rule", error))?;
     }
     service.schedule(&mut machine, "-A", &line.sched, "")?;

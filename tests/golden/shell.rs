@@ -137,7 +137,9 @@ fn setting(name: &str) -> Option<&str> {
 fn sysctl(machine: &mut Machine, words: &[String]) -> Done {
     for word in words[1..].iter().filter(|word| !word.starts_with('-')) {
         let done = match word.split_once('=') {
-            Some((name, value)) => setting(name).zip(value.parse().ok()).is_some_and(|(name, value)| machine.set(name, value).is_ok()),
+            Some((name, value)) => setting(name)
+                .zip(value.parse().ok())
+                .is_some_and(|(name, value)| machine.set(name, value).is_ok()),
             None => setting(word).is_some(),
         };
         if !done {
