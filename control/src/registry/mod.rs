@@ -55,7 +55,7 @@ pub use spec::{
     DestinationSpec, Drain, Forwarding, MAX_TIMEOUT_S, MAX_WEIGHT, Owner, PersistenceEngine, SchedulerFlags,
     ServiceOptions, ServiceSpec, Tunnel, TunnelKind,
 };
-pub(crate) use steering::Steered;
+pub use steering::Steered;
 
 /// What is known of the way to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

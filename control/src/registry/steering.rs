@@ -22,11 +22,11 @@ use crate::config::VipMode;
 
 /// What is steered, and what can't be.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Steered {
+pub struct Steered {
     /// What is the director's.
-    pub(crate) rules: BTreeSet<SteeringRule>,
+    pub rules: BTreeSet<SteeringRule>,
     /// Why services are not served now.
-    pub(crate) unserved: BTreeMap<ServiceKey, String>,
+    pub unserved: BTreeMap<ServiceKey, String>,
 }
 
 const ALL_PORTS: RangeInclusive<u16> = 0..=u16::MAX;
@@ -75,7 +75,8 @@ impl Registry {
     }
 
     /// The steering rules of everything that is served while these addresses are local.
-    pub(crate) fn steering_rules(&self, local: &BTreeSet<IpAddr>) -> Steered {
+    #[must_use]
+    pub fn steering_rules(&self, local: &BTreeSet<IpAddr>) -> Steered {
         let mut steered = Steered::default();
         let mut marks: BTreeMap<ServiceKey, Vec<&MarkSpec>> = BTreeMap::new();
         for (_, rule) in self.marks.iter() {
