@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod keep;
 mod report;
 mod requests;
 mod start;
@@ -28,6 +29,7 @@ use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
 use crate::registry::{Changes, Registry, Steered, Way};
+use crate::state::Store;
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -91,6 +93,7 @@ struct Daemon {
     kernel: Kernel,
     server: Server,
     registry: Registry,
+    store: Store,
     publisher: Publisher,
     crew: Vec<Crew>,
     launched: Facts,
@@ -245,6 +248,7 @@ impl Daemon {
         self.configuration.director =
             config::DirectorConfig { vip: self.configuration.director.vip, ..director };
         self.want_real_servers();
+        self.keep_all();
         self.publish();
         self.await_workers().await;
         let [added, changed, removed] = changes.services;
