@@ -52,7 +52,7 @@ fn registry() -> Registry {
 
 /// tcp 10.0.0.`host`:80.
 fn service(host: u8) -> ServiceKey {
-    super::record::key(&format!("tcp 10.0.0.{host}:80")).unwrap()
+    record::key(&format!("tcp 10.0.0.{host}:80")).unwrap()
 }
 
 fn real(host: u8) -> SocketAddr {
