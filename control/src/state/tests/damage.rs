@@ -65,7 +65,11 @@ const HARMS: &[(&str, Harm, &str)] = &[
         |path| swap(path, "\"xlvs_state\":1", "\"xlvs_state\":\"one\""),
         "is damaged: invalid type",
     ),
-    ("another program's JSON", |path| std::fs::write(path, "[1, 2]").unwrap(), "is damaged: invalid"),
+    (
+        "another program's JSON",
+        |path| std::fs::write(path, "[1, 2]").unwrap(),
+        "is damaged: trailing characters",
+    ),
     ("brackets without end", |path| std::fs::write(path, "[".repeat(1 << 20)).unwrap(), "is damaged: "),
     ("no text", |path| std::fs::write(path, [0xff, 0xfe, b'{']).unwrap(), "is damaged: it is no text"),
     (
