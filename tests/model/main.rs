@@ -11,12 +11,15 @@ mod run;
 mod step;
 mod world;
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use reference::Fate;
 use run::Run;
 
 /// Steps in all, unless the environment says otherwise.
-const STEPS: u64 = 1_200_000;
+const STEPS: u64 = 2_000_000;
 /// Steps of a run.
 const RUN: u64 = 20_000;
 
@@ -31,7 +34,7 @@ fn directors_do_what_the_reference_does() {
     let steps = number("XLVS_MODEL_STEPS").unwrap_or(STEPS);
     println!("XLVS_MODEL_SEED={first} XLVS_MODEL_STEPS={steps}");
     let runs = steps.div_ceil(RUN);
-    let next = AtomicU64::new(0);
+    let (next, fates) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -46,8 +49,17 @@ fn directors_do_what_the_reference_does() {
                         run.step();
                     }
                     run.end();
+                    for (fate, packets) in &run.fates {
+                        *fates.lock().unwrap().entry(*fate).or_insert(0) += packets;
+                    }
                 }
             });
         }
     });
+    let fates = fates.into_inner().unwrap();
+    println!("{fates:?}");
+    // Steps that leave a rule out would compare nothing of it.
+    let missing =
+        Fate::NAMES.iter().find(|fate| fates.get(*fate).is_none_or(|packets| packets * 1000 < steps));
+    assert!(steps < STEPS || missing.is_none(), "{missing:?} hardly occurred: {fates:?}");
 }

@@ -58,6 +58,35 @@ pub enum Fate {
     Icmp,
 }
 
+impl Fate {
+    /// The names that [`Self::name`] gives.
+    pub const NAMES: [&'static str; 9] = [
+        "to a server",
+        "no service",
+        "no connection",
+        "no destination",
+        "destination removed",
+        "destination reset",
+        "drop packet",
+        "table full",
+        "icmp",
+    ];
+
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[match self {
+            Self::To(_) => 0,
+            Self::NoService => 1,
+            Self::NoConnection => 2,
+            Self::NoDestination => 3,
+            Self::DestinationRemoved => 4,
+            Self::DestinationReset => 5,
+            Self::DropPacket => 6,
+            Self::TableFull => 7,
+            Self::Icmp => 8,
+        }]
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub server: ServerId,

@@ -1,6 +1,6 @@
 //! A run: one seed's steps, taken by the reference and by the directors, and compared after each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,6 +22,8 @@ pub struct Run {
     model: Model,
     world: World,
     steps: u64,
+    /// How often packets met which fate.
+    pub fates: BTreeMap<&'static str, u64>,
     tail: VecDeque<(u64, u64, Step)>,
 }
 
@@ -46,7 +48,8 @@ impl Run {
         // Time is a whole second but where timers are looked at.
         let model = Model::new(1000 * random.random_range(1000..1_000_000), limit);
         let world = World::new(&model, seed);
-        Self { seed, random, model, world, steps: 0, tail: VecDeque::with_capacity(TAIL) }
+        let (fates, tail) = Default::default();
+        Self { seed, random, model, world, steps: 0, fates, tail }
     }
 
     /// Takes a step at random.
@@ -64,6 +67,7 @@ impl Run {
                 self.pass(seconds);
                 whole = true;
             }
+            Step::Doze(seconds) => self.model.now += 1000 * seconds,
             change => self.change(change),
         }
         self.compare_counts();
@@ -80,6 +84,7 @@ impl Run {
         let expected = self.model.packet(packet);
         let got = self.world.process(worker, &mut bytes, self.model.now);
         assert_eq!(got, expected, "what became of {packet:?}: left the directors', right the reference's");
+        *self.fates.entry(got.name()).or_default() += 1;
         // Whatever the reference says.
         if let Some(connection) = before.filter(|one| one.deadline > self.model.now && !packet.begins()) {
             let present = self.model.servers[&connection.server].standing == Standing::Present;
@@ -108,7 +113,7 @@ impl Run {
             Step::Set(settings) => model.set(settings),
             Step::SetTimeouts(timeouts) => model.timeouts = timeouts,
             Step::SetRules(rules) => model.rules = rules,
-            Step::Packet { .. } | Step::Pass(_) => unreachable!("no change"),
+            Step::Packet { .. } | Step::Pass(_) | Step::Doze(_) => unreachable!("no change"),
         }
         model.forget();
         self.world.publish(&self.model);
@@ -134,8 +139,8 @@ impl Run {
     }
 
     /// Everything is over: nothing is left of it.
-    pub fn end(mut self) {
-        self.pass(2000);
+    pub fn end(&mut self) {
+        self.pass(8000);
         self.compare_counts();
         self.compare_tables();
         assert_eq!((self.world.live(), self.world.entries()), (0, Vec::new()));

@@ -27,6 +27,8 @@ pub enum Step {
     },
     /// So many seconds pass.
     Pass(u64),
+    /// So many seconds pass in which no worker looks at a timer.
+    Doze(u64),
     PutService {
         key: ServiceKey,
         discipline: Discipline,
@@ -107,34 +109,35 @@ pub fn draw(random: &mut ChaCha8Rng, model: &Model) -> Step {
         0..900 => packet(random, model),
         900..950 => Step::Pass(match random.random_range(0..100) {
             0..60 => random.random_range(1..4),
-            60..80 => random.random_range(4..20),
-            80..95 => one(random, &[58, 59, 60, 61, 62, 119, 120, 121]),
+            60..85 => random.random_range(4..20),
+            85..95 => one(random, &[58, 59, 60, 61, 62, 119, 120, 121]),
             95..99 => one(random, &[299, 300, 301, 600]),
             _ => one(random, &[899, 900, 901, 2000]),
         }),
-        950..953 => put_service(random, None),
+        950..952 => put_service(random, None),
+        952 => Step::Doze(one(random, &[1, 2, 5, 12, 61, 130, 1000])),
         953..956 => {
             let key = one(random, &services);
             put_service(random, Some(key))
         }
         956 => Step::DeleteService { key: one(random, &services), standing: standing(random) },
-        957..972 => {
+        957..970 => {
             let key = one(random, &services);
             put_server(random, key, None)
         }
-        972..982 if !servers.is_empty() => {
+        970..979 if !servers.is_empty() => {
             let server = &model.servers[&one(random, &servers)];
             put_server(random, server.service, Some(server.address))
         }
-        982..987 if !servers.is_empty() => {
+        979..986 if !servers.is_empty() => {
             Step::DeleteServer { id: one(random, &servers), standing: standing(random) }
         }
-        987..991 if !servers.is_empty() => {
+        986..991 if !servers.is_empty() => {
             Step::FailServer { id: one(random, &servers), failed: random.random_bool(0.4) }
         }
         991..997 => Step::Set(settings(random, model.settings)),
         997 => Step::SetTimeouts(Timeouts {
-            tcp: 1000 * one(random, &[2, 60, 900]),
+            tcp: 1000 * one(random, &[2, 60, 900, 900, 5000]),
             tcp_fin: 1000 * one(random, &[2, 120]),
             udp: 1000 * one(random, &[2, 60, 300]),
         }),
@@ -147,7 +150,7 @@ pub fn draw(random: &mut ChaCha8Rng, model: &Model) -> Step {
 }
 
 fn standing(random: &mut ChaCha8Rng) -> Standing {
-    one(random, &[Standing::Removed, Standing::Removed, Standing::Finishing, Standing::Ending])
+    one(random, &[Standing::Removed, Standing::Finishing, Standing::Ending])
 }
 
 fn put_service(random: &mut ChaCha8Rng, existing: Option<ServiceKey>) -> Step {
@@ -182,7 +185,7 @@ fn put_service(random: &mut ChaCha8Rng, existing: Option<ServiceKey>) -> Step {
         ),
         Family::V6 => Granularity::V6(one(random, &[128, 64, 33, 0])),
     };
-    let timeout = 1000 * one(random, &[1, 2, 10, 60, 100, 600]);
+    let timeout = 1000 * one(random, &[1, 2, 10, 60, 100, 600, 3000]);
     let persistence = random.random_bool(likely).then_some((timeout, granularity));
     let one_packet = random.random_bool(0.1);
     Step::PutService { key, discipline, persistence, one_packet }
@@ -237,7 +240,7 @@ fn rule(random: &mut ChaCha8Rng) -> Rule {
 /// A packet of a flow: often of one that is known, or to a service that there is.
 fn packet(random: &mut ChaCha8Rng, model: &Model) -> Step {
     let (protocol, client, virtual_address) = match random.random_range(0..10) {
-        0..5 if !model.connections.is_empty() => {
+        0..6 if !model.connections.is_empty() => {
             let at = random.random_range(0..model.connections.len());
             let flow = model.connections.keys().nth(at).expect("a connection");
             (flow.0.expect("a connection's protocol"), flow.1, flow.2)
