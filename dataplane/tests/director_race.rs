@@ -62,7 +62,7 @@ fn install(lab: &mut Lab, table: Arc<ServiceTable>) {
 
 /// The service table after the `turn`th change: the fleeting ones are there or not, the others' weights change.
 fn table(lab: &mut Lab, turn: u32) -> Arc<ServiceTable> {
-    let there = turn % 2 == 0;
+    let there = turn.is_multiple_of(2);
     let list = |base: u32| -> Vec<(u32, u32)> {
         let all = [(base + 4, 3), (base + 3, 1 + turn % 5), (base + 2, 1 + turn % 3), (base + 1, 2)];
         all[usize::from(!there)..].to_vec()

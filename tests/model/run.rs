@@ -60,7 +60,7 @@ impl Run {
             self.tail.pop_front();
         }
         self.tail.push_back((self.steps, self.model.now, step.clone()));
-        let mut whole = self.steps % WHOLE == 0;
+        let mut whole = self.steps.is_multiple_of(WHOLE);
         match step {
             Step::Packet { packet, payload, worker } => self.packet(&packet, payload, worker),
             Step::Pass(seconds) => {

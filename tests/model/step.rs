@@ -161,7 +161,7 @@ fn put_service(random: &mut ChaCha8Rng, existing: Option<ServiceKey>) -> Step {
             return ServiceKey::Mark { family, mark };
         }
         let protocol = one(random, &PROTOCOLS);
-        let port = one(random, &[80, 80, 53, 21, 0]);
+        let port = one(random, &[80, 80, 53, 21, 0, 5001]);
         let address = SocketAddr::new(address(random, &VIPS, None), port);
         ServiceKey::Address { protocol, address }
     });
