@@ -3,6 +3,7 @@
 //! to the steering programs. `ARCHITECTURE.md` draws the way.
 #![deny(missing_docs)]
 
+pub mod adm;
 mod api;
 mod cli;
 mod config;
