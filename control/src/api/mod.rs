@@ -5,6 +5,7 @@
 //! an NLMSG_DONE; anything else by an NLMSG_ERROR with an errno. Integers are in host byte order, as in netlink.
 
 pub(crate) mod client;
+pub mod ipvs;
 pub(crate) mod server;
 
 use netlink_packet_core::{
