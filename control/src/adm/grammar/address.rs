@@ -3,7 +3,7 @@
 //! | written | means |
 //! |---|---|
 //! | `10.0.0.1:80`, `www:http` | IPv4, by the C library's `inet_aton` or by name |
-//! | `10.0.0.1` | IPv4 without a port |
+//! | `10.0.0.1` | IPv4 without a port; not a lone number |
 //! | `[fd00::1]:80` | IPv6; the port is needed |
 //! | `fd00::1` | IPv6 without a port |
 //! | `[10.0.0.1]:80` | IPv4 without a port: what is behind the bracket is not read |
@@ -40,6 +40,8 @@ pub(super) fn endpoint(
             let port = port(written)?;
             Some((host_v4(host, names)?.into(), Some(port)))
         }
+        // A number alone could be an address or a port.
+        None if text.bytes().all(|byte| byte.is_ascii_digit()) => None,
         None => Some((host_v4(text, names)?.into(), None)),
     }
 }

@@ -185,11 +185,10 @@ fn role(word: Option<&str>, otherwise: &str) -> Result<Role, Refusal> {
 }
 
 fn timeouts<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Timeouts, Refusal> {
-    let mut next = || {
-        let word = words.next().ok_or_else(|| usage("--set option requires 3 timeout values"))?;
-        timeout(word, 0)
+    let [Some(tcp), Some(tcp_fin), Some(udp)] = [words.next(), words.next(), words.next()] else {
+        return Err(usage("--set option requires 3 timeout values"));
     };
-    Ok(Timeouts { tcp_s: next()?, tcp_fin_s: next()?, udp_s: next()? })
+    Ok(Timeouts { tcp_s: timeout(tcp, 0)?, tcp_fin_s: timeout(tcp_fin, 0)?, udp_s: timeout(udp, 0)? })
 }
 
 fn timeout(word: &str, least: i64) -> Result<u32, Refusal> {

@@ -4,14 +4,64 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use rustix::io::Errno;
+
 use super::connections::protocol as connection_protocol;
 use super::title;
+use crate::adm::backend::Kernel;
 use crate::adm::model::{
     ConnectionRow, Counters, DestinationRow, Forwarding, Granularity, Origin, ServiceId, ServiceRow, Totals,
 };
 
 /// Clock ticks a second.
 const HZ: u64 = 250;
+
+/// A file of `/proc/net`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcFile {
+    /// `ip_vs`
+    Services,
+    /// `ip_vs_conn`
+    Connections,
+    /// `ip_vs_conn_sync`
+    ConnectionOrigins,
+    /// `ip_vs_stats`
+    Stats,
+    /// `ip_vs_stats_percpu`
+    WorkerStats,
+}
+
+impl ProcFile {
+    /// All there are.
+    pub const ALL: [Self; 5] =
+        [Self::Services, Self::Connections, Self::ConnectionOrigins, Self::Stats, Self::WorkerStats];
+
+    /// Its name under `/proc/net`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Services => "ip_vs",
+            Self::Connections => "ip_vs_conn",
+            Self::ConnectionOrigins => "ip_vs_conn_sync",
+            Self::Stats => "ip_vs_stats",
+            Self::WorkerStats => "ip_vs_stats_percpu",
+        }
+    }
+
+    /// Its text.
+    ///
+    /// # Errors
+    /// When the table can't be reached.
+    pub fn read(self, kernel: &mut impl Kernel) -> Result<String, Errno> {
+        Ok(match self {
+            Self::Services => table(kernel.connection_table_size()?, &kernel.services()?),
+            Self::Connections => connections(&kernel.connections()?),
+            Self::ConnectionOrigins => connection_origins(&kernel.connections()?),
+            Self::Stats => stats(&kernel.totals()?),
+            Self::WorkerStats => worker_stats(&kernel.totals()?),
+        })
+    }
+}
 
 /// `ip_vs`: virtual services and destinations.
 #[must_use]
