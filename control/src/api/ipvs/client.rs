@@ -209,12 +209,20 @@ fn end(header: &NetlinkHeader, message: &[u8]) -> Option<Result<(), Errno>> {
         NLMSG_ERROR => {
             Some(match ErrorBuffer::new_checked(&message[HEADER_BYTES..]).map(|error| error.code()) {
                 Ok(None) => Ok(()),
-                Ok(Some(code)) => Err(Errno::from_raw_os_error(code.get().saturating_abs())),
+                Ok(Some(code)) => Err(errno(code.get())),
                 Err(_) => Err(Errno::BADMSG),
             })
         }
         IPVS_FAMILY_ID | api::FAMILY_ID => None,
         _ => Some(Err(Errno::BADMSG)),
+    }
+}
+
+/// The errno of an answer's code, which is negative.
+fn errno(code: i32) -> Errno {
+    match code {
+        -4095..0 => Errno::from_raw_os_error(-code),
+        _ => Errno::BADMSG,
     }
 }
 
