@@ -75,7 +75,7 @@ fn family() -> impl Strategy<Value = u16> {
 /// Few enough that messages meet each other's services and destinations.
 fn address() -> impl Strategy<Value = [u8; 16]> {
     prop_oneof![
-        8 => (0..3_u8).prop_map(|last| {
+        8 => (0..6_u8).prop_map(|last| {
             let mut bytes = [0; 16];
             bytes[..4].copy_from_slice(&[10, 0, 0, last]);
             bytes
@@ -84,7 +84,7 @@ fn address() -> impl Strategy<Value = [u8; 16]> {
     ]
 }
 
-fn service() -> impl Strategy<Value = ServiceAttributes> {
+fn service() -> BoxedStrategy<ServiceAttributes> {
     let protocol = prop_oneof![8 => prop::sample::select(vec![6, 17, 132]), 1 => any::<u16>()];
     let port = prop_oneof![8 => Just(80), 1 => any::<u16>()];
     let mark = prop_oneof![6 => Just(None), 1 => (0..3_u32).prop_map(Some), 1 => any::<Option<u32>>()];
@@ -134,9 +134,10 @@ fn service() -> impl Strategy<Value = ServiceAttributes> {
                 stats64,
             },
         )
+        .boxed()
 }
 
-fn destination() -> impl Strategy<Value = DestinationAttributes> {
+fn destination() -> BoxedStrategy<DestinationAttributes> {
     let forwarding = prop_oneof![8 => 0..6_u32, 1 => any::<u32>()];
     let threshold = || option::weighted(0.95, prop_oneof![4 => Just(0), 1 => any::<u32>()]);
     (
@@ -181,6 +182,7 @@ fn destination() -> impl Strategy<Value = DestinationAttributes> {
                 stats64,
             },
         )
+        .boxed()
 }
 
 fn daemon() -> impl Strategy<Value = DaemonAttributes> {
@@ -208,7 +210,7 @@ fn daemon() -> impl Strategy<Value = DaemonAttributes> {
 }
 
 /// Any message of the family.
-pub fn message() -> impl Strategy<Value = Ipvs> {
+pub fn message() -> BoxedStrategy<Ipvs> {
     let attributes = (
         option::weighted(0.9, service()),
         option::weighted(0.8, destination()),
@@ -225,11 +227,22 @@ pub fn message() -> impl Strategy<Value = Ipvs> {
         });
     let info = any::<[Option<u32>; 2]>()
         .prop_map(|[version, connection_table_size]| Ipvs::info(Info { version, connection_table_size }));
-    let command = prop::sample::select(Command::ALL.to_vec());
+    // More of what fills a table than of what empties it.
+    let command = prop_oneof![
+        1 => prop::sample::select(Command::ALL.to_vec()),
+        1 => prop::sample::select(vec![
+            Command::NewService,
+            Command::NewDestination,
+            Command::SetDestination,
+            Command::GetService,
+            Command::GetDestination,
+        ]),
+    ];
     prop_oneof![
         16 => (command, attributes).prop_map(|(command, attributes)| Ipvs::new(command, attributes)),
         1 => info,
     ]
+    .boxed()
 }
 
 fn endpoint() -> impl Strategy<Value = SocketAddr> {
@@ -237,7 +250,7 @@ fn endpoint() -> impl Strategy<Value = SocketAddr> {
 }
 
 /// Any message of the lists that IPVS has in `/proc`.
-pub fn listing() -> impl Strategy<Value = Listing> {
+pub fn listing() -> BoxedStrategy<Listing> {
     let protocol = prop::sample::select(vec![Some(Protocol::Tcp), Some(Protocol::Udp), None]);
     let engine = option::of(("[a-z]{1,16}", "\\PC{0,60}"));
     let state = prop::sample::select(vec!["ESTABLISHED", "SYN_RECV", "UDP", "NONE", "ASSURED", "CLOSED"]);
@@ -253,4 +266,5 @@ pub fn listing() -> impl Strategy<Value = Listing> {
         traffic().prop_map(Listing::Total),
         traffic().prop_map(|traffic| Listing::Worker(traffic.counters)),
     ]
+    .boxed()
 }
