@@ -10,8 +10,9 @@
 //!
 //! Everything here is as ipvsadm 1.31 behaves, odd corners too, but for: the help text (our own words); destinations'
 //! counters beyond 32 bits (ipvsadm cuts them, we print them whole); `-S` of an `sh` or `mh` service whose only flag is
-//! `flag-3` (ipvsadm prints a `-b` without flags that it can't restore; we print none); a line of `-R` beyond
-//! [`restore::MAX_LINE_BYTES`].
+//! `flag-3` (ipvsadm prints a `-b` without flags that it can't restore; we print none); `-b` of commas alone (ipvsadm
+//! crashes; we take it for none); `-L --timeout` and `-L --daemon` that fail (ipvsadm says nothing; we say why); and the
+//! bounds of [`restore`].
 
 pub mod backend;
 pub mod execute;

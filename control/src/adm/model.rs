@@ -10,64 +10,8 @@ use xlvs_dataplane::flow::Protocol;
 /// The longest time that ipvsadm accepts: 31 days.
 pub const MAX_TIMEOUT_S: u32 = 31 * 24 * 60 * 60;
 
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-}
-
-/// What names a virtual service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ServiceId {
-    /// `-t`, `-u`, `--sctp-service`; port 0 stands for all ports.
-    Address {
-        /// The transport protocol.
-        protocol: Protocol,
-        /// VIP and port.
-        address: SocketAddr,
-    },
-    /// `-f`, with `-6` for the other family.
-    Mark {
-        /// The mark.
-        mark: NonZeroU32,
-        /// The family of the packets.
-        family: Family,
-    },
-}
-
-impl ServiceId {
-    /// The family of the service's packets.
-    #[must_use]
-    pub const fn family(self) -> Family {
-        match self {
-            Self::Address { address, .. } => Family::of(address.ip()),
-            Self::Mark { family, .. } => family,
-        }
-    }
-
-    /// The service's port; 0 for a mark.
-    #[must_use]
-    pub const fn port(self) -> u16 {
-        match self {
-            Self::Address { address, .. } => address.port(),
-            Self::Mark { .. } => 0,
-        }
-    }
-}
+pub use xlvs_dataplane::flow::Family;
+pub use xlvs_dataplane::service::ServiceKey as ServiceId;
 
 /// A scheduler's flags, `flag-1` to `flag-3`; `sh` and `mh` call the first two `fallback` and `port`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

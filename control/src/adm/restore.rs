@@ -11,6 +11,9 @@ use super::grammar::{Command, Refusal, parse};
 /// The longest line; a longer one is refused and ends the lines.
 pub const MAX_LINE_BYTES: usize = 65536;
 
+/// The most that [`restore_anew`] reads.
+pub const MAX_TEXT_BYTES: usize = 64 << 20;
+
 /// Runs the lines. The exit code.
 pub(super) fn restore(
     host: &Host<'_>,
@@ -47,7 +50,8 @@ pub(super) fn restore(
     }
 }
 
-/// Empties the table, then runs the lines: `ipvsadm-restore`. Lines that begin with `#` are comments here.
+/// Empties the table, then runs the lines: `ipvsadm-restore`. Lines that begin with `#` are comments here. All lines are
+/// read before the table is emptied, as they may come from the same table.
 ///
 /// # Errors
 /// When standard input can't be read or an output not be written.
@@ -58,16 +62,16 @@ pub fn restore_anew(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let mut lines = Vec::new();
-    let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line)? > 0 {
-        if !line.starts_with(b"#") {
-            lines.append(&mut line);
-        }
-        line.clear();
+    let mut text = Vec::new();
+    input.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > MAX_TEXT_BYTES {
+        let text = format!("more than {MAX_TEXT_BYTES} bytes to restore; the table is as it was");
+        return Ok(refuse(&Refusal::Usage(text), host, err)?.code);
     }
+    let lines: Vec<&[u8]> =
+        text.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(b"#")).collect();
     execute(&Command::Flush, host, kernel, out, err)?;
-    restore(host, kernel, &mut lines.as_slice(), out, err)
+    restore(host, kernel, &mut lines.concat().as_slice(), out, err)
 }
 
 fn words(line: &[u8]) -> Vec<String> {

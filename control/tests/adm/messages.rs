@@ -129,6 +129,20 @@ fn one_thing_can_be_written_in_many_ways() {
 }
 
 #[test]
+fn only_a_persistent_service_lists_its_engine() {
+    let mut shell = Shell::new();
+    for command in ["ipvsadm -A -t 1.1.1.1:1 --pe sip", "ipvsadm -A -u 1.1.1.1:2 --pe sip -p -o"] {
+        assert_eq!(shell.run(command, ""), Some(Outcome::default()), "{command}");
+    }
+    let list = shell.run("ipvsadm -Ln", "").unwrap().out;
+    assert!(list.ends_with("TCP  1.1.1.1:1 wlc\nUDP  1.1.1.1:2 wlc persistent 360 pe sip ops\n"), "{list}");
+    assert_eq!(
+        shell.run("ipvsadm -Sn", "").unwrap().out,
+        "-A -t 1.1.1.1:1 -s wlc --pe sip\n-A -u 1.1.1.1:2 -s wlc -p 360 --pe sip -o\n"
+    );
+}
+
+#[test]
 fn a_destination_gets_the_services_port_unless_masqueraded() {
     for (command, port) in [
         ("-r 10.0.0.3:99", 80),
@@ -183,6 +197,15 @@ fn restore_refuses_a_line_without_end() {
     let outcome = Shell::new().run("ipvsadm -R", &"x".repeat(70_000)).unwrap();
     assert_eq!(outcome.code, 2);
     assert!(outcome.err.starts_with("line of more than 65536 bytes"), "{}", outcome.err);
+}
+
+#[test]
+fn a_table_survives_its_way_through_save_and_restore_in_one_pipe() {
+    let mut shell = shell();
+    assert_eq!(shell.run("ipvsadm-save -n | ipvsadm-restore", ""), Some(Outcome::default()));
+    assert_eq!(shell.memory.services.len(), 1);
+    assert_eq!(shell.run("ipvsadm-restore", "# only this\n-A -f 7\n"), Some(Outcome::default()));
+    assert_eq!(shell.run("ipvsadm -S", "").unwrap().out, "-A -f 7 -s wlc\n");
 }
 
 #[test]

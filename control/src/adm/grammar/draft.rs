@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
         });
         let (address, port) = endpoint(text, protocol, self.names)
             .ok_or_else(|| usage("illegal real server address[:port] specified"))?;
-        Ok(SocketAddr::new(address, port.unwrap_or_else(|| self.service.map_or(0, ServiceId::port))))
+        Ok(SocketAddr::new(address, port.unwrap_or_else(|| self.service.map_or(0, |service| service.port()))))
     }
 
     /// The command, once all options are known to go together.

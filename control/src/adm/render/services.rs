@@ -102,9 +102,10 @@ fn service(text: &mut String, row: &ServiceRow, format: ServiceFormat, names: Op
                         let _ = write!(text, " mask {length}");
                     }
                 }
-            }
-            if let Some(engine) = &settings.engine {
-                let _ = write!(text, " pe {engine}");
+                // A service that isn't persistent has no use for its engine, and doesn't show it.
+                if let Some(engine) = &settings.engine {
+                    let _ = write!(text, " pe {engine}");
+                }
             }
             text.push_str(if settings.one_packet { " ops\n" } else { "\n" });
         }
@@ -179,4 +180,46 @@ fn counters(text: &mut String, name: &str, counters: &Counters, exact: bool) {
         text.push_str(&number::column(number, exact));
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::adm::model::{ServiceSettings, Traffic};
+
+    struct LongNames;
+
+    impl Names for LongNames {
+        fn host_address(&self, _: &str) -> Option<Ipv4Addr> {
+            None
+        }
+
+        fn host_name(&self, _: IpAddr) -> Option<String> {
+            Some("a-very-long-host-name.of-some-domain.example".to_owned())
+        }
+
+        fn port(&self, _: &str, _: Protocol) -> Option<u16> {
+            None
+        }
+
+        fn port_name(&self, _: u16, _: Protocol) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_for_ipv4_alone() {
+        for (address, line) in [
+            ("10.0.0.9:80", "TCP  a-very-long-host-name.of-som wlc\n"),
+            ("[fd00::9]:80", "TCP  [a-very-long-host-name.of-some-domain.example]:80 wlc\n"),
+        ] {
+            let id = ServiceId::Address { protocol: Protocol::Tcp, address: address.parse().unwrap() };
+            let service = Service { id, settings: ServiceSettings::new(id.family()) };
+            let row = ServiceRow { service, traffic: Traffic::default(), destinations: Vec::new() };
+            assert!(one(&row, ServiceFormat::default(), Some(&LongNames)).ends_with(line), "{address}");
+        }
+    }
 }
