@@ -260,7 +260,10 @@ fn answer(request: &[u8], hello: &mut Option<u32>, state: &mut State) -> (Vec<Ve
             dump(NEW_DEST, items.unwrap_or_default())
         }
         11 => dump(9, Vec::new()),
-        _ => error(change(command, &top, state)),
+        _ => match change(command, &top, state) {
+            0 if flags & ACK == 0 => Vec::new(),
+            errno => error(errno),
+        },
     };
     if hang_up && !cut {
         // Done, but not said so.
