@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,7 @@ impl Daemon {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        lock(&self.state)
     }
 
     /// The IPVS commands that came, the questions apart.
@@ -112,7 +112,7 @@ impl Daemon {
         let state = Arc::clone(&self.state);
         let thread = std::thread::spawn(move || {
             while let Ok(client) = rustix::net::accept_with(&accepting, SocketFlags::CLOEXEC) {
-                state.lock().unwrap().clients.push(client.try_clone().unwrap());
+                lock(&state).clients.push(client.try_clone().unwrap());
                 let state = Arc::clone(&state);
                 std::thread::spawn(move || serve(&client, &state));
             }
@@ -149,12 +149,17 @@ impl Drop for Daemon {
     }
 }
 
+/// The state, also after a test has failed with it in its hand.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn serve(client: &OwnedFd, state: &Mutex<State>) {
     let mut hello = None;
     let mut buffer = vec![0; 64 << 10];
     while let Ok((length @ 1.., _)) = rustix::net::recv(client.as_fd(), &mut *buffer, RecvFlags::empty()) {
         let request = &buffer[..length];
-        let (answers, hang_up) = answer(request, &mut hello, &mut state.lock().unwrap());
+        let (answers, hang_up) = answer(request, &mut hello, &mut lock(state));
         for answer in answers {
             if rustix::net::send(client, &answer, SendFlags::NOSIGNAL).is_err() {
                 return;

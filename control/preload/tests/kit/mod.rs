@@ -3,4 +3,5 @@
 
 pub(crate) mod attribute;
 pub(crate) mod daemon;
+pub(crate) mod namespace;
 pub(crate) mod program;
