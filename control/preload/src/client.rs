@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
-use crate::dial::{self, settings};
+use crate::dial::{self, Daemon, settings};
 use crate::number::Number;
 use crate::table::{self, Client, MAX_REQUESTS, Sent};
 use crate::wire::{self, Request};
@@ -23,6 +23,9 @@ use crate::wire::{self, Request};
 const MAX_TURNS: usize = 64;
 /// File descriptors that the library keeps are above, if the limit allows: programs know the low ones by number.
 const KEPT_FROM: i32 = 512;
+
+/// The daemon, as all sockets of the process find it.
+static DAEMON: Daemon = Daemon::new();
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +145,6 @@ fn transmit(number: Number, datagram: &[u8]) -> Result<usize, Errno> {
                 let redialled = lost(number, cookie, Loss::Gone);
                 if expects_answer {
                     // It was sent again, or its refusal can be read.
-                    if redialled.is_err() && wire::resolves_ipvs(datagram) {
-                        complain();
-                    }
                     return Ok(datagram.len());
                 }
                 redialled?;
@@ -168,10 +168,16 @@ fn lost(number: Number, cookie: u64, loss: Loss) -> Result<(), Errno> {
         return Ok(());
     };
     let dialled = match loss {
-        Loss::Silent => Err(Errno::TIMEDOUT),
-        Loss::Gone if hopeless => Err(Errno::CONNRESET),
-        Loss::Gone => dial::dial(settings(), port),
+        Loss::Silent => Err((Errno::TIMEDOUT, true)),
+        Loss::Gone if hopeless => Err((Errno::CONNRESET, true)),
+        Loss::Gone => DAEMON.dial(settings(), port).map_err(|missing| (missing.errno, missing.is_news)),
     };
+    let dialled = dialled.map_err(|(errno, is_news)| {
+        if is_news {
+            complain(errno);
+        }
+        errno
+    });
     table::with(|clients| {
         let Some(client) = clients.of(number).filter(|client| client.cookie == cookie) else { return Ok(()) };
         let linked = dialled.and_then(|link| send_again(client, &link).map(|()| link));
@@ -182,11 +188,10 @@ fn lost(number: Number, cookie: u64, loss: Loss) -> Result<(), Errno> {
             }
             Err(error) if client.requests.is_empty() && loss == Loss::Gone => return Err(error),
             Err(error) => {
-                let refusals: Vec<_> = client
-                    .requests
-                    .drain(..)
-                    .map(|(request, _)| wire::refusal(&request, port, error.raw_os_error()))
-                    .collect();
+                let requests = client.requests.drain(..);
+                let errno = told(error).raw_os_error();
+                let refusals: Vec<_> =
+                    requests.map(|(request, _)| wire::refusal(&request, port, errno)).collect();
                 (dead_end(&refusals)?, Err(error))
             }
         };
@@ -293,28 +298,42 @@ pub(crate) fn kernel_socket(number: Number) -> Option<Number> {
     table::with(|clients| clients.of(number).map(|client| client.kernel))
 }
 
-/// Says once, where it can be read, why the program will say that there is no IPVS.
-fn complain() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: 2 is not -1, and only system calls are made with it, which fail if it is not open.
-        let error = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
-        // A daemon may use number 2 for anything; text belongs on a terminal, in a file, a pipe or the journal's stream.
-        let is_stream = sockopt::socket_domain(error) == Ok(AddressFamily::UNIX)
-            && sockopt::socket_type(error) == Ok(SocketType::STREAM);
-        let is_file = rustix::fs::fstat(error).is_ok_and(|it| {
-            matches!(
-                FileType::from_raw_mode(it.st_mode),
-                FileType::CharacterDevice | FileType::RegularFile | FileType::Fifo
-            )
-        });
-        if is_file || is_stream {
-            let text = format!(
-                "libxlvs_preload.so: no xlvs daemon answers on {}: is `xlvs run` running, and may this user reach it? \
-                 XLVS_SOCKET names its socket\n",
-                settings().path.display()
-            );
-            let _ = rustix::io::write(error, text.as_bytes());
-        }
+/// The errno that the program is told for what failed here: EAGAIN for what may be well the next time. (keepalived reads
+/// every errno that IPVS doesn't use as "you must be root", and EPIPE as a success.)
+fn told(error: Errno) -> Errno {
+    match error {
+        Errno::TIMEDOUT | Errno::PROTO => Errno::AGAIN,
+        error if dial::is_gone(error) => Errno::AGAIN,
+        error => error,
+    }
+}
+
+/// Says where it can be read what an errno can't tell.
+fn complain(why: Errno) {
+    // SAFETY: 2 is not -1, and only system calls are made with it, which fail if it is not open.
+    let error = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    // A daemon may use number 2 for anything; text belongs on a terminal, in a file, a pipe or the journal's stream.
+    let is_stream = sockopt::socket_domain(error) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(error) == Ok(SocketType::STREAM);
+    let is_file = rustix::fs::fstat(error).is_ok_and(|it| {
+        matches!(
+            FileType::from_raw_mode(it.st_mode),
+            FileType::CharacterDevice | FileType::RegularFile | FileType::Fifo
+        )
     });
+    if is_file || is_stream {
+        let socket = settings().path.display();
+        let text = match why {
+            Errno::CONNREFUSED => format!(
+                "no xlvs daemon answers on {socket}: is `xlvs run` running? XLVS_SOCKET names its socket"
+            ),
+            Errno::PERM => format!("this user may not use the xlvs daemon's socket {socket}"),
+            Errno::TIMEDOUT => format!("the xlvs daemon on {socket} says nothing; the request is given up"),
+            Errno::CONNRESET => format!(
+                "the xlvs daemon on {socket} hung up in the middle of an answer, or twice; the request is given up"
+            ),
+            other => format!("the xlvs daemon on {socket} can't be used: {other}"),
+        };
+        let _ = rustix::io::write(error, format!("libxlvs_preload.so: {text}\n").as_bytes());
+    }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +20,8 @@ const DEFAULT_ANSWER: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Between attempts to connect.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Time after a failure in which nobody is waited for.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 /// The daemon's largest datagram, with room.
 pub(crate) const MAX_DATAGRAM: usize = 64 << 10;
 
@@ -57,16 +60,70 @@ pub(crate) fn settings() -> &'static Settings {
     SETTINGS.get_or_init(|| Settings::new(|name| std::env::var_os(OsStr::new(name))))
 }
 
-/// Connects to the daemon and tells it the client's port id.
-///
-/// # Errors
-/// Why not: that nobody listens is seen only after `settings.dial`, as the daemon may be starting again.
-pub(crate) fn dial(settings: &Settings, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = connect(&settings.path, settings.dial)?;
+/// The daemon as the process has found it last.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    /// When it was found missing, as [`now_ms`] says, plus 1; 0 while it answers.
+    missing_since: AtomicU64,
+}
+
+/// Why the daemon can't be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Why not.
+    pub(crate) errno: Errno,
+    /// It was reached the last time, or was not looked for before.
+    pub(crate) is_news: bool,
+}
+
+impl Daemon {
+    /// As it is before it was ever looked for.
+    pub(crate) const fn new() -> Self {
+        Self { missing_since: AtomicU64::new(0) }
+    }
+
+    /// Connects to the daemon and tells it the client's port id.
+    ///
+    /// That nobody listens is seen only after `settings.dial`, as the daemon may be starting again; but for [`IMPATIENCE`]
+    /// after that, nobody is waited for, so that a program with a thousand requests is not held up a thousand times.
+    ///
+    /// # Errors
+    /// Why there is no connection, and whether that is news.
+    pub(crate) fn dial(&self, settings: &Settings, port: u32) -> Result<OwnedFd, Missing> {
+        let since = self.missing_since.load(Ordering::Relaxed);
+        let patient = since == 0 || now_ms().saturating_sub(since - 1) > IMPATIENCE.as_millis() as u64;
+        let (wait, answer) = if patient {
+            (settings.dial, settings.answer)
+        } else {
+            (Duration::ZERO, settings.answer.min(settings.dial))
+        };
+        match greet(settings, wait, answer, port) {
+            Ok(socket) => {
+                self.missing_since.store(0, Ordering::Relaxed);
+                Ok(socket)
+            }
+            Err(errno) => {
+                if patient {
+                    self.missing_since.store(now_ms() + 1, Ordering::Relaxed);
+                }
+                Err(Missing { errno, is_news: since == 0 })
+            }
+        }
+    }
+}
+
+/// The monotonic clock, in milliseconds.
+fn now_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+fn greet(settings: &Settings, wait: Duration, answer_wait: Duration, port: u32) -> Result<OwnedFd, Errno> {
+    let socket = connect(&settings.path, wait)?;
     rustix::net::send(&socket, &wire::hello(port), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         .map_err(gone)?;
     let mut answer = [0; 256];
-    let answer = receive(&socket, &mut answer, settings.answer)?;
+    let answer = receive(&socket, &mut answer, answer_wait)?;
     match wire::messages(answer).next().and_then(|message| message.error()) {
         Some(0) => Ok(socket),
         Some(code) => Err(Errno::from_raw_os_error(code)),
@@ -171,12 +228,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings {
             path: folder.path().join("none"),
-            dial: Duration::from_millis(60),
+            dial: Duration::from_millis(100),
             answer: Duration::from_millis(1),
         };
+        let daemon = Daemon::new();
         let start = Instant::now();
-        assert_eq!(dial(&settings, 1).unwrap_err(), Errno::CONNREFUSED);
+        let first = daemon.dial(&settings, 1).unwrap_err();
         let took = start.elapsed();
-        assert!(took >= Duration::from_millis(40) && took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(first, Missing { errno: Errno::CONNREFUSED, is_news: true });
+        assert!(took >= Duration::from_millis(80) && took < Duration::from_secs(5), "{took:?}");
+        let start = Instant::now();
+        for _ in 0..20 {
+            let again = daemon.dial(&settings, 1).unwrap_err();
+            assert_eq!(again, Missing { errno: Errno::CONNREFUSED, is_news: false });
+        }
+        assert!(start.elapsed() < Duration::from_millis(900), "{:?}: 20 waits", start.elapsed());
     }
 }

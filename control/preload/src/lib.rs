@@ -24,9 +24,11 @@
 //!
 //! # When the daemon is gone
 //! A lost connection is dialled again for `XLVS_DIAL_MS` (200); the requests that nothing was heard of are sent once more.
-//! If that fails, or if an answer had begun, the program reads an NLMSG_ERROR (ECONNREFUSED, ECONNRESET), never an end of
-//! file and never a success. A daemon that says nothing for `XLVS_ANSWER_MS` (500) makes it ETIMEDOUT. So a request takes
-//! at most about the sum of both, and keepalived, which tries again later, keeps its timers.
+//! If that fails, or if an answer had begun, the program reads an NLMSG_ERROR with EAGAIN (EPERM where the user may not),
+//! never an end of file and never a success; so it does when the daemon says nothing for `XLVS_ANSWER_MS` (500). The cause
+//! goes to standard error, once for each time that the daemon goes away. A request so takes at most about the sum of both,
+//! and in the second after a failure nobody is waited for: keepalived, which tries again at its next check, keeps its
+//! timers.
 //!
 //! # Limits
 //! Programs that make system calls by themselves (static ones, Go's) are not reached. A program that registers the socket

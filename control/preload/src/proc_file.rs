@@ -8,7 +8,7 @@ use rustix::fs::{MemfdFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::dial::{self, MAX_DATAGRAM, settings};
+use crate::dial::{self, Daemon, MAX_DATAGRAM, settings};
 use crate::wire;
 
 const FOLDER: &[u8] = b"/proc/net/";
@@ -29,7 +29,7 @@ pub(crate) fn name(path: &CStr) -> Option<&'static str> {
 /// # Errors
 /// When the daemon can't be reached, refuses, or stops in the middle.
 pub(crate) fn open(name: &'static str, close_on_exec: bool) -> Result<OwnedFd, Errno> {
-    let link = dial::dial(settings(), 0)?;
+    let link = Daemon::new().dial(settings(), 0).map_err(|missing| missing.errno)?;
     let flags = if close_on_exec { MemfdFlags::CLOEXEC } else { MemfdFlags::empty() };
     let file = rustix::fs::memfd_create(name, flags)?;
     rustix::net::send(&link, &wire::get_proc(name), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;

@@ -119,11 +119,6 @@ pub(crate) fn is_for_daemon(datagram: &[u8]) -> bool {
     }
 }
 
-/// Whether a datagram asks which id the family `IPVS` has.
-pub(crate) fn resolves_ipvs(datagram: &[u8]) -> bool {
-    first(datagram).is_some_and(|message| message.kind == CONTROL_FAMILY && asks_for_ipvs(&message))
-}
-
 fn asks_for_ipvs(message: &Message<'_>) -> bool {
     message.command() == Some(GET_FAMILY)
         && message

@@ -58,8 +58,15 @@ struct Scene {
 }
 
 impl Scene {
+    /// All up, and the first adverts heard.
     fn new() -> Self {
-        let (daemon, namespace) = (Daemon::started(), Namespace::new());
+        let scene = Self::start(Daemon::started(), Namespace::new());
+        scene.daemon.wait_for("the service and its server", |daemon| daemon.table() == (1, 1));
+        scene.wait_for("three adverts", |scene| scene.adverts_seen().len() >= 3);
+        scene
+    }
+
+    fn start(daemon: Daemon, namespace: Namespace) -> Self {
         namespace.ip("addr add 192.0.2.1/24 dev ka0");
         namespace.ip("addr add 192.0.2.11/32 dev lo");
         let server = Some(namespace.listen(SERVER, 80));
@@ -82,10 +89,7 @@ impl Scene {
         let log = std::fs::File::create(file("log")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let keepalived = Running(command.spawn().unwrap());
-        let scene = Self { keepalived, adverts, server, daemon, namespace };
-        scene.daemon.wait_for("the service and its server", |daemon| daemon.table() == (1, 1));
-        scene.wait_for("three adverts", |scene| scene.adverts_seen().len() >= 3);
-        scene
+        Self { keepalived, adverts, server, daemon, namespace }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -175,14 +179,26 @@ fn what_fails_while_the_daemon_is_down_is_tried_again() {
     let before = scene.log();
     scene.daemon.stop();
     scene.server = None;
-    scene.wait_for("a refused change", |scene| scene.log_since(&before).contains("IPVS"));
-    println!("LOG {}", scene.log_since(&before));
-    std::thread::sleep(Duration::from_secs(4));
+    let refused = "IP_VS_SO_SET_DELDEST(1160) error: Resource temporarily unavailable";
+    scene.wait_for("two refused changes", |scene| scene.log_since(&before).matches(refused).count() >= 2);
+    assert_eq!(scene.log_since(&before).matches("no xlvs daemon answers on").count(), 1, "{}", scene.log());
+    assert!(
+        !scene.log_since(&before).contains("Lost quorum"),
+        "it believes that it was done: {}",
+        scene.log()
+    );
     scene.daemon.start();
-    std::thread::sleep(Duration::from_secs(4));
-    println!("LOG {}", scene.log_since(&before));
-    println!("{:?}", scene.daemon.changes());
     scene.daemon.wait_for("the server out", |daemon| daemon.table() == (1, 0));
     scene.adverts_never_missed();
     assert!(scene.keepalived.is_alive());
+}
+
+#[test]
+fn without_the_daemon_it_ends_and_says_why() {
+    let (daemon, namespace) = (Daemon::stopped(), Namespace::new());
+    let mut scene = Scene::start(daemon, namespace);
+    scene.wait_for("the cause", |scene| scene.log().contains("no xlvs daemon answers on"));
+    scene.wait_for("the end", |scene| scene.log().contains("Stopped Keepalived"));
+    let code = scene.keepalived.0.wait().unwrap().code();
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
 }
