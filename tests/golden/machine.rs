@@ -1,50 +1,68 @@
 //! A director as the captures' kernel was: packets, commands and time go in; what came out, the connections and the counts are
 //! looked at. Time is simulated, a millisecond a packet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use xlvs_control::adm::execute::{self, Host};
+use xlvs_control::adm::render::proc::ProcFile;
+use xlvs_control::estimator;
+use xlvs_control::ipvs::Ipvs;
+use xlvs_control::registry::{MarkSpec, Registry, RegistryError, Way};
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{Flow, FlowKey, HashSeed, Protocol};
-use xlvs_dataplane::packet::{Key, Packet};
+use xlvs_dataplane::packet::{Fragment, Key, Packet};
+use xlvs_dataplane::port::InterfaceSlot;
+use xlvs_dataplane::port::steering_claims::claims;
+use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::scheduler::NewFlow;
-use xlvs_dataplane::service::ServiceKey;
-use xlvs_dataplane::service::mark::{MarkRule, MarkTable};
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::settings::{Defense, SettingError, Settings};
 use xlvs_dataplane::verdict::Verdict;
 
 use crate::answer::Reaction;
 use crate::line::Entry;
+use crate::names::CaptureNames;
 use crate::network;
-use crate::registry::{Change, Registry};
-use crate::{shell, steering};
+use crate::shell::{self, Files};
 
 /// What a command did.
+#[derive(Debug, Default)]
 pub struct Done {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
+impl Done {
+    /// Takes over what came of the next command.
+    pub fn join(&mut self, next: Self) {
+        self.code = next.code;
+        self.out += &next.out;
+        self.err += &next.err;
+    }
+}
+
 /// The director and all that it works on.
 pub struct Machine {
     director: Director,
     connections: ConnectionTables,
-    pub registry: Registry,
+    registry: Registry,
     services: Arc<ServiceTable>,
-    settings: Settings,
-    pub marks: Vec<MarkRule>,
-    defense: Arc<Defense>,
+    rules: BTreeSet<SteeringRule>,
+    mtu: u32,
+    names: CaptureNames,
+    /// What commands wrote.
+    pub files: Files,
     now: Now,
-    /// When the defences next follow the settings.
+    /// When the defences next follow the settings, and the estimators look at their counters.
     next_second: Now,
+    next_estimate: Now,
 }
 
 impl Machine {
@@ -57,87 +75,122 @@ impl Machine {
         };
         let services = Arc::new(ServiceTable::default());
         let (counters, now) = (Arc::new(WorkerCounters::default()), Now(5_000_000));
-        let mut director = Director::new(Arc::clone(&services), &connections, counters, 0, now);
+        let mut director =
+            Director::new(Arc::clone(&services), &connections, Arc::default(), counters, 0, now);
         // The kernel answered dozens of a client's packets within a line: its icmp_ratelimit was 0.
         director.lift_answer_limit();
-        let (settings, marks, defense) = Default::default();
-        let registry = Registry::new(mtu);
-        Self { director, connections, registry, services, settings, marks, defense, now, next_second: now }
+        let (rules, files) = Default::default();
+        Self {
+            director,
+            connections,
+            registry: Registry::new(1, 7),
+            services,
+            rules,
+            mtu,
+            names: CaptureNames::new(),
+            files,
+            now,
+            next_second: now,
+            next_estimate: now,
+        }
     }
 
-    /// Changes the service table.
-    pub fn change(&mut self, change: &Change) {
-        let table = self.registry.apply(change);
-        self.install(table);
-    }
-
-    pub fn publish(&mut self) {
-        let table = self.registry.table();
-        self.install(table);
-    }
-
-    fn install(&mut self, mut table: ServiceTable) {
-        table.settings = self.settings;
-        table.defense = Arc::clone(&self.defense);
-        table.marks = Arc::new(MarkTable::new(&self.marks));
+    /// Makes the table of what is configured; the director takes it up.
+    fn publish(&mut self) {
+        let mtu = self.mtu;
+        let way = |address| network::path(address, mtu).map_or(Way::Unknown, Way::To);
+        let table = self.registry.table(self.now, way, |_| Some(InterfaceSlot(0)));
+        let served = network::LOCAL.iter().map(|local| local.parse().unwrap());
+        // A mark makes its addresses the host's, by a rule and a route.
+        let marked = self
+            .registry
+            .marks()
+            .flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
+        self.rules = self.registry.steering_rules(&served.chain(marked).collect()).rules;
         self.services = Arc::new(table);
-        self.defense.follow(&self.settings, u32::MAX);
         self.director.install(Arc::clone(&self.services));
     }
 
     /// Changes a setting.
-    pub fn set(&mut self, name: &str, value: u32) -> Result<(), SettingError> {
-        self.settings.set(name, value)?;
+    pub fn set(&mut self, name: &str, value: u32) -> Result<(), RegistryError> {
+        self.registry.set_setting(name, value)?;
+        self.follow();
         self.publish();
         Ok(())
     }
 
-    /// Marks all packets to an address.
-    pub fn mark(&mut self, destination: IpAddr, mark: u32) {
-        self.marks.push(MarkRule {
-            protocol: None,
-            destination: destination.into(),
-            ports: Vec::new(),
-            source: None,
-            interface: None,
-            mark,
-        });
+    /// A setting's value.
+    pub fn setting(&self, name: &str) -> Option<u32> {
+        self.registry.settings().get(name)
+    }
+
+    fn follow(&self) {
+        let free = self.connections.v4.population().limit() - self.connections.v4.population().live();
+        self.registry.defense().follow(self.registry.settings(), free);
+    }
+
+    /// Marks packets.
+    pub fn mark(&mut self, rule: &MarkSpec) -> Result<(), RegistryError> {
+        self.registry.add_mark(rule)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Takes all mark rules away.
+    pub fn unmark(&mut self) {
+        let rules: Vec<MarkSpec> = self.registry.marks().map(|(_, rule)| rule.clone()).collect();
+        for rule in rules {
+            self.registry.delete_mark(&rule).expect("a rule that there is");
+        }
         self.publish();
     }
 
-    pub fn iptables(&mut self, words: &[&str]) {
-        let value = |option: &str| {
-            let at = words.iter().position(|word| *word == option)?;
-            words.get(at + 1).copied()
-        };
-        let destination = value("-d").unwrap();
-        let ports = value("--dports").or(value("--dport")).unwrap_or("");
-        let ports = ports.split(',').filter(|port| !port.is_empty()).map(|port| {
-            let port = port.parse().unwrap();
-            (port, port)
-        });
-        self.marks.push(MarkRule {
-            protocol: value("-p").map(|name| name.parse().unwrap()),
-            destination: destination
-                .parse()
-                .unwrap_or_else(|_| destination.parse::<IpAddr>().unwrap().into()),
-            ports: ports.collect(),
-            source: None,
-            interface: None,
-            mark: value("--set-mark").unwrap().parse().unwrap(),
-        });
-        self.publish();
+    /// Runs a line of the shell; exit code and standard output.
+    pub fn shell(&mut self, line: &str) -> (i32, String) {
+        let done = self.run(line, "");
+        (done.code, done.out + &done.err)
     }
 
-    /// Runs a command; exit code and output.
-    pub fn shell(&mut self, command: &str) -> (i32, String) {
-        shell::simple(self, command);
-        (0, String::new())
+    /// Runs a line of the shell.
+    pub fn run(&mut self, line: &str, input: &str) -> Done {
+        shell::run(self, line, input)
     }
 
-    pub fn run(&mut self, command: &str, _stdin: &str) -> Done {
-        let (code, out) = self.shell(command);
-        Done { code, out, err: String::new() }
+    /// What a command finds: the table, and where it writes.
+    fn with_ipvs(
+        &mut self,
+        input: &str,
+        command: impl FnOnce(&Host<'_>, &mut Ipvs<'_>, &mut &[u8], &mut Vec<u8>, &mut Vec<u8>) -> i32,
+    ) -> Done {
+        let host = Host { program: "ipvsadm", names: &self.names };
+        let mut ipvs = Ipvs::new(&mut self.registry, &self.connections, &self.services, self.now);
+        let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
+        let code = command(&host, &mut ipvs, &mut input, &mut out, &mut err);
+        if ipvs.changed() {
+            self.publish();
+        }
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Done { code, out: text(out), err: text(err) }
+    }
+
+    /// ipvsadm with these words.
+    pub fn ipvsadm(&mut self, words: &[String], input: &str) -> Done {
+        self.with_ipvs(input, |host, ipvs, input, out, err| {
+            execute::run(words, host, ipvs, input, out, err).map_or(255, i32::from)
+        })
+    }
+
+    /// ipvsadm-restore.
+    pub fn restore(&mut self, input: &str) -> Done {
+        self.with_ipvs(input, |host, ipvs, input, out, err| {
+            xlvs_control::adm::restore::restore_anew(host, ipvs, input, out, err).map_or(255, i32::from)
+        })
+    }
+
+    /// The text of a file of /proc/net.
+    pub fn proc(&mut self, name: &str) -> Option<String> {
+        let file = ProcFile::ALL.into_iter().find(|file| file.name() == name)?;
+        file.read(&mut Ipvs::new(&mut self.registry, &self.connections, &self.services, self.now)).ok()
     }
 
     /// Lets each service's scheduler pick this often for clients that nobody looks at.
@@ -160,7 +213,7 @@ impl Machine {
 
     /// Hands the director a frame, if it is the director's.
     pub fn send_at_once(&mut self, mut frame: Vec<u8>) -> Reaction {
-        if steering::passes(&self.services, &frame) && self.flow_is_unknown(&frame) {
+        if !claims(&self.rules, &frame) {
             return Reaction::Passed;
         }
         match self.director.process(&mut frame, self.now) {
@@ -174,11 +227,9 @@ impl Machine {
                 }
             }
             Verdict::Drop(reason) => Reaction::Nothing(reason.name()),
+            Verdict::Held => Reaction::Nothing("held"),
+            Verdict::Emit(_) => Reaction::Sent(self.director.emitted().map(<[u8]>::to_vec).collect()),
         }
-    }
-
-    fn flow_is_unknown(&self, frame: &[u8]) -> bool {
-        self.connection(frame).is_none()
     }
 
     /// Lets time pass.
@@ -189,7 +240,14 @@ impl Machine {
             self.now = Now((self.now.0 + 250).min(end.0));
             if self.now >= self.next_second {
                 self.next_second = Now(self.now.0 + 1000);
-                self.defense.follow(&self.settings, u32::MAX);
+                self.follow();
+                if self.registry.forget_removed(self.registry.epoch()) {
+                    self.publish();
+                }
+            }
+            if self.now >= self.next_estimate {
+                self.next_estimate = self.now.after(estimator::PERIOD);
+                self.registry.estimate();
             }
             while self.director.expire(self.now, 1024) {}
         }
@@ -197,7 +255,7 @@ impl Machine {
 
     /// The flow that a frame belongs to.
     pub fn flow(&self, frame: &[u8]) -> Option<Flow> {
-        match Packet::parse(frame, frame.len()).ok()?.key {
+        match key(frame)? {
             Key::V4(key) => key.unpack(),
             Key::V6(key) => key.unpack(),
         }
@@ -205,7 +263,7 @@ impl Machine {
 
     /// The connection that a frame belongs to, and how many milliseconds it has left.
     pub fn connection(&self, frame: &[u8]) -> Option<(Entry, u64)> {
-        match Packet::parse(frame, frame.len()).ok()?.key {
+        match key(frame)? {
             Key::V4(key) => {
                 let (slot, _) = self.connections.v4.find(&key, self.connections.v4.hash(&key))?;
                 self.entry(&self.connections.v4, slot)
@@ -236,7 +294,7 @@ impl Machine {
             sport: flow.client.port(),
             vip: flow.virtual_address.ip(),
             vport,
-            rs: self.address(record.destination()),
+            rs: self.services.destination(record.destination())?.address,
             rport: vport,
             state: word.state().name().to_owned(),
             expires: remaining / 1000,
@@ -261,10 +319,6 @@ impl Machine {
         states
     }
 
-    fn address(&self, id: DestinationId) -> IpAddr {
-        self.services.destination(id).expect("the destination of a live connection").address
-    }
-
     /// Address and port of the service, if there is one only.
     pub fn only_service(&self) -> Option<SocketAddr> {
         let mut services = self.services.services();
@@ -272,17 +326,43 @@ impl Machine {
         Some(SocketAddr::new(only.key.vip()?, only.key.port()))
     }
 
-    /// Weights and counts of a service's destinations.
-    pub fn counts(&self, name: &str) -> Vec<(IpAddr, [u32; 3])> {
-        let words: Vec<&str> = name.split(' ').collect();
-        let key: ServiceKey = shell::key(&words, &|option: &str| {
-            let at = words.iter().position(|word| *word == option)?;
-            words.get(at + 1).copied()
-        });
-        let Some(service) = self.services.service(&key) else { return Vec::new() };
-        let count = |one: &Arc<xlvs_dataplane::destination::Destination>| {
-            (one.address, [one.weight, one.counters.active(), one.counters.inactive()])
+    /// Weights and counts of a service's destinations, by its name as ipvsadm has it.
+    pub fn counts(&mut self, name: &str) -> Vec<(IpAddr, [u32; 3])> {
+        let words: Vec<String> = std::iter::once("-D").chain(name.split(' ')).map(str::to_owned).collect();
+        let command = xlvs_control::adm::grammar::parse(&words, &self.names);
+        let Ok(xlvs_control::adm::grammar::Command::DeleteService(key)) = command else { return Vec::new() };
+        let Some(service) = self.registry.service(&key) else { return Vec::new() };
+        let count = |one: &xlvs_control::registry::DestinationEntry| {
+            (one.address(), [one.spec().weight, one.counters().active(), one.counters().inactive()])
         };
-        service.destinations.iter().map(count).collect()
+        service.destinations().iter().map(count).collect()
     }
+}
+
+/// A rule that marks all packets to an address.
+pub fn all_to(destination: IpAddr, mark: u32) -> MarkSpec {
+    MarkSpec {
+        mark: mark.try_into().expect("a mark"),
+        protocol: None,
+        destination: IpNet::from(destination),
+        ports: Vec::new(),
+        source: None,
+        interface: None,
+    }
+}
+
+/// The flow of a frame, a first fragment's too.
+fn key(frame: &[u8]) -> Option<Key> {
+    if let Ok(packet) = Packet::parse(frame, frame.len()) {
+        return Some(packet.key);
+    }
+    let fragment = Fragment::parse(frame, frame.len()).ok().filter(|fragment| fragment.offset == 0)?;
+    let ports = frame.get(fragment.payload_at..)?.first_chunk::<4>()?;
+    let (from, to) = (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]));
+    let protocol = Protocol::from_number(fragment.protocol())?;
+    Some(match (fragment.identity.source, fragment.identity.destination) {
+        (IpAddr::V4(client), IpAddr::V4(vip)) => Key::V4(FlowKey::v4(protocol, client, from, vip, to)),
+        (IpAddr::V6(client), IpAddr::V6(vip)) => Key::V6(FlowKey::v6(protocol, client, from, vip, to)),
+        _ => return None,
+    })
 }

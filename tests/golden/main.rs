@@ -5,21 +5,23 @@
 //! A case that the director differs from on purpose stands in `waivers.toml` with the reason, and counts apart.
 #![allow(
     clippy::unwrap_used,
+    missing_docs,
     unreachable_pub,
     reason = "a test's tool: a malformed capture ends it with a message"
 )]
 
 mod answer;
 mod formats;
+mod iptables;
 mod line;
 mod machine;
+mod names;
 mod network;
+mod output;
 mod persist;
-mod registry;
 mod schedule;
 mod shell;
 mod state;
-mod steering;
 mod waivers;
 
 use std::path::{Path, PathBuf};

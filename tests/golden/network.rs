@@ -13,7 +13,7 @@ pub const ETHERNET: usize = 14;
 /// Ethernet's MTU.
 pub const MTU: u32 = 1500;
 /// The addresses of the host: the director's own and the VIPs.
-const LOCAL: [&str; 5] = ["10.0.0.2", "10.0.0.100", "10.0.0.101", "fd00::2", "fd00::100"];
+pub const LOCAL: [&str; 5] = ["10.0.0.2", "10.0.0.100", "10.0.0.101", "fd00::2", "fd00::100"];
 
 /// Whether an answer is from an address of the host. A kernel sends none from another: where a mark leads to foreign addresses,
 /// its clients hear nothing.

@@ -8,6 +8,7 @@ use crate::answer::{Answer, Reaction};
 use crate::line::{Entry, Story, StoryStep};
 use crate::machine::Machine;
 use crate::network::{self, Ends, Segment};
+use crate::output;
 use crate::{Difference, Replayed};
 
 /// Kernel settings that an id names: `…, expire_nodest_conn=0, added again=1`.
@@ -23,6 +24,8 @@ fn settings(id: &str) -> Vec<(&str, u32)> {
 #[derive(Default)]
 struct Flows {
     flows: Vec<(Ends, Segment)>,
+    /// Those that a server got, in the same order.
+    served: Vec<(Ends, Segment)>,
     /// How many `keeps` without a port there were.
     kept: usize,
     /// The kernel's entries by state, as they were last told.
@@ -51,61 +54,11 @@ pub fn replay(line: &Story) -> Replayed {
 
 fn command(machine: &mut Machine, at: usize, command: &str, expected: &str) -> Replayed {
     let (_, got) = machine.shell(command);
-    let same = if command.contains("-Lc") || command.contains("ip_vs_conn") {
-        // A hash table decides the order, and a second may have passed.
-        same_connection_lists(expected, &got)
-    } else {
-        sorted_services(expected) == sorted_services(&got)
-    };
-    if same {
+    if output::is_same(command, expected, &got, &[]) {
         Ok(())
     } else {
         Err(Difference::new(format!("{at} {command}"), format!("{expected:?}"), format!("{got:?}")))
     }
-}
-
-/// The lines of a list of services, each with its destinations, in one order: a hash table decides the kernel's.
-fn sorted_services(text: &str) -> Vec<Vec<&str>> {
-    let mut services: Vec<Vec<&str>> = Vec::new();
-    for line in text.lines() {
-        match services.last_mut() {
-            Some(service) if line.starts_with("  ->") || line.starts_with("-a") => service.push(line),
-            _ => services.push(vec![line]),
-        }
-    }
-    for service in &mut services {
-        service[1..].sort_unstable();
-    }
-    services.sort();
-    services
-}
-
-/// Whether two lists of connections have the same lines, but for a second.
-fn same_connection_lists(expected: &str, got: &str) -> bool {
-    let read = |text: &str| -> BTreeMap<String, u64> {
-        text.lines()
-            .map(|line| {
-                let mut words: Vec<&str> = line.split_whitespace().collect();
-                let time = words.iter().position(|word| {
-                    word.split_once(':').is_some_and(|(minutes, seconds)| {
-                        minutes.len() == 2 && seconds.len() == 2 && minutes.parse::<u64>().is_ok()
-                    })
-                });
-                let seconds = match time {
-                    Some(at) => {
-                        let (minutes, seconds) = words.remove(at).split_once(':').unwrap();
-                        minutes.parse::<u64>().unwrap() * 60 + seconds.parse::<u64>().unwrap_or(0)
-                    }
-                    // /proc/net/ip_vs_conn has it last.
-                    None => words.pop().and_then(|word| word.parse().ok()).unwrap_or(0),
-                };
-                (words.join(" "), seconds)
-            })
-            .collect()
-    };
-    let (expected, got) = (read(expected), read(got));
-    expected.len() == got.len()
-        && expected.iter().all(|(line, seconds)| got.get(line).is_some_and(|its| its.abs_diff(*seconds) <= 1))
 }
 
 fn same_table(at: usize, expected: &[Entry], got: &[Entry]) -> Replayed {
@@ -166,7 +119,7 @@ fn described(flows: &mut Flows, send: &str) -> Option<(Ends, Segment)> {
         }
         ["data", "of", "the", "old", "connection"] => flows.flows.first().map(same(Segment::Data)),
         ["data", "after", ..] => {
-            flows.flows.iter().rev().find(|(_, segment)| *segment == Segment::Syn).map(same(Segment::Data))
+            flows.served.iter().rev().find(|(_, segment)| *segment == Segment::Syn).map(same(Segment::Data))
         }
         _ => None,
     }
@@ -190,6 +143,9 @@ fn sent(machine: &mut Machine, flows: &mut Flows, at: usize, send: &str, to: &st
         // `   A` means the flow named last.
         let flow = flows.flows.remove(at);
         flows.flows.push(flow);
+    }
+    if matches!(answer, Answer::Server(_)) && !flows.served.iter().any(|(its, _)| *its == ends) {
+        flows.served.push((ends, segment));
     }
     let reaction = machine.send(network::packet(&ends, segment));
     if reaction.agrees(answer) { Ok(()) } else { Err(Difference::new(step, answer, reaction)) }

@@ -1,11 +1,11 @@
 //! Replays sched.jsonl: a service of its own for each line, connections one by one, changes between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::answer::Answer;
 use crate::line::{Counts, Phases, Pick, Sequence, SequenceStep};
-use crate::machine::Machine;
+use crate::machine::{Machine, all_to};
 use crate::network::{self, Ends, Segment};
 use crate::{Difference, Replayed};
 
@@ -97,7 +97,7 @@ impl Service<'_> {
         Ok(())
     }
 
-    fn counts(&self, machine: &Machine, step: &str, kernel: &Counts) -> Replayed {
+    fn counts(&self, machine: &mut Machine, step: &str, kernel: &Counts) -> Replayed {
         let mut director = Counts::new();
         for (address, counts) in machine.counts(&self.name) {
             let number = (1..=u8::MAX).find(|number| network::server(self.vip, *number) == address);
@@ -140,11 +140,11 @@ pub fn replay_sequence(line: &Sequence) -> Replayed {
             }
             SequenceStep::Changed { op, counts } => {
                 service.change(&mut machine, op)?;
-                service.counts(&machine, &format!("{at} {op}"), counts)?;
+                service.counts(&mut machine, &format!("{at} {op}"), counts)?;
             }
         }
     }
-    service.counts(&machine, "end", &line.end)
+    service.counts(&mut machine, "end", &line.end)
 }
 
 /// Connection k of a sequence.
@@ -188,8 +188,10 @@ pub fn replay_phases(line: &Phases) -> Replayed {
     };
     let port = if of_marks { None } else { line.vport };
     let service = Service { name, vip, port, flags: &line.flags, segments: mode };
-    for destination in line.dests.iter().filter(|_| of_marks) {
-        machine.mark(*destination, MARK);
+    let destinations: BTreeSet<IpAddr> = line.dests.iter().copied().filter(|_| of_marks).collect();
+    for destination in destinations {
+        let marked = machine.mark(&all_to(destination, MARK));
+        marked.map_err(|error| Difference::new("mark", "a rule", error))?;
     }
     service.schedule(&mut machine, "-A", &line.sched, "")?;
     for (number, weight) in &line.servers {

@@ -1,118 +1,164 @@
-//! The captures' commands: ipvsadm, and the few others that set its stage. Just enough of a shell for them: `;`, `&&`, `|`, `<`,
-//! `>`, and `for` over numbers.
+//! The captures' commands: ipvsadm, and the few others that set its stage. Just enough of a shell for them: `;`, `&&`, `|`,
+//! `<`, `>`, `$?`, and `for` over words. Files are the machine's own, in memory.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use xlvs_dataplane::destination::Thresholds;
-use xlvs_dataplane::flow::{Family, Granularity, Protocol};
-use xlvs_dataplane::scheduler::{HashFlags, SchedulerFlag, SchedulerName};
-use xlvs_dataplane::service::{Persistence, ServiceKey};
+use crate::machine::{Done, Machine};
 
-use crate::machine::Machine;
-use crate::registry::{Change, Options};
+/// The files that commands wrote.
+pub type Files = BTreeMap<String, String>;
 
-pub fn simple(machine: &mut Machine, command: &str) {
-    let calls: Vec<String> = match command.strip_prefix("for i in ") {
-        Some(rest) => {
-            let (numbers, body) = rest.split_once("; do ").expect("a loop's body");
-            let body = body.strip_suffix("; done").expect("a loop's end");
-            numbers.split(' ').map(|number| body.replace("$i", number)).collect()
-        }
-        None => command.split("; ").map(str::to_owned).collect(),
-    };
-    for call in calls {
-        one(machine, &call);
-    }
-}
-
-fn one(machine: &mut Machine, call: &str) {
-    let words: Vec<&str> = call.split_whitespace().collect();
-    let value = |option: &str| {
-        let at = words.iter().position(|word| *word == option)?;
-        words.get(at + 1).copied()
-    };
-    if words[0] == "iptables" {
-        if words.contains(&"-F") {
-            machine.marks.clear();
-        } else {
-            machine.iptables(&words);
-        }
-        return;
-    }
-    if words[0] != "ipvsadm" {
-        return;
-    }
-    match words[1] {
-        "-C" => return machine.change(&Change::Flush),
-        "--set" => {
-            let seconds = |at: usize| Duration::from_secs(words[at].parse().unwrap());
-            machine.registry.timeouts = xlvs_dataplane::connection::Timeouts {
-                tcp: seconds(2),
-                tcp_fin: seconds(3),
-                udp: seconds(4),
-            };
-            return machine.publish();
-        }
-        "-A" | "-E" | "-D" | "-a" | "-e" | "-d" => {}
-        _ => return,
-    }
-    let key = key(&words, &value);
-    let server = || {
-        let server = value("-r").expect("a real server");
-        server
-            .parse::<SocketAddr>()
-            .map_or_else(|_| server.trim_matches(['[', ']']).parse().unwrap(), |address| address.ip())
-    };
-    let weight = value("-w").map_or(1, |weight| weight.parse().unwrap());
-    let options = || {
-        let is_set = |flag: &SchedulerFlag| {
-            value("-b").is_some_and(|set| set.split(',').any(|one| one == flag.name()))
-        };
-        let flags: HashFlags = SchedulerFlag::ALL.iter().copied().filter(is_set).collect();
-        let scheduler: SchedulerName = value("-s").unwrap_or("wlc").parse().unwrap();
-        let granularity = match (key.family(), value("-M")) {
-            (family, None) => Granularity::single(family),
-            (Family::V4, Some(mask)) => Granularity::V4(mask.parse().unwrap()),
-            (Family::V6, Some(bits)) => Granularity::V6(bits.parse().unwrap()),
-        };
-        let persistence = words.contains(&"-p").then(|| Persistence {
-            timeout: Duration::from_secs(value("-p").and_then(|seconds| seconds.parse().ok()).unwrap_or(360)),
-            granularity,
-        });
-        Options { scheduler, flags, persistence, one_packet: words.contains(&"-o") }
-    };
-    let limit = |machine: &mut Machine| {
-        let of = |option| value(option).map_or(0, |value| value.parse().unwrap());
-        machine.change(&Change::Limit(key, server(), Thresholds { upper: of("-x"), lower: of("-y") }));
-    };
-    match words[1] {
-        "-A" => machine.change(&Change::AddService(key, options())),
-        "-E" => machine.change(&Change::EditService(key, options())),
-        "-D" => machine.change(&Change::DeleteService(key)),
-        "-a" => {
-            machine.change(&Change::AddDestination(key, server(), weight));
-            limit(machine);
-        }
-        "-e" => {
-            machine.change(&Change::EditDestination(key, server(), weight));
-            limit(machine);
-        }
-        _ => machine.change(&Change::DeleteDestination(key, server())),
-    }
-}
-
-pub fn key<'w>(words: &[&str], value: &dyn Fn(&str) -> Option<&'w str>) -> ServiceKey {
-    for (option, protocol) in
-        [("-t", Protocol::Tcp), ("-u", Protocol::Udp), ("--sctp-service", Protocol::Sctp)]
+/// Runs a line; its output is that of all commands together.
+pub fn run(machine: &mut Machine, line: &str, input: &str) -> Done {
+    let mut all = Done::default();
+    if let Some(rest) = line.strip_prefix("for i in ")
+        && let Some((words, body)) = rest.split_once("; do ")
+        && let Some(body) = body.strip_suffix("; done")
     {
-        if let Some(address) = value(option) {
-            return ServiceKey::Address { protocol, address: address.parse().unwrap() };
+        for word in words.split_whitespace() {
+            all.join(run(machine, &body.replace("$i", word), input));
+        }
+        return all;
+    }
+    for sequence in split(line, ";") {
+        let mut goes_on = true;
+        for command in split(sequence, "&&") {
+            if goes_on {
+                let done = pipeline(machine, &command.replace("$?", &all.code.to_string()), input);
+                goes_on = done.code == 0;
+                all.join(done);
+            }
         }
     }
-    let family = if words.contains(&"-6") { Family::V6 } else { Family::V4 };
-    ServiceKey::Mark { family, mark: value("-f").unwrap().parse().unwrap() }
+    all
 }
 
-#[allow(unused)]
-fn unused(_: IpAddr) {}
+/// The parts of a line between separators that stand outside of quotes.
+fn split<'l>(line: &'l str, separator: &str) -> Vec<&'l str> {
+    let (mut parts, mut start, mut quote) = (Vec::new(), 0, None);
+    for (at, c) in line.char_indices() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if at >= start && line[at..].starts_with(separator) => {
+                parts.push(line[start..at].trim());
+                start = at + separator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(line[start..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// Commands whose output is the next one's input.
+fn pipeline(machine: &mut Machine, line: &str, input: &str) -> Done {
+    let mut done = Done { out: input.to_owned(), ..Done::default() };
+    for command in split(line, "|") {
+        let err = std::mem::take(&mut done.err);
+        done = redirected(machine, command, &done.out);
+        done.err = err + &done.err;
+    }
+    done
+}
+
+fn redirected(machine: &mut Machine, line: &str, input: &str) -> Done {
+    let mut words: Vec<String> = line.split_whitespace().map(unquoted).collect();
+    let mut take = |sign: &str| {
+        let at = words.iter().position(|word| word == sign)?;
+        let file = words.get(at + 1).cloned()?;
+        words.drain(at..at + 2);
+        Some(file)
+    };
+    let (from, to) = (take("<"), take(">"));
+    let join = words.iter().position(|word| word == "2>&1").map(|at| words.remove(at)).is_some();
+    let read = from.map(|file| machine.files.get(&file).cloned().unwrap_or_default());
+    let mut done = command(machine, &words, read.as_deref().unwrap_or(input));
+    if join {
+        done.out += &std::mem::take(&mut done.err);
+    }
+    if let Some(file) = to {
+        machine.files.insert(file, std::mem::take(&mut done.out));
+    }
+    done
+}
+
+fn unquoted(word: &str) -> String {
+    word.trim_matches(['\'', '"']).to_owned()
+}
+
+fn says(out: impl Into<String>) -> Done {
+    Done { out: out.into(), ..Done::default() }
+}
+
+fn command(machine: &mut Machine, words: &[String], input: &str) -> Done {
+    let rest = || words[1..].join(" ");
+    match words.first().map(String::as_str) {
+        Some("ipvsadm") => machine.ipvsadm(&words[1..], input),
+        Some("ipvsadm-save") => machine.ipvsadm(&[&["-S".to_owned()], &words[1..]].concat(), input),
+        Some("ipvsadm-restore") => machine.restore(input),
+        Some("iptables" | "ip6tables") => crate::iptables::run(machine, words),
+        Some("sysctl") => sysctl(machine, words),
+        Some("cat") => cat(machine, words, input),
+        Some("echo") => says(rest() + "\n"),
+        Some("uname") => says("6.12.95+deb12-amd64\n"),
+        // Routes and rules of the host: the director serves what its marks name.
+        Some("ip" | "modprobe" | "true" | "sleep") => says(""),
+        Some("grep") => {
+            let pattern = words.last().map_or("", String::as_str);
+            let lines = input.lines().filter(|line| line.contains(pattern)).map(|line| format!("{line}\n"));
+            says(lines.collect::<String>())
+        }
+        Some("sort") => {
+            let mut lines: Vec<&str> = input.lines().collect();
+            lines.sort_unstable();
+            says(lines.into_iter().map(|line| format!("{line}\n")).collect::<String>())
+        }
+        Some("head") => {
+            let count = words.last().and_then(|word| word.trim_start_matches('-').parse().ok()).unwrap_or(10);
+            says(input.lines().take(count).map(|line| format!("{line}\n")).collect::<String>())
+        }
+        Some("wc") => says(format!("{}\n", input.lines().count())),
+        Some("diff") => {
+            let file = words.iter().skip(1).find(|word| *word != "-").map_or("", String::as_str);
+            let same = machine.files.get(file).map(String::as_str) == Some(input);
+            Done { code: i32::from(!same), ..Done::default() }
+        }
+        _ => Done { code: 127, err: format!("{}: command not found\n", words.join(" ")), ..Done::default() },
+    }
+}
+
+/// The setting of `/proc/sys/net/ipv4/vs/NAME` or `net.ipv4.vs.NAME`.
+fn setting(name: &str) -> Option<&str> {
+    name.strip_prefix("/proc/sys/net/ipv4/vs/").or_else(|| name.strip_prefix("net.ipv4.vs."))
+}
+
+fn sysctl(machine: &mut Machine, words: &[String]) -> Done {
+    for word in words[1..].iter().filter(|word| !word.starts_with('-')) {
+        let done = match word.split_once('=') {
+            Some((name, value)) => setting(name)
+                .zip(value.parse().ok())
+                .is_some_and(|(name, value)| machine.set(name, value).is_ok()),
+            None => setting(word).is_some(),
+        };
+        if !done {
+            return Done { code: 255, err: format!("sysctl: {word}: no such setting\n"), ..Done::default() };
+        }
+    }
+    says("")
+}
+
+fn cat(machine: &mut Machine, words: &[String], input: &str) -> Done {
+    let Some(file) = words.get(1) else { return says(input) };
+    if let Some(text) = machine.files.get(file) {
+        return says(text.clone());
+    }
+    if let Some(value) = setting(file).and_then(|name| machine.setting(name)) {
+        return says(format!("{value}\n"));
+    }
+    match file.strip_prefix("/proc/net/").and_then(|name| machine.proc(name)) {
+        Some(text) => says(text),
+        None => Done { code: 1, err: format!("cat: {file}: No such file or directory\n"), ..Done::default() },
+    }
+}

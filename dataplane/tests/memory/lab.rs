@@ -12,11 +12,12 @@ use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::service::{Service, ServiceKey};
+use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
@@ -59,6 +60,7 @@ pub struct Lab {
     pub directors: Vec<Director>,
     pub counters: Vec<Arc<WorkerCounters>>,
     pub connections: ConnectionTables,
+    pub fragments: Arc<Reassembly>,
     pub services: Arc<ServiceTable>,
     /// Destinations whose neighbour is not resolved, from the next [`Lab::publish`] on.
     pub unresolved: BTreeSet<u32>,
@@ -66,6 +68,8 @@ pub struct Lab {
     pub removed_are: Standing,
     /// The settings, from the next [`Lab::publish`] on.
     pub settings: Settings,
+    /// The services whose clients are persistent, from the next [`Lab::publish`] on.
+    pub persistent: HashMap<ServiceKey, Persistence>,
     pub now: Now,
     destinations: BTreeMap<u32, Arc<DestinationCounters>>,
     schedulers: HashMap<ServiceKey, Arc<dyn Scheduler>>,
@@ -81,20 +85,24 @@ impl Lab {
             v6: Arc::new(ConnectionTable::new(population, seed)),
         };
         let (services, now) = (Arc::new(ServiceTable::default()), Now(1_000_000));
+        let fragments = Arc::new(Reassembly::new());
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect();
         let director = |(worker, counters): (usize, &Arc<WorkerCounters>)| {
-            Director::new(Arc::clone(&services), &connections, Arc::clone(counters), worker, now)
+            let (services, fragments) = (Arc::clone(&services), Arc::clone(&fragments));
+            Director::new(services, &connections, fragments, Arc::clone(counters), worker, now)
         };
         let directors = counters.iter().enumerate().map(director).collect();
-        let (unresolved, destinations, schedulers) = Default::default();
+        let (unresolved, destinations, schedulers, persistent) = Default::default();
         Self {
             directors,
             counters,
             connections,
+            fragments,
             services,
             unresolved,
             removed_are: Standing::Removed,
             settings: Settings::default(),
+            persistent,
             now,
             destinations,
             schedulers,
@@ -102,7 +110,13 @@ impl Lab {
         }
     }
 
-    /// The table of these services (rr), those in `removed` unavailable; all directors take it up.
+    /// Gives a service its scheduler, to be told of its destinations at the next [`Lab::publish`].
+    pub fn schedule(&mut self, key: ServiceKey, name: SchedulerName, options: SchedulerOptions) {
+        self.schedulers.insert(key, name.start(options, &[]));
+    }
+
+    /// The table of these services (rr, unless [`Self::schedule`] said otherwise), those in `removed` unavailable; all directors
+    /// take it up.
     pub fn publish(&mut self, plans: &[Plan<'_>], removed: &[u32]) {
         self.services = Arc::new(self.table(plans, removed));
         for director in &mut self.directors {
@@ -122,7 +136,8 @@ impl Lab {
                 .or_insert_with(|| SchedulerName::start(SchedulerName::Rr, SchedulerOptions::default(), &[]));
             let before = self.services.service(key).map_or(&[][..], |service| &service.destinations);
             scheduler.changed(before, &now);
-            services.push(Service::new(*key, Arc::clone(scheduler), now));
+            let persistence = self.persistent.get(key).copied();
+            services.push(Service { persistence, ..Service::new(*key, Arc::clone(scheduler), now) });
         }
         let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, self.removed_are)).collect();
         let mut table = ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed);
@@ -134,6 +149,9 @@ impl Lab {
     fn destination(&mut self, id: u32, weight: u32, standing: Standing) -> Arc<Destination> {
         let counters = self.destinations.entry(id);
         let counters = counters.or_insert_with(|| Arc::new(DestinationCounters::new(self.workers)));
+        if weight > 0 {
+            counters.set_last_weight(weight);
+        }
         let path = Path {
             destination_mac: server_mac(id),
             source_mac: DIRECTOR_MAC,
@@ -161,6 +179,7 @@ impl Lab {
         match self.directors[worker].process(&mut bytes, self.now) {
             Verdict::Forward(_) => Ok(u32::from(bytes[5])),
             Verdict::Drop(reason) => Err(reason),
+            verdict @ (Verdict::Held | Verdict::Emit(_)) => panic!("{verdict:?} of {frame:?}"),
         }
     }
 
@@ -225,6 +244,9 @@ impl Lab {
             };
             put("received", counters.received.get());
             put("forwarded", counters.forwarded.get());
+            put("held", counters.fragments_held.get());
+            put("reassembled", counters.fragments_reassembled.get());
+            put("fragmented", counters.packets_fragmented.get());
             put("created", counters.connections_created.get());
             put("expired", counters.connections_expired.get());
             put("dropped entries", counters.connections_dropped.get());
