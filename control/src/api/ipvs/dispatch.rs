@@ -123,6 +123,13 @@ struct List {
     to: Address,
 }
 
+impl std::fmt::Debug for Replies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = if self.list.is_some() { "a list" } else { "a datagram or none" };
+        f.debug_tuple("Replies").field(&what).finish()
+    }
+}
+
 impl Replies {
     fn single(datagram: Vec<u8>) -> Self {
         Self { single: Some((datagram, None)), list: None }
