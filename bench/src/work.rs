@@ -55,6 +55,7 @@ impl<'w> Hand<'w> {
             director: Director::new(
                 Arc::clone(&world.lasting),
                 &world.tables,
+                Arc::clone(&world.fragments),
                 Arc::clone(&counters),
                 number,
                 Now::read(),
@@ -99,6 +100,7 @@ impl<'w> Hand<'w> {
                 match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
                     Verdict::Forward(_) => forwarded += 1,
                     Verdict::Drop(why) => reason = Some(why),
+                    Verdict::Held | Verdict::Emit(_) => {}
                 }
             }
             (forwarded, reason)

@@ -9,6 +9,7 @@ use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::flow::{HashSeed, V4_WORDS, V6_WORDS};
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
@@ -38,6 +39,7 @@ pub(crate) struct World {
     /// Connections made under this table live for [`SHORT_MS`].
     pub(crate) passing: Arc<ServiceTable>,
     pub(crate) tables: ConnectionTables,
+    pub(crate) fragments: Arc<Reassembly>,
 }
 
 /// What is asked of a [`World`].
@@ -89,6 +91,7 @@ impl World {
             workers: plan.workers,
             lasting: table(1, LONG),
             passing: table(2, Duration::from_millis(SHORT_MS)),
+            fragments: Arc::default(),
             tables: ConnectionTables {
                 v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
                 v6: Arc::new(ConnectionTable::new(population, hash)),

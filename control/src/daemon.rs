@@ -4,7 +4,9 @@
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
 mod report;
+mod requests;
 mod start;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,19 +15,19 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
+use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::destination::Path;
-use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::af_xdp::XdpMode;
-use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::service::ServiceKey;
 
-use crate::api::server::{Request, Server};
-use crate::config::{self, Configuration, Overrides, VipMode};
+use crate::api::server::Server;
+use crate::config::{self, Configuration, Overrides};
+use crate::estimator;
 use crate::failure::Failure;
 use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
-use crate::registry::{Registry, ServiceEntry};
+use crate::registry::{Changes, Registry, Steered, Way};
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -96,7 +98,9 @@ struct Daemon {
     dirty: bool,
     /// What was last said about each real server, and about services that are not served, so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
-    told_unserved: BTreeSet<ServiceKey>,
+    unserved: BTreeMap<ServiceKey, String>,
+    /// Removed services that still had connections when the last table was published.
+    departed: usize,
     started: Instant,
 }
 
@@ -116,23 +120,29 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks = |period| {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut housekeeping, mut second) = (ticks(HOUSEKEEPING), ticks(Duration::from_secs(1)));
+        let mut estimation = tokio::time::interval(estimator::PERIOD);
+        // A rate is what was counted in a period, so that one that is missed is not made up for.
+        estimation.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let publish = self.dirty;
             tokio::select! {
                 event = self.kernel.next() => {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
                 }
-                Some(Request::Status(answer)) = self.server.requests.recv() => {
-                    // A client that has gone away needs no answer.
-                    let _ = answer.send(Box::new(self.status()));
-                }
+                Some(request) = self.server.requests.recv() => self.answer(request).await,
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = tokio::time::sleep(COALESCE), if publish => self.publish(),
                 _ = housekeeping.tick() => self.keep_house()?,
+                _ = second.tick() => self.each_second(),
+                _ = estimation.tick() => self.registry.estimate(),
             }
         }
         self.stop().await;
@@ -224,8 +234,8 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         let later = self.configuration.restart_needed(&new);
-        let changes = self.registry.apply(&new);
         let file = file.display().to_string();
+        let changes = self.apply(&new);
         if !later.is_empty() {
             tracing::warn!("these keys of [director] take effect at the next start: {}", later.join(", "));
         }
@@ -264,75 +274,52 @@ impl Daemon {
         }
     }
 
-    /// Why a service is not served now; `None` if it is.
-    fn unserved(&self, key: &ServiceKey, service: &ServiceEntry) -> Option<String> {
-        let vip = key.vip()?;
-        match service.vip {
-            VipMode::Always => None,
-            VipMode::Local if self.kernel.is_local(vip) => None,
-            VipMode::Local => Some(format!(
-                "{vip} is not an address of this host (add it, or set vip = \"always\" for a routed VIP)"
-            )),
+    /// Hands a configuration to the registry.
+    fn apply(&mut self, configuration: &Configuration) -> Changes {
+        let (changes, refused) = self.registry.apply(configuration);
+        for error in refused {
+            tracing::error!("left out of the configuration: {error}");
         }
+        changes
     }
 
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
-        let mut rules = BTreeSet::new();
-        let mut unserved = BTreeSet::new();
-        for (key, service) in self.registry.services() {
-            match self.unserved(key, service) {
-                None => {
-                    if let ServiceKey::Address { protocol, address } = *key {
-                        rules.insert(SteeringRule::port(address.ip(), protocol, address.port()));
-                    }
-                }
-                Some(reason) => {
-                    if !self.told_unserved.contains(key) {
-                        tracing::warn!("{key} is not served: {reason}");
-                    }
-                    unserved.insert(*key);
-                }
+        let Steered { rules, unserved } = self.registry.steering_rules(&self.kernel.addresses());
+        for (key, reason) in &unserved {
+            if self.unserved.get(key) != Some(reason) {
+                tracing::warn!("{key} is not served: {reason}");
             }
         }
-        for key in self.told_unserved.difference(&unserved) {
-            tracing::info!("{key} is served");
+        for key in self.unserved.keys().filter(|key| !unserved.contains_key(*key)) {
+            if self.registry.service(key).is_some() {
+                tracing::info!("{key} is served");
+            }
         }
-        self.told_unserved = unserved;
+        self.unserved = unserved;
+        self.departed = self.registry.departed().count();
         let (kernel, links) = (&self.kernel, &self.launched.links);
-        let table = self.registry.table(self.configuration.timeouts, |address| {
-            let NeighborState::Resolved { interface, mac } = kernel.neighbor(address) else { return None };
-            let slot = links.iter().position(|link| link.index == interface)?;
-            Some(Path {
-                destination_mac: mac,
-                source_mac: links[slot].mac,
-                egress: InterfaceSlot(u8::try_from(slot).ok()?),
-                mtu: links[slot].mtu,
-            })
-        });
+        let way = |address| match kernel.neighbor(address) {
+            NeighborState::Resolved { interface, mac } => {
+                let slot = links.iter().position(|link| link.index == interface);
+                slot.map_or(Way::Unknown, |slot| {
+                    Way::To(Path {
+                        destination_mac: mac,
+                        source_mac: links[slot].mac,
+                        egress: launch::slot(slot),
+                        mtu: links[slot].mtu,
+                    })
+                })
+            }
+            NeighborState::Failed => Way::Failed,
+            NeighborState::Incomplete | NeighborState::Unknown | NeighborState::Unusable(_) => Way::Unknown,
+        };
+        let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         if let Err(error) = self.publisher.publish(table, rules) {
             tracing::error!("{error}");
             self.dirty = true;
         }
-    }
-
-    fn keep_house(&mut self) -> Result<(), Failure> {
-        if self.publisher.is_behind() {
-            self.publisher.retry();
-        }
-        if self.registry.forget_removed(self.oldest_epoch()) {
-            self.want_real_servers();
-            self.dirty = true;
-        }
-        let ended = launch::ended(&self.crew);
-        if let Some(number) = ended.first() {
-            // The steering program stays attached: clients wait for the restart rather than being reset.
-            return Err(Failure::Runtime(format!(
-                "worker {number} has ended, which is a bug; frames of the VIPs are dropped until the director is started again"
-            )));
-        }
-        Ok(())
     }
 
     /// The clean exit: the kernel gets its frames back, workers forward what they have, neighbours are forgotten.

@@ -11,6 +11,8 @@ use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::HashSeed;
+use xlvs_dataplane::fragment::Reassembly;
+use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::af_xdp::{
     AfXdpError, AfXdpPort, PortConfig, PortInterface, SteeredInterface, Steering,
 };
@@ -137,6 +139,7 @@ pub(crate) fn launch(
     let mut zero_copy = vec![true; links.len()];
     let mut memory_bytes = 0;
     let (mut handles, mut crew) = (Vec::new(), Vec::new());
+    let fragments = Arc::new(Reassembly::new());
     for (number, &core) in cores.iter().enumerate() {
         let queue = number as u32;
         let port = AfXdpPort::open(&port_config(director, links, queue)).map_err(|error| failure(&error))?;
@@ -147,8 +150,14 @@ pub(crate) fn launch(
             steerings[slot].register(socket.queue, socket.fd).map_err(|error| failure(&error))?;
         }
         let counters = Arc::new(WorkerCounters::default());
-        let packet_path =
-            Director::new(Arc::clone(table), &connections, Arc::clone(&counters), number, Now::read());
+        let packet_path = Director::new(
+            Arc::clone(table),
+            &connections,
+            Arc::clone(&fragments),
+            Arc::clone(&counters),
+            number,
+            Now::read(),
+        );
         let (worker, handle) = Worker::new(port, packet_path, director.idle)
             .map_err(|error| Failure::Runtime(format!("worker {number} can't be made: {error}")))?;
         handles.push(handle);
@@ -164,6 +173,16 @@ pub(crate) fn launch(
         crew.push(Crew { core, queue, counters, thread });
     }
     Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
+}
+
+/// The slot of the link at this position; there are at most [`crate::config::MAX_INTERFACES`].
+pub(crate) fn slot(position: usize) -> InterfaceSlot {
+    InterfaceSlot(u8::try_from(position).unwrap_or(u8::MAX))
+}
+
+/// The slot of the interface of this name.
+pub(crate) fn slot_of(links: &[Link], name: &str) -> Option<InterfaceSlot> {
+    links.iter().position(|link| link.name == name).map(slot)
 }
 
 fn steered(link: &Link) -> SteeredInterface {

@@ -3,15 +3,18 @@
 //! to the steering programs. `ARCHITECTURE.md` draws the way.
 #![deny(missing_docs)]
 
+pub mod adm;
 mod api;
 mod cli;
 mod config;
 mod daemon;
+pub mod estimator;
 mod failure;
+pub mod ipvs;
 pub mod kernel;
 mod launch;
 mod publish;
-mod registry;
+pub mod registry;
 mod status;
 
 /// The whole program: does what the process's arguments say.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xlvs_dataplane::port::af_xdp::{AfXdpError, Steering};
+use xlvs_dataplane::port::steering_overlap::served_by_both;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::worker::{Command, NotSent, WorkerHandle};
@@ -48,8 +49,8 @@ impl Publisher {
         table: ServiceTable,
         rules: BTreeSet<SteeringRule>,
     ) -> Result<(), AfXdpError> {
-        let staying: BTreeSet<_> = self.rules.intersection(&rules).copied().collect();
-        let left = if staying.len() < self.rules.len() { self.steer(&staying) } else { Ok(()) };
+        let staying = served_by_both(&self.rules, &rules);
+        let left = if staying == self.rules { Ok(()) } else { self.steer(&staying) };
         self.table = Arc::new(table);
         self.behind = (0..self.workers.len()).collect();
         self.retry();

@@ -68,7 +68,7 @@ fn check_tells_all_errors_or_what_the_file_holds() {
         let output = xlvs(arguments);
         assert_eq!((code(&output), text(&output.stdout)), (2, ""));
         let expected = format!(
-            "{name}:5:8: service.port: found 0, allowed: a whole number from 1 to 65535\n\
+            "{name}:5:8: service.port: found 0 without persistent_s, allowed: a whole number from 1 to 65535, or 0 (all ports) with persistent_s\n\
              {name}:9:11: service.destination.address: found \"192.0.2.300\" (no address), allowed: a unicast IPv4 or IPv6 address\n"
         );
         assert_eq!(text(&output.stderr), expected);

@@ -8,93 +8,14 @@
 // - It keeps no state but counters; user space (src/port/af_xdp/steering.rs) owns all maps. Their keys are in network
 //   byte order. A change of the rules becomes visible map entry by map entry, with no moment in which a port that is
 //   served before and after is not served.
+// - An address has one entry: its own in `vips`, else that of the longest prefix in `networks` that covers it. User space
+//   has put into each entry what the networks around it serve, so that no other has to be looked at.
 #include "bpf.h"
+#include "maps.h"
 
 // The most VLAN tags and IPv6 extension headers that are looked behind.
 #define MAX_VLANS 2
 #define MAX_EXTENSIONS 8
-
-struct address {
-	__u32 word[4]; // IPv4 as ::ffff:a.b.c.d
-};
-
-// The value of `vips`: three groups of a bit for each protocol. With the lock in it (which we never take), user space can
-// have the flags changed in place; replacing the entry could hide it from a look-up that is under way in its bucket.
-struct vip {
-	struct bpf_spin_lock lock;
-	__u32 flags;
-};
-#define VIP_EXACT 0x000001u // has entries in `ports`
-#define VIP_RANGE 0x000100u // has entries in `ranges`
-#define VIP_ALL 0x010000u   // all ports
-#define VIP_SERVED (VIP_EXACT | VIP_RANGE | VIP_ALL)
-
-struct port_key {
-	struct address vip;
-	__u16 port;
-	__u8 protocol;
-	__u8 zero;
-};
-
-struct range_key {
-	__u32 prefix_bits;
-	struct address vip;
-	__u8 protocol;
-	__u16 port;
-} __attribute__((packed));
-
-// The interface's own MAC address and two zero bytes.
-struct interface {
-	__u64 mac;
-};
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_XSKMAP);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
-	MAP_NUMBER(max_entries, 4096); // veth's most queues
-} xsks SEC(".maps");
-
-// The hash maps hold twice what user space allows, as a change adds before it removes.
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_TYPE(key, struct address);
-	MAP_TYPE(value, struct vip);
-	MAP_NUMBER(max_entries, 32768);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-} vips SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_TYPE(key, struct port_key);
-	MAP_TYPE(value, __u8);
-	MAP_NUMBER(max_entries, 131072);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-} ports SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_LPM_TRIE);
-	MAP_TYPE(key, struct range_key);
-	MAP_TYPE(value, __u8);
-	MAP_NUMBER(max_entries, 131072);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-} ranges SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct interface);
-	MAP_NUMBER(max_entries, 1);
-} interfaces SEC(".maps");
-
-enum counter { REDIRECTED, PASSED, NO_SOCKET, COUNTERS };
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
-	MAP_NUMBER(max_entries, COUNTERS);
-} counters SEC(".maps");
 
 INLINE void count(__u32 counter)
 {
@@ -209,20 +130,83 @@ INLINE int same_address(const struct address *a, const struct address *b)
 	       a->word[3] == b->word[3];
 }
 
-INLINE int serves_port(const struct address *vip, __u32 flags, int shift, __u8 protocol, __u16 port)
+// The entry of an address, wherever it was found.
+struct served {
+	struct address owner;
+	__u32 flags;
+	__u8 generation;
+};
+
+// The entry of the longest prefix that covers an address, given as its words: flags in bits 0 to 23, the generation in
+// bits 24 to 31, the id above; or 0. A function of its own for the same reason as walk_ipv6.
+__attribute__((noinline)) __u64 find_network(__u32 a, __u32 b, __u32 c, __u32 d)
 {
-	if (flags & (VIP_ALL << shift))
+	struct network_key key = {.prefix_bits = 8 * (sizeof(key) - sizeof(key.prefix_bits)), .address = {{a, b, c, d}}};
+	__u32 zero = 0;
+	__u32 *in_force = bpf_map_lookup_elem(&networks_in_force, &zero);
+	struct network *network;
+
+	if (!in_force)
+		return 0;
+	key.generation = *(volatile __u32 *)in_force;
+	if (!key.generation)
+		return 0;
+	// Multicast and the limited broadcast belong to no network.
+	if (!a && !b && c == NET32(0xffff)) {
+		key.family = 4;
+		if ((d & NET32(0xf0000000)) == NET32(0xe0000000) || d == 0xffffffff)
+			return 0;
+	} else {
+		key.family = 6;
+		if ((a & NET32(0xff000000)) == NET32(0xff000000))
+			return 0;
+	}
+	network = bpf_map_lookup_elem(&networks, &key);
+	if (!network)
+		return 0;
+	return (__u64)network->id << 32 | (__u32)key.generation << 24 | (network->flags & 0xffffff);
+}
+
+// The networks are looked at after `vips`, and which of them are in force is read after that: see `Steering::apply`.
+INLINE int find_served(const struct address *address, struct served *served)
+{
+	struct vip *vip = bpf_map_lookup_elem(&vips, address);
+	__u64 network;
+
+	if (vip) {
+		served->owner = *address;
+		// Read once, as it may be changed meanwhile; masked as below, for the verifier to see one case and not two.
+		served->flags = *(volatile __u32 *)&vip->flags & 0xffffff;
+		served->generation = 0;
 		return 1;
-	if (flags & (VIP_EXACT << shift)) {
-		struct port_key key = {.vip = *vip, .port = port, .protocol = protocol};
+	}
+	network = find_network(address->word[0], address->word[1], address->word[2], address->word[3]);
+	served->owner = (struct address){{network >> 32, 0, 0, 0}};
+	served->flags = network & 0xffffff;
+	served->generation = network >> 24;
+	return network != 0;
+}
+
+INLINE int serves_port(const struct served *served, int shift, __u8 protocol, __u16 port)
+{
+	if (served->flags & (VIP_ALL << shift))
+		return 1;
+	if (served->flags & (VIP_EXACT << shift)) {
+		struct port_key key = {
+			.owner = served->owner,
+			.port = port,
+			.protocol = protocol,
+			.generation = served->generation,
+		};
 
 		if (bpf_map_lookup_elem(&ports, &key))
 			return 1;
 	}
-	if (flags & (VIP_RANGE << shift)) {
+	if (served->flags & (VIP_RANGE << shift)) {
 		struct range_key key = {
-			.prefix_bits = 8 * (sizeof(struct address) + 3),
-			.vip = *vip,
+			.prefix_bits = 8 * (sizeof(key) - sizeof(key.prefix_bits)),
+			.owner = served->owner,
+			.generation = served->generation,
 			.protocol = protocol,
 			.port = port,
 		};
@@ -310,13 +294,13 @@ INLINE struct l4 find_l4_ipv6(struct xdp_md *context, __u32 offset)
 	return l4;
 }
 
-// Whether a transport packet to or from (`inner`, of an ICMP error) this VIP is served.
-INLINE int serves(struct l4 l4, const struct address *vip, __u32 flags, int inner, void *end)
+// Whether a transport packet to or from (`inner`, of an ICMP error) this address is served.
+INLINE int serves(struct l4 l4, const struct served *served, int inner, void *end)
 {
 	struct l4_ports *l4_ports = l4.at;
 	int shift = protocol_shift(l4.protocol);
 
-	if (shift < 0 || !(flags & (VIP_SERVED << shift)))
+	if (shift < 0 || !(served->flags & (VIP_SERVED << shift)))
 		return 0;
 	// An ICMP error about a packet without ports can't be assigned: the kernel may have it.
 	if (l4.state == L4_LATER_FRAGMENT)
@@ -324,13 +308,13 @@ INLINE int serves(struct l4 l4, const struct address *vip, __u32 flags, int inne
 	// What can't be read is no connection of the kernel's either: the worker drops and counts it.
 	if (l4.state != L4_HERE || (void *)(l4_ports + 1) > end)
 		return 1;
-	return serves_port(vip, flags, shift, l4.protocol, inner ? l4_ports->source : l4_ports->destination);
+	return serves_port(served, shift, l4.protocol, inner ? l4_ports->source : l4_ports->destination);
 }
 
 INLINE int serves_ipv4(struct ipv4 *ip, void *end)
 {
 	struct address destination;
-	struct vip *vip;
+	struct served served;
 	struct l4 l4;
 	struct icmp *icmp;
 	struct ipv4 *quoted;
@@ -338,12 +322,11 @@ INLINE int serves_ipv4(struct ipv4 *ip, void *end)
 	if ((void *)(ip + 1) > end || ip->version_length >> 4 != 4)
 		return 0;
 	destination = (struct address){{0, 0, NET32(0xffff), ip->destination}};
-	vip = bpf_map_lookup_elem(&vips, &destination);
-	if (!vip)
+	if (!find_served(&destination, &served))
 		return 0;
 	l4 = find_l4_ipv4(ip);
 	if (l4.protocol != PROTOCOL_ICMP)
-		return serves(l4, &destination, vip->flags, 0, end);
+		return serves(l4, &served, 0, end);
 
 	icmp = l4.at;
 	quoted = (void *)(icmp + 1);
@@ -354,14 +337,14 @@ INLINE int serves_ipv4(struct ipv4 *ip, void *end)
 		return 0;
 	if (quoted->version_length >> 4 != 4 || quoted->source != ip->destination)
 		return 0;
-	return serves(find_l4_ipv4(quoted), &destination, vip->flags, 1, end);
+	return serves(find_l4_ipv4(quoted), &served, 1, end);
 }
 
 INLINE int serves_ipv6(struct xdp_md *context, __u32 offset, void *end)
 {
 	struct ipv6 *ip = (void *)(long)context->data + offset;
 	struct address destination;
-	struct vip *vip;
+	struct served served;
 	struct l4 l4;
 	struct icmp *icmp;
 	struct ipv6 *quoted;
@@ -372,8 +355,7 @@ INLINE int serves_ipv6(struct xdp_md *context, __u32 offset, void *end)
 	// ::ffff:a.b.c.d is no address on the wire, and IPv4's key here.
 	if (!destination.word[0] && !destination.word[1] && destination.word[2] == NET32(0xffff))
 		return 0;
-	vip = bpf_map_lookup_elem(&vips, &destination);
-	if (!vip)
+	if (!find_served(&destination, &served))
 		return 0;
 	l4 = find_l4_ipv6(context, offset);
 	if (l4.state == L4_UNKNOWN)
@@ -385,7 +367,7 @@ INLINE int serves_ipv6(struct xdp_md *context, __u32 offset, void *end)
 	if (l4.state == L4_LATER_FRAGMENT && l4.protocol == PROTOCOL_DESTINATION_OPTIONS)
 		return 1;
 	if (l4.protocol != PROTOCOL_ICMPV6)
-		return serves(l4, &destination, vip->flags, 0, end);
+		return serves(l4, &served, 0, end);
 
 	icmp = l4.at;
 	quoted = (void *)(icmp + 1);
@@ -399,7 +381,7 @@ INLINE int serves_ipv6(struct xdp_md *context, __u32 offset, void *end)
 	l4 = find_l4_ipv6(context, l4.offset + sizeof(*icmp));
 	if (l4.state == L4_UNKNOWN || l4.state == L4_TOO_DEEP)
 		return 0;
-	return serves(l4, &destination, vip->flags, 1, end);
+	return serves(l4, &served, 1, end);
 }
 
 // Whether the frame is addressed to this interface's own MAC address.

@@ -106,8 +106,14 @@ pub struct WorkerCounters {
     pub forwarded: Counter,
     /// Frames not forwarded, by [`DropReason`].
     drops: [Counter; DropReason::ALL.len()],
-    /// ICMP errors sent in answer to dropped frames.
+    /// ICMP errors and TCP resets sent in answer to dropped frames.
     pub answered: Counter,
+    /// Fragments that were held until their datagram is complete.
+    pub fragments_held: Counter,
+    /// Fragments whose datagram became complete and was sent on, in fragments again; those count as forwarded.
+    pub fragments_reassembled: Counter,
+    /// Packets that were sent on in fragments, which count as forwarded.
+    pub packets_fragmented: Counter,
     /// Connections created.
     pub connections_created: Counter,
     /// Connections removed when they expired.
@@ -129,6 +135,9 @@ impl Default for WorkerCounters {
             forwarded: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answered: Counter::default(),
+            fragments_held: Counter::default(),
+            fragments_reassembled: Counter::default(),
+            packets_fragmented: Counter::default(),
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
             connections_dropped: Counter::default(),
@@ -144,6 +153,11 @@ impl WorkerCounters {
     #[inline]
     pub fn drop_frame(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
+    }
+
+    /// Counts fragments of one datagram that were not forwarded.
+    pub fn drop_frames(&self, reason: DropReason, frames: usize) {
+        self.drops[reason as usize].add(frames as u64);
     }
 
     /// Frames dropped for `reason`.

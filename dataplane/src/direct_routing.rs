@@ -24,15 +24,21 @@ pub fn rewrite(frame: &mut [u8], packet: &Packet, path: &Path) -> Result<(), Dro
     if packet.ip_len > path.mtu {
         return Err(DropReason::TooBig);
     }
-    let (macs, ip) = frame.split_at_mut_checked(packet.ip_offset).ok_or(DropReason::Truncated)?;
-    let [destination, source] = [macs.get(DESTINATION_MAC), macs.get(SOURCE_MAC)];
-    if destination.is_none() || source.is_none() || ip.len() < 20 {
-        return Err(DropReason::Truncated);
+    send_along(frame, packet.ip_offset, packet.family, path).ok_or(DropReason::Truncated)
+}
+
+/// Rewrites a frame whose TTL is above 0 and whose size has been looked at; `None`, and nothing is changed, when it is too short
+/// to be one.
+#[inline]
+pub(crate) fn send_along(frame: &mut [u8], ip_offset: usize, family: Family, path: &Path) -> Option<()> {
+    let (macs, ip) = frame.split_at_mut_checked(ip_offset)?;
+    if macs.len() < SOURCE_MAC.end || ip.len() < 20 {
+        return None;
     }
-    take_hop(ip, packet.family);
+    take_hop(ip, family);
     macs[DESTINATION_MAC].copy_from_slice(&path.destination_mac);
     macs[SOURCE_MAC].copy_from_slice(&path.source_mac);
-    Ok(())
+    Some(())
 }
 
 /// Takes a hop off an IP packet, of at least its header's fixed length, whose TTL is above 0.

@@ -3,24 +3,31 @@
 //! ```text
 //! parse ─→ known connection? ─ yes ─→ destination still there? ─→ count, move the state, re-arm ─→ rewrite ─→ Forward
 //!   │            └ no ─→ service? ─→ may open? ─→ scheduler picks ─→ add connection ─┘
-//!   └ each "no" is a Drop with its reason
+//!   ├ a fragment is Held, until its datagram is complete and goes this way (see [`datagram`])
+//!   └ each "no" is a Drop with its reason, and maybe an answer to the client
 //! ```
+//! Every frame received is forwarded or dropped, but for fragments and packets that are cut: received = forwarded in place +
+//! dropped + still held + `fragments_reassembled` + `packets_fragmented`, over all workers.
+//!
 //! A known flow that this worker saw lately costs no lock and no allocation.
 
+mod datagram;
 mod defend;
 mod persist;
 mod route;
 
 use std::sync::Arc;
 
-use crate::clock::Now;
+use crate::answer::{Answerer, Refused};
+use crate::clock::{Now, WallClock};
 use crate::connection::table::ConnectionTable;
 use crate::connection::worker::WorkerConnections;
 use crate::counters::WorkerCounters;
+use crate::destination::Path;
 use crate::direct_routing;
 use crate::flow::{V4_WORDS, V6_WORDS};
-use crate::icmp::Answerer;
-use crate::packet::{Key, Packet};
+use crate::fragment::{Emission, Reassembly, fill_options};
+use crate::packet::{self, Key, Packet};
 use crate::port::InterfaceSlot;
 use crate::service::table::ServiceTable;
 use crate::verdict::{DropReason, Verdict};
@@ -47,14 +54,21 @@ pub struct Director {
     worker: usize,
     answerer: Answerer,
     defender: Defender,
+    fragments: Arc<Reassembly>,
+    emission: Emission,
+    /// Where the last datagram was put together.
+    whole: Vec<u8>,
+    wall_clock: WallClock,
 }
 
 impl Director {
-    /// The director of worker number `worker` (its lane of all counters), from `now` on.
+    /// The director of worker number `worker` (its lane of all counters), from `now` on. All workers' directors have the same
+    /// `connections` and `fragments`.
     #[must_use]
     pub fn new(
         services: Arc<ServiceTable>,
         connections: &ConnectionTables,
+        fragments: Arc<Reassembly>,
         counters: Arc<WorkerCounters>,
         worker: usize,
         now: Now,
@@ -68,6 +82,10 @@ impl Director {
             worker,
             answerer: Answerer::new(now),
             defender: Defender::new(now),
+            fragments,
+            emission: Emission::default(),
+            whole: Vec::new(),
+            wall_clock: WallClock::default(),
         }
     }
 
@@ -89,7 +107,7 @@ impl Director {
         self.process_head(frame, wire_len, InterfaceSlot(0), now)
     }
 
-    /// Decides about a frame of `wire_len` bytes whose first buffer is `head`, and counts it. A dropped frame is unchanged.
+    /// Decides about a frame of `wire_len` bytes whose first buffer is `head`, and counts it. Only a forwarded frame is changed.
     #[inline]
     pub fn process_head(
         &mut self,
@@ -102,23 +120,56 @@ impl Director {
         self.answerer.clear();
         let packet = match Packet::parse(head, wire_len) {
             Ok(packet) => packet,
-            Err(reason) => return self.drop(reason),
+            Err(reason) => return self.not_a_packet(head, wire_len, reason, ingress, now),
         };
-        let context =
-            Context { services: &self.services, counters: &self.counters, worker: self.worker, ingress, now };
-        let routed = match packet.key {
-            Key::V4(key) => route::route(&context, &mut self.v4, &key, &packet),
-            Key::V6(key) => route::route(&context, &mut self.v6, &key, &packet),
-        };
-        let path = routed.and_then(|destination| destination.path.ok_or(DropReason::NeighborUnresolved));
-        let path = match path {
+        let path = match self.find_path(&packet, ingress, now) {
             Ok(path) => path,
             Err(reason) => return self.refuse(head, &packet, reason, 0, now),
         };
         match direct_routing::rewrite(head, &packet, &path) {
-            Ok(()) => Verdict::Forward(path.egress),
+            Ok(()) => {
+                if packet.has_options {
+                    fill_options(head, packet.ip_offset, packet.family, self.wall_clock.midnight_ms(now));
+                }
+                Verdict::Forward(path.egress)
+            }
+            Err(DropReason::TooBig) => self.too_big(head, &packet, &path, now),
             Err(reason) => self.refuse(head, &packet, reason, path.mtu, now),
         }
+    }
+
+    /// Finds or makes a packet's connection; the way to its destination.
+    #[inline]
+    fn find_path(&mut self, packet: &Packet, ingress: InterfaceSlot, now: Now) -> Result<Path, DropReason> {
+        let context =
+            Context { services: &self.services, counters: &self.counters, worker: self.worker, ingress, now };
+        let destination = match packet.key {
+            Key::V4(key) => route::route(&context, &mut self.v4, &key, packet),
+            Key::V6(key) => route::route(&context, &mut self.v6, &key, packet),
+        }?;
+        destination.path.ok_or(DropReason::NeighborUnresolved)
+    }
+
+    /// A frame that holds no packet to be routed: maybe a part of one.
+    #[cold]
+    fn not_a_packet(
+        &mut self,
+        head: &[u8],
+        wire_len: usize,
+        reason: DropReason,
+        ingress: InterfaceSlot,
+        now: Now,
+    ) -> Verdict {
+        match reason {
+            DropReason::Fragment => return self.take_fragment(head, wire_len, ingress, now),
+            DropReason::MalformedOption => {
+                if let Some(bad) = packet::bad_option(head, wire_len) {
+                    self.answerer.prepare_for_option(head, &bad, now);
+                }
+            }
+            _ => {}
+        }
+        self.drop(reason)
     }
 
     fn drop(&self, reason: DropReason) -> Verdict {
@@ -129,8 +180,13 @@ impl Director {
     /// Drops a packet, with an answer to its sender where one is due.
     #[cold]
     fn refuse(&mut self, head: &[u8], packet: &Packet, reason: DropReason, mtu: u32, now: Now) -> Verdict {
-        self.answerer.prepare(head, packet, reason, mtu, now);
+        self.answer_to(head, packet, reason, mtu, now);
         self.drop(reason)
+    }
+
+    fn answer_to(&mut self, frame: &[u8], packet: &Packet, reason: DropReason, mtu: u32, now: Now) {
+        let tells_of_none = now >= self.services.resets_from;
+        self.answerer.prepare(&Refused { frame, packet, reason, mtu, tells_of_none }, now);
     }
 
     /// Answers without a limit from now on; see [`Answerer::lift_limit`].
@@ -144,7 +200,18 @@ impl Director {
         self.answerer.answer()
     }
 
-    /// Looks at up to `budget` timers of each family and removes the connections that have expired. With `drop_entry`, looks at
+    /// After [`Verdict::Emit`], and until the next packet: the frames to be sent in place of the one that was processed, in
+    /// order.
+    pub fn emitted(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.emission.frames()
+    }
+
+    /// Sets the wall clock by which IPv4's timestamp options are filled in; without it, midnight was when [`Now`] was 0.
+    pub fn set_wall_clock(&mut self, wall_clock: WallClock) {
+        self.wall_clock = wall_clock;
+    }
+
+    /// Looks at up to `budget` timers of each family, and as many datagrams that wait for fragments, and removes the connections that have expired. With `drop_entry`, looks at
     /// as many entries for some to drop. True if more are due.
     pub fn expire(&mut self, now: Now, budget: usize) -> bool {
         let context = Context {
@@ -159,6 +226,7 @@ impl Director {
         // One worker defends for all: the tables are common.
         let defends = self.worker == 0 && self.services.defense.drops_entries();
         let more = defends && self.defender.defend(&context, &mut self.v4, &mut self.v6, budget);
-        v4 == budget || v6 == budget || more
+        let fragments = self.expire_fragments(now, budget);
+        v4 == budget || v6 == budget || fragments == budget || more
     }
 }

@@ -3,6 +3,7 @@
 //! port transmits it. `ARCHITECTURE.md` draws the whole way.
 #![deny(missing_docs)]
 
+pub mod answer;
 mod checksum;
 pub mod clock;
 pub mod connection;
@@ -11,7 +12,8 @@ pub mod destination;
 pub mod direct_routing;
 pub mod director;
 pub mod flow;
-pub mod icmp;
+pub mod fragment;
+mod ip_option;
 pub mod packet;
 pub mod port;
 pub mod scheduler;

@@ -1,28 +1,36 @@
 //! Bytes → [`Packet`]: the parsing of a frame, the only place that knows header layouts. It reads no more of a frame than
 //! the director needs, trusts no length, and says of each frame that it refuses why.
 //!
-//! Order of the checks: Ethernet, VLAN tags, IP version and lengths, IPv4 checksum, source address, extension headers,
-//! fragments, transport header. Ports are in host byte order, lengths and offsets in bytes.
+//! Order of the checks: Ethernet, VLAN tags, IP version and lengths, IPv4 checksum, source address, options or extension
+//! headers, fragments, transport header. Ports are in host byte order, lengths and offsets in bytes.
 
+mod extension;
+mod fragment;
 mod icmp_error;
+mod transport;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
-    EtherType, Ethernet2HeaderSlice, IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
-    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
-    ether_type, ip_number,
+    EtherType, Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, SingleVlanHeaderSlice, ether_type,
+    ip_number,
 };
 
 use crate::checksum::ones_complement_sum;
 use crate::flow::{Family, FlowKey, Protocol, V4_WORDS, V6_WORDS};
+use crate::ip_option::{self, Refused};
 use crate::verdict::DropReason;
+use extension::FirstFragment;
+
+pub use extension::MAX_EXTENSION_HEADERS;
+pub use fragment::{Fragment, Identity};
+pub use transport::{SctpChunk, TcpFlags, Transport};
 
 /// The most VLAN tags of a frame of ours; the steering program passes more to the kernel.
 pub const MAX_VLAN_TAGS: usize = 2;
 
-/// The most IPv6 extension headers that are followed.
-pub const MAX_EXTENSION_HEADERS: usize = 8;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
 
 /// The flow of a packet in the form of its family's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,57 +39,6 @@ pub enum Key {
     V4(FlowKey<V4_WORDS>),
     /// An IPv6 flow.
     V6(FlowKey<V6_WORDS>),
-}
-
-/// The flags of a TCP segment that move a connection's state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpFlags {
-    /// SYN.
-    pub syn: bool,
-    /// ACK.
-    pub ack: bool,
-    /// FIN.
-    pub fin: bool,
-    /// RST.
-    pub rst: bool,
-}
-
-/// What the first chunk of an SCTP packet is to a connection's state (RFC 9260 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SctpChunk {
-    /// INIT.
-    Init,
-    /// INIT ACK.
-    InitAck,
-    /// COOKIE ECHO.
-    CookieEcho,
-    /// COOKIE ACK.
-    CookieAck,
-    /// SHUTDOWN.
-    Shutdown,
-    /// SHUTDOWN ACK.
-    ShutdownAck,
-    /// SHUTDOWN COMPLETE.
-    ShutdownComplete,
-    /// ERROR.
-    Error,
-    /// ABORT, as the first chunk or bundled behind a COOKIE ECHO or COOKIE ACK.
-    Abort,
-    /// DATA, SACK, HEARTBEAT and all others: signs of life.
-    Data,
-}
-
-/// What of the transport header the director looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// A TCP segment.
-    Tcp(TcpFlags),
-    /// A UDP datagram, or its first fragment.
-    Udp,
-    /// An SCTP packet, by its first chunk.
-    Sctp(SctpChunk),
-    /// An ICMP error about a packet that a service of this protocol sent: it belongs to that packet's flow.
-    IcmpError(Protocol),
 }
 
 /// A parsed packet of a client to a virtual IP.
@@ -95,8 +52,12 @@ pub struct Packet {
     pub ip_offset: usize,
     /// The IP packet's length in bytes, header included.
     pub ip_len: u32,
+    /// Where the transport header begins in the frame.
+    pub l4_offset: usize,
     /// TTL or hop limit as received.
     pub ttl: u8,
+    /// Whether there are IPv4 options.
+    pub has_options: bool,
     /// The transport header.
     pub transport: Transport,
     /// Where the client sent it.
@@ -109,37 +70,64 @@ impl Packet {
     /// The packet's transport protocol.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
-        protocol_of(self.transport)
+        self.transport.protocol()
     }
 
     /// Parses the beginning of a frame. `head` is the frame or, of a frame in several buffers, the first one; `wire_len` is
     /// the whole frame's length.
     ///
     /// # Errors
-    /// The reason why the frame can't be forwarded.
+    /// The reason why the frame can't be forwarded. With [`DropReason::Fragment`] it can as a part of its datagram: see
+    /// [`Fragment::parse`].
     #[inline]
     pub fn parse(head: &[u8], wire_len: usize) -> Result<Self, DropReason> {
-        let ethernet = Ethernet2HeaderSlice::from_slice(head).map_err(|_| DropReason::Truncated)?;
-        let mut ether_type = ethernet.ether_type();
-        let mut offset = ethernet.slice().len();
-        let mut tags = 0;
-        while is_vlan(ether_type) {
-            tags += 1;
-            if tags > MAX_VLAN_TAGS {
-                return Err(DropReason::TooManyVlanTags);
+        match layer3(head, wire_len)? {
+            Layer3::V4 { l3, offset, len } => parse_v4(l3, offset, len),
+            Layer3::V6 { l3, offset, len } => parse_v6(l3, offset, len),
+        }
+    }
+
+    /// The client that sent the packet.
+    #[must_use]
+    pub fn client(&self) -> (IpAddr, u16) {
+        match self.key {
+            Key::V4(FlowKey([addresses, last])) => {
+                (Ipv4Addr::from_bits((addresses >> 32) as u32).into(), (last >> 48) as u16)
             }
-            let tag =
-                SingleVlanHeaderSlice::from_slice(&head[offset..]).map_err(|_| DropReason::Truncated)?;
-            ether_type = tag.ether_type();
-            offset += tag.slice().len();
+            Key::V6(FlowKey([high, low, _, _, last])) => {
+                (Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into(), (last >> 48) as u16)
+            }
         }
-        let l3 = &head[offset..];
-        let l3_len = wire_len.max(head.len()) - offset;
-        match ether_type {
-            ether_type::IPV4 => parse_v4(l3, offset, l3_len),
-            ether_type::IPV6 => parse_v6(l3, offset, l3_len),
-            _ => Err(DropReason::NotIp),
+    }
+}
+
+/// An IP packet in a frame: its bytes, as far as the first buffer has them, where it begins, and how long it can be at most.
+enum Layer3<'f> {
+    V4 { l3: &'f [u8], offset: usize, len: usize },
+    V6 { l3: &'f [u8], offset: usize, len: usize },
+}
+
+/// Ethernet and VLAN tags.
+#[inline]
+fn layer3(head: &[u8], wire_len: usize) -> Result<Layer3<'_>, DropReason> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(head).map_err(|_| DropReason::Truncated)?;
+    let mut ether_type = ethernet.ether_type();
+    let mut offset = ethernet.slice().len();
+    let mut tags = 0;
+    while is_vlan(ether_type) {
+        tags += 1;
+        if tags > MAX_VLAN_TAGS {
+            return Err(DropReason::TooManyVlanTags);
         }
+        let tag = SingleVlanHeaderSlice::from_slice(&head[offset..]).map_err(|_| DropReason::Truncated)?;
+        ether_type = tag.ether_type();
+        offset += tag.slice().len();
+    }
+    let (l3, len) = (&head[offset..], wire_len.max(head.len()) - offset);
+    match ether_type {
+        ether_type::IPV4 => Ok(Layer3::V4 { l3, offset, len }),
+        ether_type::IPV6 => Ok(Layer3::V6 { l3, offset, len }),
+        _ => Err(DropReason::NotIp),
     }
 }
 
@@ -150,14 +138,15 @@ const fn is_vlan(ether_type: EtherType) -> bool {
     )
 }
 
-fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
+/// Checks an IPv4 header, all but its options.
+#[inline]
+fn v4_header(l3: &[u8], l3_len: usize) -> Result<Ipv4HeaderSlice<'_>, DropReason> {
     let header = Ipv4HeaderSlice::from_slice(l3).map_err(|error| match error {
         etherparse::err::ipv4::HeaderSliceError::Len(_) => DropReason::Truncated,
         etherparse::err::ipv4::HeaderSliceError::Content(_) => DropReason::MalformedIp,
     })?;
-    let header_len = header.slice().len();
     let ip_len = usize::from(header.total_len());
-    if ip_len < header_len {
+    if ip_len < header.slice().len() {
         return Err(DropReason::MalformedIp);
     }
     if ip_len > l3_len {
@@ -175,8 +164,23 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
     {
         return Err(DropReason::MartianSource);
     }
-    check_options(header.options())?;
-    if header.fragments_offset().value() != 0 {
+    Ok(header)
+}
+
+#[inline]
+fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
+    let header = v4_header(l3, l3_len)?;
+    let (client, vip) = (header.source_addr(), header.destination_addr());
+    let header_len = header.slice().len();
+    let ip_len = usize::from(header.total_len());
+    let has_options = header_len > IPV4_HEADER;
+    if has_options {
+        ip_option::check(header.slice()).map_err(|refused| match refused {
+            Refused::SourceRoute => DropReason::SourceRoute,
+            Refused::Malformed { .. } => DropReason::MalformedOption,
+        })?;
+    }
+    if header.is_fragmenting_payload() {
         return Err(DropReason::Fragment);
     }
     let l4 = l4_slice(l3, header_len, ip_len);
@@ -185,8 +189,8 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
         (Transport::IcmpError(quoted.protocol), quoted.key, quoted.virtual_port)
     } else {
         let (transport, client_port, virtual_port) =
-            parse_transport(header.protocol(), l4, ip_len - header_len, header.more_fragments())?;
-        let key = FlowKey::v4(protocol_of(transport), client, client_port, vip, virtual_port);
+            transport::parse(header.protocol(), l4, ip_len - header_len)?;
+        let key = FlowKey::v4(transport.protocol(), client, client_port, vip, virtual_port);
         (transport, key, virtual_port)
     };
     Ok(Packet {
@@ -194,41 +198,23 @@ fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
         key: Key::V4(key),
         ip_offset,
         ip_len: ip_len as u32,
+        l4_offset: ip_offset + header_len,
         ttl: header.ttl(),
+        has_options,
         transport,
         vip: vip.into(),
         virtual_port,
     })
 }
 
-/// Walks over IPv4 options (RFC 791 3.1), at most 40 bytes: each of at least two but for the end and the filler.
-fn check_options(options: &[u8]) -> Result<(), DropReason> {
-    const END: u8 = 0;
-    const FILLER: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-    let mut rest = options;
-    while let [kind, behind @ ..] = rest {
-        rest = match *kind {
-            END => return Ok(()),
-            FILLER => behind,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::SourceRoute),
-            _ => {
-                let len = behind.first().map_or(0, |len| usize::from(*len));
-                rest.get(len..).filter(|_| len >= 2).ok_or(DropReason::MalformedIp)?
-            }
-        };
-    }
-    Ok(())
-}
-
-fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
+/// Checks an IPv6 header; returns the packet's length too.
+#[inline]
+fn v6_header(l3: &[u8], l3_len: usize) -> Result<(Ipv6HeaderSlice<'_>, usize), DropReason> {
     let header = Ipv6HeaderSlice::from_slice(l3).map_err(|error| match error {
         etherparse::err::ipv6::HeaderSliceError::Len(_) => DropReason::Truncated,
         etherparse::err::ipv6::HeaderSliceError::Content(_) => DropReason::MalformedIp,
     })?;
-    let header_len = header.slice().len();
-    let ip_len = header_len + usize::from(header.payload_length());
+    let ip_len = IPV6_HEADER + usize::from(header.payload_length());
     if ip_len > l3_len {
         return Err(DropReason::Truncated);
     }
@@ -236,17 +222,27 @@ fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
     if client.is_multicast() || client.is_loopback() || client.is_unspecified() || client == vip {
         return Err(DropReason::MartianSource);
     }
-    let extensions = skip_extensions(header.next_header(), l4_slice(l3, header_len, ip_len))?;
-    let l4_offset = header_len + extensions.len;
-    let l4 = l4_slice(l3, l4_offset, ip_len);
+    Ok((header, ip_len))
+}
+
+#[inline]
+fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
+    let (header, ip_len) = v6_header(l3, l3_len)?;
+    let (client, vip) = (header.source_addr(), header.destination_addr());
+    let extensions =
+        extension::walk(header.next_header(), l4_slice(l3, IPV6_HEADER, ip_len), FirstFragment::Stop)?;
+    if extensions.fragment.is_some() {
+        return Err(DropReason::Fragment);
+    }
+    let l4_at = IPV6_HEADER + extensions.len;
+    let l4 = l4_slice(l3, l4_at, ip_len);
     let (transport, key, virtual_port) = if extensions.payload == ip_number::IPV6_ICMP {
         let quoted = icmp_error::quoted_v6(l4, vip)?;
         (Transport::IcmpError(quoted.protocol), quoted.key, quoted.virtual_port)
     } else {
-        let l4_len = ip_len - l4_offset;
         let (transport, client_port, virtual_port) =
-            parse_transport(extensions.payload, l4, l4_len, extensions.more_fragments)?;
-        let key = FlowKey::v6(protocol_of(transport), client, client_port, vip, virtual_port);
+            transport::parse(extensions.payload, l4, ip_len - l4_at)?;
+        let key = FlowKey::v6(transport.protocol(), client, client_port, vip, virtual_port);
         (transport, key, virtual_port)
     };
     Ok(Packet {
@@ -254,7 +250,9 @@ fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropRe
         key: Key::V6(key),
         ip_offset,
         ip_len: ip_len as u32,
+        l4_offset: ip_offset + l4_at,
         ttl: header.hop_limit(),
+        has_options: false,
         transport,
         vip: vip.into(),
         virtual_port,
@@ -266,90 +264,34 @@ fn l4_slice(l3: &[u8], from: usize, ip_len: usize) -> &[u8] {
     l3.get(from..ip_len.min(l3.len())).unwrap_or_default()
 }
 
-/// The IPv6 extension headers, walked over.
-struct Extensions {
-    payload: IpNumber,
-    len: usize,
-    more_fragments: bool,
+/// Where an IPv6 packet that was parsed names its transport protocol, counted from its own beginning. For the director's
+/// answers.
+pub(crate) fn transport_named_at(ip: &[u8]) -> Option<usize> {
+    let header = Ipv6HeaderSlice::from_slice(ip).ok()?;
+    let extensions = extension::walk(header.next_header(), &ip[IPV6_HEADER..], FirstFragment::GoOn).ok()?;
+    Some(extensions.named_at.map_or(6, |at| IPV6_HEADER + at))
 }
 
-fn skip_extensions(first: IpNumber, slice: &[u8]) -> Result<Extensions, DropReason> {
-    let malformed = DropReason::MalformedExtension;
-    let mut found = Extensions { payload: first, len: 0, more_fragments: false };
-    for position in 0..=MAX_EXTENSION_HEADERS {
-        let rest = slice.get(found.len..).unwrap_or_default();
-        let (next, len) = match found.payload {
-            ip_number::IPV6_HOP_BY_HOP if position > 0 => return Err(malformed),
-            ip_number::IPV6_HOP_BY_HOP | ip_number::IPV6_DEST_OPTIONS | ip_number::IPV6_ROUTE => {
-                let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| malformed)?;
-                (header.next_header(), header.slice().len())
-            }
-            ip_number::IPV6_FRAG => {
-                let header = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| malformed)?;
-                if header.fragment_offset().value() != 0 {
-                    return Err(DropReason::Fragment);
-                }
-                found.more_fragments |= header.more_fragments();
-                (header.next_header(), header.slice().len())
-            }
-            ip_number::AUTH => {
-                let header = IpAuthHeaderSlice::from_slice(rest).map_err(|_| malformed)?;
-                (header.next_header(), header.slice().len())
-            }
-            _ => return Ok(found),
-        };
-        found.payload = next;
-        found.len += len;
-    }
-    Err(malformed)
+/// An IPv4 packet with a malformed option ([`DropReason::MalformedOption`]), for the answer to its sender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BadOption {
+    pub(crate) client: IpAddr,
+    pub(crate) ip_offset: usize,
+    pub(crate) ip_len: usize,
+    /// The byte of the header at which the option is wrong.
+    pub(crate) pointer: u8,
 }
 
-/// The transport header: kind, source port, destination port. `l4_len` is the length that the IP header promises; a first
-/// fragment may be shorter than its transport header says.
-fn parse_transport(
-    protocol: IpNumber,
-    l4: &[u8],
-    l4_len: usize,
-    first_fragment: bool,
-) -> Result<(Transport, u16, u16), DropReason> {
-    match protocol {
-        ip_number::TCP => {
-            let tcp = TcpHeaderSlice::from_slice(l4).map_err(|_| DropReason::MalformedTransport)?;
-            let flags = TcpFlags { syn: tcp.syn(), ack: tcp.ack(), fin: tcp.fin(), rst: tcp.rst() };
-            Ok((Transport::Tcp(flags), tcp.source_port(), tcp.destination_port()))
-        }
-        ip_number::UDP => {
-            let udp = UdpHeaderSlice::from_slice(l4).map_err(|_| DropReason::MalformedTransport)?;
-            let udp_len = usize::from(udp.length());
-            if !first_fragment && (udp_len > l4_len || (udp_len < 8 && udp_len != 0)) {
-                return Err(DropReason::MalformedTransport);
-            }
-            Ok((Transport::Udp, udp.source_port(), udp.destination_port()))
-        }
-        _ => Err(DropReason::OtherProtocol),
-    }
-}
-
-const fn protocol_of(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Tcp(_) => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-        Transport::Sctp(_) => Protocol::Sctp,
-        Transport::IcmpError(protocol) => protocol,
-    }
-}
-
-impl Packet {
-    /// The client that sent the packet.
-    #[must_use]
-    pub fn client(&self) -> (IpAddr, u16) {
-        match self.key {
-            Key::V4(FlowKey([addresses, last])) => {
-                (Ipv4Addr::from_bits((addresses >> 32) as u32).into(), (last >> 48) as u16)
-            }
-            Key::V6(FlowKey([high, low, _, _, last])) => {
-                (Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into(), (last >> 48) as u16)
-            }
-        }
-    }
+/// Looks again at a frame that was refused for a malformed option. `None` for a later fragment: nobody is told of those
+/// (RFC 1122 3.2.2).
+pub(crate) fn bad_option(head: &[u8], wire_len: usize) -> Option<BadOption> {
+    let Layer3::V4 { l3, offset, len } = layer3(head, wire_len).ok()? else { return None };
+    let header = v4_header(l3, len).ok()?;
+    let Err(Refused::Malformed { pointer }) = ip_option::check(header.slice()) else { return None };
+    (header.fragments_offset().value() == 0).then_some(BadOption {
+        client: header.source_addr().into(),
+        ip_offset: offset,
+        ip_len: header.total_len().into(),
+        pointer,
+    })
 }

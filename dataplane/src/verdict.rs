@@ -9,6 +9,11 @@ pub enum Verdict {
     Forward(InterfaceSlot),
     /// The frame goes nowhere.
     Drop(DropReason),
+    /// The frame is a fragment, and was copied: its datagram is not complete yet.
+    Held,
+    /// What became of the frame, or of the datagram that it completes, is in [`crate::director::Director::emitted`]: transmit
+    /// those frames on this interface in its place.
+    Emit(InterfaceSlot),
 }
 
 macro_rules! drop_reasons {
@@ -40,7 +45,7 @@ drop_reasons! {
     NotIp => "not_ip",
     /// More than two VLAN tags.
     TooManyVlanTags => "too_many_vlan_tags",
-    /// The IP version doesn't fit the EtherType, a header length is impossible, or an IPv4 option's is.
+    /// The IP version doesn't fit the EtherType, or a header length is impossible.
     MalformedIp => "malformed_ip",
     /// The IPv4 header checksum is wrong; the kernel's ip_rcv drops these too.
     Ipv4Checksum => "ipv4_checksum",
@@ -50,13 +55,29 @@ drop_reasons! {
     MartianSource => "martian_source",
     /// An IPv4 option that prescribes the way (loose or strict source route); the kernel's `accept_source_route` is off too.
     SourceRoute => "source_route",
-    /// A TCP or UDP header is cut short or its length field is impossible.
+    /// An IPv4 option's length, pointer or room is impossible.
+    MalformedOption => "malformed_option",
+    /// A TCP, UDP or SCTP header is cut short or its length field is impossible.
     MalformedTransport => "malformed_transport",
-    /// A later fragment, which carries no ports.
+    /// A fragment in several buffers, which is too large to be held.
     Fragment => "fragment",
+    /// A fragment that is empty, or is not the last and no multiple of eight bytes long.
+    MalformedFragment => "malformed_fragment",
+    /// A fragment beyond the largest IP packet, 65535 bytes.
+    FragmentTooLong => "fragment_too_long",
+    /// A fragment that was held already.
+    FragmentDuplicate => "fragment_duplicate",
+    /// The fragments of a datagram of which two overlap, or contradict each other about its length (RFC 5722).
+    FragmentOverlap => "fragment_overlap",
+    /// The fragments of a datagram in more than 64.
+    TooManyFragments => "too_many_fragments",
+    /// Held fragments whose datagram was not complete in time.
+    ReassemblyTimeout => "reassembly_timeout",
+    /// Held fragments that made room for others.
+    ReassemblyFull => "reassembly_full",
     /// An ICMP message that is no error about a packet of a known connection.
     Icmp => "icmp",
-    /// Neither TCP nor UDP.
+    /// Neither TCP nor UDP nor SCTP.
     OtherProtocol => "other_protocol",
     /// No virtual service has this address, protocol and port (any more).
     NoService => "no_service",

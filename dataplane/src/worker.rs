@@ -2,7 +2,7 @@
 //! takes up what the control thread sends between two batches.
 //!
 //! ```text
-//! commands → receive a batch → process each → transmit or release → flush → expire a slice → idle?
+//! commands → receive a batch → process each → transmit, send others in its place, or release → flush → expire a slice → idle?
 //! ```
 //! Bounds: [`BATCH`] frames a round, [`EXPIRE_BUDGET`] timers a round, [`COMMANDS`] commands waiting; the control thread
 //! coalesces what doesn't fit.
@@ -14,7 +14,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::clock::Now;
+use crate::clock::{Now, WallClock};
+use crate::counters::WorkerCounters;
 use crate::director::Director;
 use crate::port::{BATCH, Port, TransmitRefused};
 use crate::service::table::ServiceTable;
@@ -28,7 +29,7 @@ pub const COMMANDS: usize = 4;
 const SPIN: Duration = Duration::from_micros(50);
 /// The longest sleep: expiry goes on also without traffic.
 const LONGEST_SLEEP: Duration = Duration::from_millis(256);
-/// Rounds between two looks at the kernel's counters, at least; an idle worker looks at each wake-up.
+/// Rounds between two looks at the kernel's counters and the wall clock, at least; an idle worker looks at each wake-up.
 const ROUNDS_PER_STATISTICS: u64 = 4096;
 
 /// What a worker does when nothing arrives.
@@ -133,6 +134,7 @@ impl<P: Port> Worker<P> {
     /// Works until it is told to stop or the control thread is gone; returns the port, to be closed by its owner.
     pub fn run(mut self) -> P {
         let mut quiet_since: Option<std::time::Instant> = None;
+        self.director.set_wall_clock(WallClock::read());
         loop {
             if self.take_commands() == Next::Stop {
                 return self.port;
@@ -143,14 +145,14 @@ impl<P: Port> Worker<P> {
             let rounds = &self.director.counters().rounds;
             rounds.add(1);
             if rounds.get().is_multiple_of(ROUNDS_PER_STATISTICS) {
-                self.director.counters().note_port(&self.port.counters());
+                self.look_around();
             }
             if received > 0 || more_due {
                 quiet_since = None;
             } else if self.idle == IdlePolicy::Adaptive {
                 let since = *quiet_since.get_or_insert_with(std::time::Instant::now);
                 if since.elapsed() >= SPIN {
-                    self.director.counters().note_port(&self.port.counters());
+                    self.look_around();
                     self.port.wait(self.waker.as_fd(), LONGEST_SLEEP);
                     drain(self.waker.as_fd());
                     quiet_since = None;
@@ -159,6 +161,12 @@ impl<P: Port> Worker<P> {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// What need not be known at once: the kernel's counters, and whether the wall clock was set.
+    fn look_around(&mut self) {
+        self.director.counters().note_port(&self.port.counters());
+        self.director.set_wall_clock(WallClock::read());
     }
 
     fn take_commands(&mut self) -> Next {
@@ -183,14 +191,8 @@ impl<P: Port> Worker<P> {
             let ingress = self.port.ingress(&frame);
             match self.director.process_head(self.port.head_mut(&mut frame), wire_len, ingress, now) {
                 Verdict::Forward(egress) => {
-                    let counters = self.director.counters();
-                    match self.port.transmit(frame, egress) {
-                        Ok(()) => counters.forwarded.add(1),
-                        Err(TransmitRefused::NoSuchInterface) => {
-                            counters.drop_frame(DropReason::NoEgressSocket);
-                        }
-                        Err(_) => counters.drop_frame(DropReason::TransmitRingFull),
-                    }
+                    let sent = self.port.transmit(frame, egress);
+                    count_sent(self.director.counters(), sent);
                 }
                 Verdict::Drop(_) => {
                     let answer = self.director.answer();
@@ -198,6 +200,14 @@ impl<P: Port> Worker<P> {
                         self.director.counters().answered.add(1);
                     }
                     self.port.release(frame);
+                }
+                Verdict::Held => self.port.release(frame),
+                Verdict::Emit(egress) => {
+                    // First, so that there is a frame to send in.
+                    self.port.release(frame);
+                    for bytes in self.director.emitted() {
+                        count_sent(self.director.counters(), self.port.send(bytes, egress));
+                    }
                 }
             }
         }
@@ -208,6 +218,14 @@ impl<P: Port> Worker<P> {
     /// The port, for tests and benchmarks that drive the worker by hand.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
+    }
+}
+
+fn count_sent(counters: &WorkerCounters, sent: Result<(), TransmitRefused>) {
+    match sent {
+        Ok(()) => counters.forwarded.add(1),
+        Err(TransmitRefused::NoSuchInterface) => counters.drop_frame(DropReason::NoEgressSocket),
+        Err(_) => counters.drop_frame(DropReason::TransmitRingFull),
     }
 }
 

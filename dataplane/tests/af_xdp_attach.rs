@@ -25,7 +25,7 @@ use xlvs_dataplane::port::steering_rule::SteeringRule;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn rule(first_port: u16, last_port: u16) -> SteeringRule {
-    SteeringRule { vip: "10.0.0.2".parse().unwrap(), protocol: Protocol::Udp, first_port, last_port }
+    SteeringRule::new("10.0.0.2/32".parse().unwrap(), Protocol::Udp, first_port..=last_port)
 }
 
 /// Loads and attaches, with the rule that port 80 is served.
@@ -206,6 +206,39 @@ fn a_port_that_stays_served_has_no_gap_while_rules_change() {
         settled(&steering, sent),
         SteeringCounters { redirected: 0, passed: 0, dropped_no_socket: sent },
         "{changes} changes"
+    );
+    inside(&lab.director, || steering.detach()).unwrap();
+}
+
+/// Every one of these sets serves port 80 of 10.0.0.2: by its own rule, by that of one of several networks, or by a range.
+/// Each is exchanged for each other.
+#[test]
+fn an_address_that_stays_served_has_no_gap_while_networks_change() {
+    let lab = Lab::new(Wires::default());
+    let rule =
+        |network: &str, first, last| SteeringRule::new(network.parse().unwrap(), Protocol::Udp, first..=last);
+    let sets: [BTreeSet<SteeringRule>; 6] = [
+        [rule("10.0.0.2/32", 80, 80)].into(),
+        [rule("10.0.0.0/8", 80, 80)].into(),
+        [rule("10.0.0.0/24", 70, 90), rule("10.0.0.2/31", 81, 81)].into(),
+        [rule("0.0.0.0/0", 0, 65535), rule("10.0.0.0/20", 443, 443), rule("10.0.0.2/32", 81, 81)].into(),
+        [rule("10.0.0.0/30", 80, 80), rule("10.0.0.0/8", 81, 81), rule("10.0.0.128/25", 82, 82)].into(),
+        [rule("10.0.0.0/16", 80, 90), rule("10.0.0.0/28", 1, 2), rule("10.0.0.0/29", 3, 3)].into(),
+    ];
+    let (mut steering, _) = start(&lab, RequestedMode::Auto).unwrap();
+    let sent = under_traffic(&lab, |sent| {
+        let mut rounds = 0;
+        while rounds < 3 || sent.load(Ordering::Relaxed) < 100_000 {
+            rounds += 1;
+            for (from, to) in (0..sets.len()).flat_map(|from| (0..sets.len()).map(move |to| (from, to))) {
+                steering.apply(&sets[from]).unwrap();
+                steering.apply(&sets[to]).unwrap();
+            }
+        }
+    });
+    assert_eq!(
+        settled(&steering, sent),
+        SteeringCounters { redirected: 0, passed: 0, dropped_no_socket: sent }
     );
     inside(&lab.director, || steering.detach()).unwrap();
 }

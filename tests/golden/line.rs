@@ -1,54 +1,84 @@
 //! The lines of the captures as they are written.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-
-use crate::answer::Answer;
 
 /// Weight, active and inactive connections by server.
 pub type Counts = BTreeMap<u8, [u32; 3]>;
 
+/// Reads a line of a known kind.
+pub fn read<L: DeserializeOwned>(line: &serde_json::Value) -> Result<L, serde_json::Error> {
+    L::deserialize(line)
+}
+
 /// A line of sched.jsonl, kind `seq`.
 #[derive(Debug, Deserialize)]
 pub struct Sequence {
-    pub id: String,
     pub sched: String,
     pub proto: String,
     pub mode: String,
     pub vport: u16,
+    #[serde(default)]
     pub extra: String,
     pub servers: Vec<(u8, u32)>,
+    #[serde(default)]
     pub sopt: BTreeMap<String, String>,
     pub steps: Vec<SequenceStep>,
     #[serde(deserialize_with = "counts")]
     pub end: Counts,
 }
 
-/// A step of a sequence.
+/// A step of a sequence: what came of the next connection, or a change and the service after it.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum SequenceStep {
-    /// Where the next connection went; 0 is nowhere.
-    Picked(u8),
-    /// How the next connection was answered.
-    Answered(String),
-    /// A change, and the service after it.
+    Pick(Pick),
     Changed {
-        op: Operation,
+        op: serde_json::Value,
         #[serde(deserialize_with = "counts")]
         counts: Counts,
     },
 }
 
-/// A change of a sequence's service.
+/// Where a connection went (0 is nowhere), or how it was answered.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub enum Operation {
-    Weighted(String, u8, u32),
-    Server(String, u8),
-    Named(String, String),
-    Bare((String,)),
+pub enum Pick {
+    Server(u8),
+    Answer(String),
+}
+
+/// A line of sched.jsonl, kinds `hash` and `dest`.
+#[derive(Debug, Deserialize)]
+pub struct Phases {
+    pub kind: String,
+    pub sched: String,
+    #[serde(default)]
+    pub flags: String,
+    #[serde(default)]
+    pub v6: bool,
+    pub mode: String,
+    pub vip: Option<IpAddr>,
+    pub vport: Option<u16>,
+    pub servers: Vec<(u8, u32)>,
+    #[serde(default)]
+    pub keys: Vec<(IpAddr, u16)>,
+    #[serde(default)]
+    pub dests: Vec<IpAddr>,
+    pub phases: Vec<Phase>,
+}
+
+/// A change and the picks after it, key by key.
+#[derive(Debug, Deserialize)]
+pub struct Phase {
+    #[serde(default)]
+    pub op: serde_json::Value,
+    #[serde(default)]
+    pub sport_add: u16,
+    pub picks: Vec<Pick>,
 }
 
 /// JSON's keys are text, and serde's untagged enums don't read numbers from them.
@@ -58,24 +88,11 @@ fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counts, D::Error
     named.into_iter().map(number).collect()
 }
 
-impl SequenceStep {
-    /// What the kernel did with a connection; `None` for a change.
-    pub fn answer(&self) -> Option<Answer> {
-        match self {
-            Self::Picked(0) => Some(Answer::Nothing),
-            Self::Picked(server) => Some(Answer::Server(*server)),
-            Self::Answered(answer) if answer == "icmp3.3" => Some(Answer::Icmp),
-            Self::Answered(answer) if answer == "rst" => Some(Answer::Reset),
-            Self::Answered(answer) => panic!("a sequence's step {answer:?}: expected icmp3.3 or rst"),
-            Self::Changed { .. } => None,
-        }
-    }
-}
-
-/// A line of states.jsonl, kind `state`.
+/// A line of states.jsonl.
 #[derive(Debug, Deserialize)]
 pub struct States {
     pub id: String,
+    #[serde(default)]
     pub sysctl: BTreeMap<String, u32>,
     pub steps: Vec<StateStep>,
 }
@@ -85,10 +102,11 @@ pub struct States {
 pub struct StateStep {
     pub pkt: Option<String>,
     pub cmd: Option<String>,
+    pub output: Option<String>,
     pub sleep: Option<f64>,
     #[serde(default)]
     pub out: Vec<Output>,
-    pub conn: Option<Connection>,
+    pub conn: Option<ConnectionLine>,
 }
 
 /// A packet that came out.
@@ -101,26 +119,43 @@ pub struct Output {
 
 /// The connection's line in the kernel's table.
 #[derive(Debug, Deserialize)]
-pub struct Connection {
+pub struct ConnectionLine {
     pub state: String,
     pub expires: u64,
-    pub rs: std::net::IpAddr,
+    pub rs: IpAddr,
 }
 
-impl StateStep {
-    /// What the kernel did with the packet.
-    pub fn answer(&self) -> Answer {
-        match self.out.as_slice() {
-            [] => Answer::Nothing,
-            [out] => match (out.to.strip_prefix("rs"), out.proto) {
-                (Some(server), _) => Answer::Server(server.parse().unwrap()),
-                (None, 6) => Answer::Reset,
-                (None, 1 | 58) => Answer::Icmp,
-                (None, other) => panic!("protocol {other} came out: expected TCP or ICMP"),
-            },
-            more => panic!("{} packets came out: expected one at most", more.len()),
-        }
-    }
+/// A line of persist.jsonl.
+#[derive(Debug, Deserialize)]
+pub struct Story {
+    pub id: String,
+    pub steps: Vec<StoryStep>,
+}
+
+/// A step of a [`Story`].
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum StoryStep {
+    Command { cmd: String, out: String },
+    Sent { send: String, to: String },
+    Slept { sleep: f64 },
+    Table { lcn: Vec<Entry> },
+    Told { text: String },
+}
+
+/// An entry of the connection table.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Entry {
+    pub pro: String,
+    pub src: IpAddr,
+    pub sport: u16,
+    pub vip: IpAddr,
+    pub vport: u16,
+    pub rs: IpAddr,
+    pub rport: u16,
+    pub state: String,
+    /// Seconds.
+    pub expires: u64,
 }
 
 /// The bytes of a hex string.

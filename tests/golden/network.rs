@@ -2,16 +2,29 @@
 
 use std::net::IpAddr;
 
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, PacketBuilder};
 use xlvs_dataplane::destination::Path;
 use xlvs_dataplane::port::InterfaceSlot;
 
 const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// The VIP of sequences.
-pub const VIP: [u8; 4] = [10, 0, 0, 100];
 /// The length of an Ethernet header.
 pub const ETHERNET: usize = 14;
+/// Ethernet's MTU.
+pub const MTU: u32 = 1500;
+/// The addresses of the host: the director's own and the VIPs.
+pub const LOCAL: [&str; 5] = ["10.0.0.2", "10.0.0.100", "10.0.0.101", "fd00::2", "fd00::100"];
+
+/// Whether an answer is from an address of the host. A kernel sends none from another: where a mark leads to foreign addresses,
+/// its clients hear nothing.
+pub fn is_from_host(answer: &[u8]) -> bool {
+    let packet = &answer[ETHERNET..];
+    let source = match packet[0] >> 4 {
+        4 => <[u8; 4]>::try_from(&packet[12..16]).map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(&packet[8..24]).map(IpAddr::from),
+    };
+    source.is_ok_and(|source| LOCAL.iter().any(|local| local.parse() == Ok(source)))
+}
 
 /// The address of real server `number` in the VIP's family.
 pub fn server(vip: IpAddr, number: u8) -> IpAddr {
@@ -21,21 +34,19 @@ pub fn server(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
-/// Ethernet's MTU.
-pub const MTU: u32 = 1500;
-
-/// The way to the real server with this address.
-pub fn path(address: IpAddr, mtu: u32) -> Path {
+/// The way to an address; the director's own have none by wire.
+pub fn path(address: IpAddr, mtu: u32) -> Option<Path> {
     let number = match address {
-        IpAddr::V4(v4) => v4.octets()[3] - 10,
-        IpAddr::V6(v6) => v6.octets()[15] - 0xa,
+        IpAddr::V4(v4) => v4.octets()[3].checked_sub(10)?,
+        IpAddr::V6(v6) => v6.octets()[15].checked_sub(0xa)?,
     };
-    Path { destination_mac: [2, 0, 0, 0, 1, number], source_mac: DIRECTOR, egress: InterfaceSlot(0), mtu }
+    let destination_mac = [2, 0, 0, 0, 1, number];
+    Some(Path { destination_mac, source_mac: DIRECTOR, egress: InterfaceSlot(0), mtu })
 }
 
-/// The number of the real server with this MAC address.
-pub fn server_of_mac(mac: [u8; 6]) -> Option<u8> {
-    (mac[..5] == [2, 0, 0, 0, 1]).then_some(mac[5])
+/// The number of the real server that a frame is sent to.
+pub fn server_of(frame: &[u8]) -> Option<u8> {
+    (frame.get(..5)? == [2, 0, 0, 0, 1]).then(|| frame[5])
 }
 
 /// The frame of an IP packet from the gateway to the director.
@@ -44,26 +55,73 @@ pub fn frame(packet: &[u8]) -> Vec<u8> {
     [&DIRECTOR[..], &GATEWAY, &ether_type, packet].concat()
 }
 
-/// One packet of a sequence's connection.
+/// Who sends what: client, its port, where to, which port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub client: (IpAddr, u16),
+    pub virtual_address: (IpAddr, u16),
+}
+
+/// One packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
     Syn,
     Ack,
+    /// An ACK with four bytes.
+    Data,
     FinAck,
+    Rst,
     Datagram,
 }
 
-/// The frame of a segment of a sequence's connection number `k`.
-pub fn segment(k: u32, virtual_port: u16, segment: Segment) -> Vec<u8> {
-    let (client, port) = ([192, 0, 2, 1 + (k % 5) as u8], 10_000 + k as u16);
-    let ip = || PacketBuilder::ethernet2(GATEWAY, DIRECTOR).ipv4(client, VIP, 64);
+impl Segment {
+    /// Of the captures' flags: S A F R P D, or udp.
+    pub fn named(flags: &str) -> Option<Self> {
+        Some(match flags {
+            "S" => Self::Syn,
+            "A" => Self::Ack,
+            "D" | "PA" => Self::Data,
+            "FA" => Self::FinAck,
+            "R" => Self::Rst,
+            "udp" => Self::Datagram,
+            _ => return None,
+        })
+    }
+}
+
+/// The frame of a packet between these ends.
+pub fn packet(ends: &Ends, segment: Segment) -> Vec<u8> {
+    let ((client, port), (vip, virtual_port)) = (ends.client, ends.virtual_address);
+    let ip = match (client, vip) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => IpHeaders::Ipv4(
+            etherparse::Ipv4Header {
+                source: from.octets(),
+                destination: to.octets(),
+                time_to_live: 64,
+                ..Default::default()
+            },
+            Default::default(),
+        ),
+        (IpAddr::V6(from), IpAddr::V6(to)) => IpHeaders::Ipv6(
+            etherparse::Ipv6Header {
+                source: from.octets(),
+                destination: to.octets(),
+                hop_limit: 64,
+                ..Default::default()
+            },
+            Default::default(),
+        ),
+        _ => panic!("{ends:?}: two families"),
+    };
+    let start = PacketBuilder::ethernet2(GATEWAY, DIRECTOR).ip(ip);
     let mut bytes = Vec::new();
-    let tcp = |sequence| ip().tcp(port, virtual_port, sequence, 8192);
     match segment {
-        Segment::Syn => tcp(1000).syn().write(&mut bytes, &[]),
-        Segment::Ack => tcp(1001).ack(2000).write(&mut bytes, &[]),
-        Segment::FinAck => tcp(1001).ack(2000).fin().write(&mut bytes, &[]),
-        Segment::Datagram => ip().udp(port, virtual_port).write(&mut bytes, b"12345678"),
+        Segment::Syn => start.tcp(port, virtual_port, 1000, 8192).syn().write(&mut bytes, &[]),
+        Segment::Ack => start.tcp(port, virtual_port, 1001, 8192).ack(2000).write(&mut bytes, &[]),
+        Segment::Data => start.tcp(port, virtual_port, 1001, 8192).ack(2000).psh().write(&mut bytes, b"data"),
+        Segment::FinAck => start.tcp(port, virtual_port, 1001, 8192).ack(2000).fin().write(&mut bytes, &[]),
+        Segment::Rst => start.tcp(port, virtual_port, 1001, 8192).rst().write(&mut bytes, &[]),
+        Segment::Datagram => start.udp(port, virtual_port).write(&mut bytes, b"12345678"),
     }
     .unwrap();
     bytes

@@ -17,6 +17,10 @@ pub struct Service {
     pub scheduler: &'static str,
     /// Destinations and weights.
     pub destinations: Vec<(IpAddr, u32)>,
+    /// The firewall mark that it is a service of, instead of protocol, address and port (which then only name it in tests).
+    pub mark: Option<u32>,
+    /// More lines of it.
+    pub lines: Vec<String>,
 }
 
 /// A configuration file.
@@ -26,6 +30,8 @@ pub struct Config {
     pub director: Vec<String>,
     /// The services.
     pub services: Vec<Service>,
+    /// Whole tables besides.
+    pub tables: Vec<String>,
 }
 
 impl Config {
@@ -34,13 +40,17 @@ impl Config {
     pub fn web(lab: &Lab, servers: &[&str]) -> Self {
         let v4 = Service::tcp(lab.v4("vip"), 80, servers.iter().map(|server| (lab.v4(server), 1)));
         let v6 = Service::tcp(lab.v6("vip"), 80, servers.iter().map(|server| (lab.v6(server), 1)));
-        Self { director: vec!["interface = \"eth0\"".to_owned()], services: vec![v4, v6] }
+        Self { director: vec!["interface = \"eth0\"".to_owned()], services: vec![v4, v6], tables: Vec::new() }
     }
 
     /// One service on eth0.
     #[must_use]
     pub fn one(service: Service) -> Self {
-        Self { director: vec!["interface = \"eth0\"".to_owned()], services: vec![service] }
+        Self {
+            director: vec!["interface = \"eth0\"".to_owned()],
+            services: vec![service],
+            tables: Vec::new(),
+        }
     }
 
     /// Sets the interfaces.
@@ -55,6 +65,13 @@ impl Config {
     #[must_use]
     pub fn with(mut self, line: &str) -> Self {
         self.director.push(line.to_owned());
+        self
+    }
+
+    /// Adds a table, such as `[[mark]]` with its keys.
+    #[must_use]
+    pub fn table(mut self, table: &str) -> Self {
+        self.tables.push(table.to_owned());
         self
     }
 
@@ -78,13 +95,28 @@ impl Config {
             writeln!(text, "{line}").unwrap();
         }
         for service in &self.services {
-            let Service { protocol, address, port, scheduler, destinations } = service;
-            writeln!(text, "\n[[service]]\naddress = \"{address}\"\nport = {port}").unwrap();
-            writeln!(text, "protocol = \"{protocol}\"\nscheduler = \"{scheduler}\"").unwrap();
+            let Service { protocol, address, port, scheduler, destinations, mark, lines } = service;
+            match mark {
+                Some(mark) => {
+                    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+                    writeln!(text, "\n[[service]]\nmark = {mark}\nfamily = \"{family}\"").unwrap();
+                }
+                None => {
+                    writeln!(text, "\n[[service]]\naddress = \"{address}\"\nport = {port}").unwrap();
+                    writeln!(text, "protocol = \"{protocol}\"").unwrap();
+                }
+            }
+            writeln!(text, "scheduler = \"{scheduler}\"").unwrap();
+            for line in lines {
+                writeln!(text, "{line}").unwrap();
+            }
             for (destination, weight) in destinations {
                 writeln!(text, "[[service.destination]]\naddress = \"{destination}\"\nweight = {weight}")
                     .unwrap();
             }
+        }
+        for table in &self.tables {
+            writeln!(text, "\n{table}").unwrap();
         }
         text
     }
@@ -100,7 +132,22 @@ impl Service {
             port,
             scheduler: "rr",
             destinations: destinations.into_iter().collect(),
+            mark: None,
+            lines: Vec::new(),
         }
+    }
+
+    /// A service of a mark, over destinations of one family.
+    #[must_use]
+    pub fn mark(mark: u32, vip: IpAddr, destinations: impl IntoIterator<Item = (IpAddr, u32)>) -> Self {
+        Self { mark: Some(mark), ..Self::tcp(vip, 0, destinations) }
+    }
+
+    /// Adds a line to it.
+    #[must_use]
+    pub fn with(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
     }
 
     /// A UDP service scheduled by rr.

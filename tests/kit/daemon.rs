@@ -182,6 +182,15 @@ impl<'lab> Daemon<'lab> {
         list(&status, "services").iter().find(is_it).cloned().unwrap_or_else(|| panic!("none in {status:#}"))
     }
 
+    /// The service of a mark.
+    #[track_caller]
+    #[must_use]
+    pub fn mark_service(&self, mark: u32, family: &str) -> Value {
+        let status = self.status();
+        let is_it = |s: &&Value| s["mark"] == mark && s["family"] == family;
+        list(&status, "services").iter().find(is_it).cloned().unwrap_or_else(|| panic!("none in {status:#}"))
+    }
+
     /// One destination of a service of the status.
     #[track_caller]
     #[must_use]
@@ -244,13 +253,11 @@ type Shape = Vec<(String, String, u64, String, Vec<(String, u64)>)>;
 fn shape_of_config(config: &Config) -> Shape {
     let services = config.services.iter().map(|service| {
         let destinations = service.destinations.iter().map(|(a, weight)| (a.to_string(), u64::from(*weight)));
-        (
-            service.protocol.to_owned(),
-            service.address.to_string(),
-            u64::from(service.port),
-            service.scheduler.to_owned(),
-            sorted(destinations),
-        )
+        let (protocol, address, number) = match service.mark {
+            Some(mark) => (String::new(), String::new(), u64::from(mark)),
+            None => (service.protocol.to_owned(), service.address.to_string(), u64::from(service.port)),
+        };
+        (protocol, address, number, service.scheduler.to_owned(), sorted(destinations))
     });
     sorted(services)
 }
@@ -264,7 +271,7 @@ fn shape_of_status(status: &Value) -> Shape {
         (
             text(&service["protocol"]),
             text(&service["address"]),
-            number(&service["port"]),
+            number(if service["mark"].is_null() { &service["port"] } else { &service["mark"] }),
             text(&service["scheduler"]),
             sorted(destinations),
         )

@@ -25,6 +25,19 @@ impl Ends {
     pub fn syn(&self, tags: &[u16]) -> Vec<u8> {
         let mut tcp = TcpHeader::new(self.source.1, self.destination.1, 0x0102_0304, 65535);
         tcp.syn = true;
+        self.segment(tags, tcp)
+    }
+
+    /// An empty TCP segment that acknowledges `acknowledged`.
+    #[must_use]
+    pub fn ack(&self, sequence: u32, acknowledged: u32) -> Vec<u8> {
+        let mut tcp = TcpHeader::new(self.source.1, self.destination.1, sequence, 65535);
+        tcp.ack = true;
+        tcp.acknowledgment_number = acknowledged;
+        self.segment(&[], tcp)
+    }
+
+    fn segment(&self, tags: &[u16], mut tcp: TcpHeader) -> Vec<u8> {
         tcp.checksum = match (self.source.0, self.destination.0) {
             (IpAddr::V4(from), IpAddr::V4(to)) => tcp.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[]),
             (IpAddr::V6(from), IpAddr::V6(to)) => tcp.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[]),

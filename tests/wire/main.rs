@@ -4,8 +4,14 @@
 
 mod answers;
 mod change_under_load;
+mod endings;
 mod exact_frames;
+mod fragments;
 mod kernels_share;
+mod marks;
 mod neighbors;
+mod persistence;
+mod slow_start;
 mod throughput;
 mod topologies;
+mod unknown_flows;

@@ -2,16 +2,22 @@
 //! protocol and, as here, what IPVS has no words for: the family `XLVS`.
 //!
 //! A request is one message. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
-//! an NLMSG_DONE; anything else by an NLMSG_ERROR with an errno. Integers are in host byte order, as in netlink.
+//! an NLMSG_DONE; a change by an NLMSG_ERROR whose errno is 0 when it was made. One that was refused carries the reason as a
+//! text, as the kernel's extended acknowledgements do. Integers are in host byte order, as in netlink.
 
+mod acknowledge;
+mod attributes;
 pub(crate) mod client;
 pub(crate) mod server;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NlasIterator,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
     ParseableParametrized,
 };
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+
+use crate::registry::{MarkSpec, Owner};
+use attributes::Attributes;
 
 /// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
 const MAX_DATAGRAM: usize = 8 << 10;
@@ -20,15 +26,48 @@ const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).
 const FAMILY_ID: u16 = 0x4958;
 const FAMILY_VERSION: u8 = 1;
-const GET_STATUS: u8 = 1;
-/// A piece of a JSON text; the pieces of a dump make the whole.
-const ATTRIBUTE_JSON: u16 = 1;
+
+/// Commands. Those that list are answered by messages with the command that makes what they list.
+mod command {
+    pub(super) const GET_STATUS: u8 = 1;
+    pub(super) const SET_SETTING: u8 = 2;
+    pub(super) const GET_SETTINGS: u8 = 3;
+    pub(super) const NEW_MARK: u8 = 4;
+    pub(super) const DEL_MARK: u8 = 5;
+    pub(super) const GET_MARKS: u8 = 6;
+}
+
+/// A setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) value: u32,
+    /// What it is unless it is set; in requests, 0.
+    pub(crate) default: u32,
+}
+
+/// A mark rule, and who declared it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MarkEntry {
+    pub(crate) owner: Owner,
+    pub(crate) rule: MarkSpec,
+}
 
 /// A message of the family `XLVS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Xlvs {
-    /// Asks for the status (request), or carries a piece of it (answer).
+    /// Asks for the status (request), or carries a piece of its JSON (answer).
     Status(Vec<u8>),
+    /// Asks for all settings.
+    GetSettings,
+    /// Changes a setting (request), or tells one (answer).
+    Setting(Setting),
+    /// Asks for all mark rules.
+    GetMarks,
+    /// Adds a mark rule (request), or tells one (answer).
+    Mark(MarkEntry),
+    /// Deletes a mark rule.
+    DeleteMark(MarkSpec),
 }
 
 impl GenlFamily for Xlvs {
@@ -42,7 +81,12 @@ impl GenlFamily for Xlvs {
 
     fn command(&self) -> u8 {
         match self {
-            Self::Status(_) => GET_STATUS,
+            Self::Status(_) => command::GET_STATUS,
+            Self::GetSettings => command::GET_SETTINGS,
+            Self::Setting(_) => command::SET_SETTING,
+            Self::GetMarks => command::GET_MARKS,
+            Self::Mark(_) => command::NEW_MARK,
+            Self::DeleteMark(_) => command::DEL_MARK,
         }
     }
 
@@ -55,7 +99,11 @@ impl Xlvs {
     fn attributes(&self) -> Vec<DefaultNla> {
         match self {
             Self::Status(json) if json.is_empty() => Vec::new(),
-            Self::Status(json) => vec![DefaultNla::new(ATTRIBUTE_JSON, json.clone())],
+            Self::Status(json) => attributes::of_json(json),
+            Self::GetSettings | Self::GetMarks => Vec::new(),
+            Self::Setting(setting) => attributes::of_setting(setting),
+            Self::Mark(entry) => attributes::of_mark(&entry.rule, Some(entry.owner)),
+            Self::DeleteMark(rule) => attributes::of_mark(rule, None),
         }
     }
 
@@ -67,9 +115,13 @@ impl Xlvs {
         serialize(message)
     }
 
-    /// A request for a dump.
+    /// A request: for a dump, or for a change that is to be acknowledged.
     fn request(self, sequence: u32) -> Vec<u8> {
-        self.datagram(sequence, NLM_F_REQUEST | NLM_F_DUMP)
+        let flags = match self {
+            Self::Status(_) | Self::GetSettings | Self::GetMarks => NLM_F_DUMP,
+            Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) => NLM_F_ACK,
+        };
+        self.datagram(sequence, NLM_F_REQUEST | flags)
     }
 }
 
@@ -92,15 +144,79 @@ impl Emitable for Xlvs {
 
 impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
     fn parse_with_param(bytes: &[u8], header: GenlHeader) -> Result<Self, DecodeError> {
-        if header.cmd != GET_STATUS {
-            return Err(DecodeError::from("unknown command"));
+        let attributes = Attributes::parse(bytes)?;
+        Ok(match header.cmd {
+            command::GET_STATUS => Self::Status(attributes.json),
+            command::GET_SETTINGS => Self::GetSettings,
+            command::SET_SETTING => Self::Setting(attributes.setting()?),
+            command::GET_MARKS => Self::GetMarks,
+            command::NEW_MARK => {
+                Self::Mark(MarkEntry { owner: attributes.owner()?, rule: attributes.mark()? })
+            }
+            command::DEL_MARK => Self::DeleteMark(attributes.mark()?),
+            _ => return Err(DecodeError::from("unknown command")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Xlvs, DecodeError> {
+        match NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(bytes)?.payload {
+            netlink_packet_core::NetlinkPayload::InnerMessage(message) => Ok(message.payload),
+            other => panic!("{other:?}"),
         }
-        for attribute in NlasIterator::new(bytes) {
-            let attribute = attribute?;
-            if attribute.kind() == ATTRIBUTE_JSON {
-                return Ok(Self::Status(attribute.value().to_vec()));
+    }
+
+    fn rule() -> MarkSpec {
+        MarkSpec {
+            mark: std::num::NonZeroU32::new(7).unwrap(),
+            protocol: Some(xlvs_dataplane::flow::Protocol::Sctp),
+            destination: "fd00::/64".parse().unwrap(),
+            ports: vec![(80, 80), (8000, 8999)],
+            source: Some("2001:db8::/32".parse().unwrap()),
+            interface: Some("eth0".to_owned()),
+        }
+    }
+
+    #[test]
+    fn messages_are_read_back_as_they_were_written() {
+        let bare = MarkSpec {
+            protocol: None,
+            destination: "10.0.0.100/32".parse().unwrap(),
+            ports: Vec::new(),
+            source: None,
+            interface: None,
+            ..rule()
+        };
+        let name = "sloppy_tcp".to_owned();
+        for message in [
+            Xlvs::Status(Vec::new()),
+            Xlvs::Status(b"{}".to_vec()),
+            Xlvs::GetSettings,
+            Xlvs::Setting(Setting { name, value: 1, default: 0 }),
+            Xlvs::GetMarks,
+            Xlvs::Mark(MarkEntry { owner: Owner::File, rule: rule() }),
+            Xlvs::Mark(MarkEntry { owner: Owner::Tool, rule: bare.clone() }),
+            Xlvs::DeleteMark(bare),
+        ] {
+            assert_eq!(read(&message.clone().request(3)).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn no_cut_or_changed_byte_of_a_message_panics() {
+        let whole = Xlvs::Mark(MarkEntry { owner: Owner::Tool, rule: rule() }).request(1);
+        for at in 0..whole.len() {
+            let _ = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(&whole[..at]);
+            for byte in [0, 1, 2, 0x7f, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] = byte;
+                let _ = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(&changed);
             }
         }
-        Ok(Self::Status(Vec::new()))
     }
 }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netlink_packet_core::{
-    DoneMessage, ErrorMessage, NLM_F_MULTIPART, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_MULTIPART, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_generic::GenlMessage;
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
-use super::{FAMILY_ID, MAX_DATAGRAM, TEXT_BYTES, Xlvs, serialize};
+use super::acknowledge::{acknowledge, done};
+use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs};
+use crate::registry::MarkSpec;
 use crate::status::Status;
 
 const MAX_CLIENTS: usize = 64;
@@ -29,6 +29,25 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) enum Request {
     /// The status, to be answered there.
     Status(oneshot::Sender<Box<Status>>),
+    /// All settings.
+    Settings(oneshot::Sender<Vec<Setting>>),
+    /// A setting's new value.
+    SetSetting(String, u32, oneshot::Sender<Result<(), Refusal>>),
+    /// All mark rules, in their order.
+    Marks(oneshot::Sender<Vec<MarkEntry>>),
+    /// One more mark rule.
+    AddMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
+    /// One mark rule less.
+    DeleteMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// Why the control thread did not make a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// As the kernel would say it.
+    pub(crate) errno: Errno,
+    /// In plain words.
+    pub(crate) message: String,
 }
 
 /// The listening socket; its file is removed when this is dropped.
@@ -147,34 +166,58 @@ async fn answer(request: &[u8], requests: &mpsc::Sender<Request>) -> Vec<Vec<u8>
     if header.message_type != FAMILY_ID {
         return vec![error(header, Errno::OPNOTSUPP)];
     }
-    let NetlinkPayload::InnerMessage(_) = message.payload else {
+    let NetlinkPayload::InnerMessage(message) = message.payload else {
         return vec![error(header, Errno::INVAL)];
     };
+    let done = match message.payload {
+        Xlvs::Status(_) => status(header, requests).await,
+        Xlvs::GetSettings => {
+            ask(requests, Request::Settings).await.map(|all| dump(header, all.into_iter().map(Xlvs::Setting)))
+        }
+        Xlvs::GetMarks => {
+            ask(requests, Request::Marks).await.map(|all| dump(header, all.into_iter().map(Xlvs::Mark)))
+        }
+        Xlvs::Setting(Setting { name, value, .. }) => {
+            change(header, requests, |answer| Request::SetSetting(name, value, answer)).await
+        }
+        Xlvs::Mark(entry) => change(header, requests, |answer| Request::AddMark(entry.rule, answer)).await,
+        Xlvs::DeleteMark(rule) => change(header, requests, |answer| Request::DeleteMark(rule, answer)).await,
+    };
+    done.unwrap_or_else(|errno| vec![error(header, errno)])
+}
+
+/// The control thread's answer to a request; an error when it is about to end.
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Errno> {
     let (sender, receiver) = oneshot::channel();
-    if requests.send(Request::Status(sender)).await.is_err() {
-        return vec![error(header, Errno::SHUTDOWN)];
-    }
-    let Ok(status) = receiver.await else { return vec![error(header, Errno::SHUTDOWN)] };
-    let Ok(json) = serde_json::to_vec(&status) else { return vec![error(header, Errno::IO)] };
-    let pieces = json
-        .chunks(TEXT_BYTES)
-        .map(|piece| Xlvs::Status(piece.to_vec()).datagram(header.sequence_number, NLM_F_MULTIPART));
-    pieces.chain([done(header)]).collect()
+    requests.send(request(sender)).await.map_err(|_| Errno::SHUTDOWN)?;
+    receiver.await.map_err(|_| Errno::SHUTDOWN)
 }
 
-/// An NLMSG_ERROR in answer to `request`.
+async fn status(header: NetlinkHeader, requests: &mpsc::Sender<Request>) -> Result<Vec<Vec<u8>>, Errno> {
+    let status = ask(requests, Request::Status).await?;
+    let json = serde_json::to_vec(&status).map_err(|_| Errno::IO)?;
+    Ok(dump(header, json.chunks(TEXT_BYTES).map(|piece| Xlvs::Status(piece.to_vec()))))
+}
+
+async fn change(
+    header: NetlinkHeader,
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> Request,
+) -> Result<Vec<Vec<u8>>, Errno> {
+    let done = ask(requests, request).await?;
+    let refused = done.as_ref().err().map(|refusal| (refusal.errno, refusal.message.as_str()));
+    Ok(vec![acknowledge(header, refused)])
+}
+
+/// A dump of these messages.
+fn dump(request: NetlinkHeader, messages: impl Iterator<Item = Xlvs>) -> Vec<Vec<u8>> {
+    let pieces = messages.map(|message| message.datagram(request.sequence_number, NLM_F_MULTIPART));
+    pieces.chain([done(request)]).collect()
+}
+
 fn error(request: NetlinkHeader, errno: Errno) -> Vec<u8> {
-    let mut message = ErrorMessage::default();
-    message.code = std::num::NonZeroI32::new(-errno.raw_os_error());
-    let mut header = NetlinkHeader::default();
-    header.sequence_number = request.sequence_number;
-    serialize(NetlinkMessage::new(header, NetlinkPayload::Error(message)))
-}
-
-/// The NLMSG_DONE that ends a dump.
-fn done(request: NetlinkHeader) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.sequence_number = request.sequence_number;
-    header.flags = NLM_F_MULTIPART;
-    serialize(NetlinkMessage::new(header, NetlinkPayload::Done(DoneMessage::default())))
+    acknowledge(request, Some((errno, "")))
 }

@@ -5,10 +5,13 @@
 //! carries only what was asked for.
 
 mod check;
+mod client;
 mod completions;
 mod detach;
+mod mark;
 mod real_server;
 mod run;
+mod settings;
 mod status;
 
 use std::io::{ErrorKind, Write};
@@ -115,6 +118,24 @@ enum Command {
         #[command(flatten)]
         socket: SocketArg,
     },
+    /// List or change the running director's settings
+    ///
+    /// Settings have the names, defaults and meanings of the kernel's net.ipv4.vs.*. A change lasts until the daemon ends, or the
+    /// configuration file says otherwise at its next reading.
+    #[command(after_help = EXIT_CODES)]
+    Settings {
+        /// A setting to show, or to change and show [default: show all]
+        #[arg(value_name = "NAME[=VALUE]")]
+        settings: Vec<settings::Assignment>,
+        #[command(flatten)]
+        socket: SocketArg,
+    },
+    /// List or change the running director's mark rules
+    #[command(subcommand_value_name = "add|del|list")]
+    Mark {
+        #[command(subcommand)]
+        action: mark::MarkAction,
+    },
     /// Prepare this host to answer for a VIP, as a real server
     #[command(after_long_help = REAL_SERVER_HELP, subcommand_value_name = "up|down")]
     RealServer {
@@ -133,6 +154,12 @@ struct SocketArg {
     /// The daemon's socket [default: /run/xlvs/xlvs.sock]
     #[arg(long, value_name = "PATH", env = "XLVS_SOCKET", value_parser = socket_path)]
     socket: Option<PathBuf>,
+}
+
+impl SocketArg {
+    fn path(self) -> PathBuf {
+        self.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -186,9 +213,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check { file } => check::check(&file),
         Command::Detach { interface } => detach::detach(&interface),
-        Command::Status { json, socket } => {
-            status::status(&socket.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), json)
-        }
+        Command::Status { json, socket } => status::status(&socket.path(), json),
+        Command::Settings { settings, socket } => settings::settings(&socket.path(), &settings),
+        Command::Mark { action } => mark::mark(action),
         Command::RealServer { action: RealServerAction::Up { vips } } => real_server::up(&vips),
         Command::RealServer { action: RealServerAction::Down { vips } } => real_server::down(&vips),
         Command::Completions { shell } => completions::print(shell),

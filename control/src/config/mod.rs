@@ -28,6 +28,7 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
+pub(crate) use crate::registry::Drain;
 pub(crate) use error::ConfigErrors;
 pub(crate) use names::{FrameSize, HashFlags, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
 
@@ -111,18 +112,6 @@ pub(crate) struct ServiceConfig {
     pub(crate) destinations: Vec<DestinationConfig>,
     /// The line of its `[[service]]`, from 1, for later messages.
     pub(crate) line: u32,
-}
-
-/// What becomes of the connections of a destination that leaves its service, or fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drain {
-    /// They go on until they end: what happens if the file says nothing and the destination leaves the file.
-    Finish,
-    /// Their packets are dropped, as the kernel does: what happens if the file says nothing and a tool takes the destination
-    /// out.
-    Drop,
-    /// They end: TCP clients are reset, other flows are scheduled anew.
-    Reset,
 }
 
 /// A rule that puts a mark on packets.
@@ -213,7 +202,7 @@ impl Configuration {
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
-    /// destinations, timeouts, `vip`) can change while frames flow.
+    /// destinations, marks, timeouts, settings, `vip`) can change while frames flow.
     #[must_use]
     pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old, new) = (&self.director, &new.director);

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::flow::{Family, Protocol};
 pub(crate) use xlvs_dataplane::port::af_xdp::RequestedMode as XdpMode;
 pub(crate) use xlvs_dataplane::scheduler::{HashFlags, SchedulerFlag, SchedulerName};
 pub(crate) use xlvs_dataplane::worker::IdlePolicy;
+
+use super::Drain;
 
 /// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +153,15 @@ impl FrameSize {
 }
 
 impl Choice for Protocol {
-    // SCTP has a number in the data plane, but no service can have it yet.
-    const ALL: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("udp", Self::Udp)];
+    const ALL: &'static [(&'static str, Self)] =
+        &[("tcp", Self::Tcp), ("udp", Self::Udp), ("sctp", Self::Sctp)];
+}
+
+impl Choice for Family {
+    const ALL: &'static [(&'static str, Self)] = &[("ipv4", Self::V4), ("ipv6", Self::V6)];
+}
+
+impl Choice for Drain {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("finish", Self::Finish), ("drop", Self::Drop), ("reset", Self::Reset)];
 }

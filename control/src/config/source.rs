@@ -4,19 +4,31 @@ use std::ops::Range;
 
 use super::error::{Findings, Position};
 
+/// Bytes between two of the places whose characters are counted beforehand.
+const BLOCK: usize = 1024;
+
 /// The text, its lines, and what was found in it.
 pub(super) struct Source<'s> {
     text: &'s str,
     line_starts: Vec<usize>,
+    /// The characters before each [`BLOCK`], so that a place in a very long line is found soon too.
+    characters: Vec<usize>,
     pub(super) findings: Findings,
 }
 
 impl<'s> Source<'s> {
     pub(super) fn new(text: &'s str) -> Self {
         let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let mut characters = vec![0];
+        let mut so_far = 0;
+        for block in text.as_bytes().chunks(BLOCK) {
+            so_far += count_characters(block);
+            characters.push(so_far);
+        }
         Self {
             text,
             line_starts: std::iter::once(0).chain(after_breaks).collect(),
+            characters,
             findings: Findings::default(),
         }
     }
@@ -25,9 +37,17 @@ impl<'s> Source<'s> {
     pub(super) fn position(&self, offset: usize) -> Position {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
-        let before = self.text.get(start..offset).unwrap_or_default();
-        let column = before.chars().filter(|c| *c != '\u{feff}').count() + 1;
+        // A byte order mark is no character of the first line.
+        let unseen = usize::from(start == 0 && offset > 0 && self.text.starts_with('\u{feff}'));
+        let column = 1 + self.characters_before(offset) - self.characters_before(start) - unseen;
         Position { line: saturated(line), column: saturated(column) }
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let block = offset / BLOCK;
+        let rest = self.text.as_bytes().get(block * BLOCK..offset).unwrap_or_default();
+        self.characters.get(block).copied().unwrap_or_default() + count_characters(rest)
     }
 
     /// The line of a byte, without its end.
@@ -67,6 +87,11 @@ impl<'s> Source<'s> {
         }
         shown
     }
+}
+
+/// The characters that begin in these bytes of UTF-8.
+fn count_characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 fn saturated(number: usize) -> u32 {

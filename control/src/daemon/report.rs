@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 
 use xlvs_dataplane::counters::{Counter, PORT_DROPS};
-use xlvs_dataplane::service::ServiceKey;
+use xlvs_dataplane::destination::Standing;
+use xlvs_dataplane::flow::{Family, Granularity};
+use xlvs_dataplane::service::{Persistence, ServiceKey};
+use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::DropReason;
 
 use super::Daemon;
+use crate::estimator::Rates;
 use crate::kernel::NeighborState;
-use crate::registry::{DestinationEntry, ServiceEntry};
+use crate::registry::{DestinationEntry, Owner, ServiceEntry};
 use crate::status::{
-    ConnectionsStatus, DestinationStatus, InterfaceStatus, MemoryStatus, ServiceStatus, Status, WorkerStatus,
-    mac,
+    ConnectionsStatus, DestinationStatus, InterfaceStatus, LeavingService, MemoryStatus, PersistenceStatus,
+    RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
 };
 
 impl Daemon {
@@ -43,7 +47,14 @@ impl Daemon {
             epoch: self.registry.epoch(),
             interfaces,
             services: self.registry.services().map(|(key, service)| self.service(key, service)).collect(),
-            connections: ConnectionsStatus { live: population.live(), limit: population.limit() },
+            leaving: self.leaving(),
+            rates: rates(self.registry.total().rates()),
+            settings: self.changed_settings(),
+            connections: ConnectionsStatus {
+                live: population.live(),
+                limit: population.limit(),
+                dropped: self.crew.iter().map(|worker| worker.counters.connections_dropped.get()).sum(),
+            },
             workers: self.workers(),
             drops,
             memory: MemoryStatus { umem_and_rings: self.launched.memory_bytes },
@@ -76,41 +87,79 @@ impl Daemon {
             .collect()
     }
 
+    fn changed_settings(&self) -> BTreeMap<String, u32> {
+        let (now, default) = (self.registry.settings(), Settings::default());
+        let changed = Settings::BOUNDS.iter().filter(|(name, ..)| now.get(name) != default.get(name));
+        changed.filter_map(|(name, ..)| Some(((*name).to_owned(), now.get(name)?))).collect()
+    }
+
+    fn leaving(&self) -> Vec<LeavingService> {
+        let service = |key: &ServiceKey| LeavingService {
+            service: key.to_string(),
+            destinations: self.leaving_destinations(key),
+        };
+        self.registry.departed().map(service).collect()
+    }
+
+    fn leaving_destinations(&self, key: &ServiceKey) -> Vec<DestinationStatus> {
+        let leaving = self.registry.leaving(key);
+        leaving.map(|removed| self.destination(removed.entry(), removed.standing())).collect()
+    }
+
     fn service(&self, key: &ServiceKey, service: &ServiceEntry) -> ServiceStatus {
         let traffic = self.registry.traffic(key);
-        let reason = self.unserved(key, service);
-        let (protocol, address) = match key {
-            ServiceKey::Address { protocol, address } => (protocol.to_string(), address.ip()),
-            ServiceKey::Mark { mark, .. } => (key.to_string(), std::net::Ipv4Addr::from(mark.get()).into()),
+        let reason = self.unserved.get(key).cloned();
+        let spec = service.spec();
+        let (protocol, address, mark) = match *key {
+            ServiceKey::Address { protocol, address } => (Some(protocol.to_string()), Some(address), None),
+            ServiceKey::Mark { mark, .. } => (None, None, Some(mark.get())),
         };
+        let flags = spec.flags.names(spec.scheduler);
         ServiceStatus {
+            service: key.to_string(),
             protocol,
-            address,
-            port: key.port(),
-            scheduler: service.scheduler.name().to_string(),
+            address: address.map(|address| address.ip()),
+            port: address.map(|address| address.port()),
+            mark,
+            family: match key.family() {
+                Family::V4 => "ipv4".to_owned(),
+                Family::V6 => "ipv6".to_owned(),
+            },
+            scheduler: spec.scheduler.name().to_owned(),
+            scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
+            persistence: spec.persistence.map(persistence),
+            one_packet: spec.one_packet,
+            drain: service.options().drain.map(|drain| drain.name().to_owned()),
+            slow_start_s: service.options().slow_start.map(|time| time.as_secs()),
+            owner: match service.owner() {
+                Owner::File => "file".to_owned(),
+                Owner::Tool => "tool".to_owned(),
+            },
             served: reason.is_none(),
             reason,
             connections: traffic.connections,
             packets: traffic.packets,
             bytes: traffic.bytes,
+            rates: rates(service.estimator().rates()),
             // The kernel's list has the newest first; people expect the order in which they wrote them.
             destinations: service
-                .destinations
+                .destinations()
                 .iter()
                 .rev()
-                .map(|entry| self.destination(key, entry))
+                .map(|entry| self.destination(entry, service.standing(entry)))
                 .collect(),
+            leaving: self.leaving_destinations(key),
         }
     }
 
-    fn destination(&self, key: &ServiceKey, entry: &DestinationEntry) -> DestinationStatus {
-        let traffic = entry.counters.traffic.sum();
-        let state = self.kernel.neighbor(entry.address);
+    fn destination(&self, entry: &DestinationEntry, standing: Standing) -> DestinationStatus {
+        let (traffic, counters, address) = (entry.traffic(), entry.counters(), entry.address());
+        let state = self.kernel.neighbor(address);
         let (name, reason) = match &state {
             NeighborState::Resolved { .. } => ("resolved", None),
             NeighborState::Incomplete => ("incomplete", None),
             NeighborState::Failed => ("failed", None),
-            NeighborState::Unusable(reason) => ("unusable", Some(format!("{} {reason}", entry.address))),
+            NeighborState::Unusable(reason) => ("unusable", Some(format!("{address} {reason}"))),
             NeighborState::Unknown => ("unknown", None),
         };
         let way = match state {
@@ -121,15 +170,29 @@ impl Daemon {
             _ => None,
         };
         let (interface, mac) = way.unzip();
+        let standing = match standing {
+            Standing::Present => "present",
+            Standing::Finishing => "finishing",
+            Standing::Removed => "removed",
+            Standing::Ending => "ending",
+        };
         DestinationStatus {
-            address: entry.address,
-            port: key.port(),
-            weight: entry.weight,
-            active: entry.counters.active(),
-            inactive: entry.counters.inactive(),
+            address,
+            port: entry.real().port(),
+            weight: entry.spec().weight,
+            ramping: entry.is_ramping(),
+            forwarding: entry.spec().forwarding.to_string(),
+            standing: standing.to_owned(),
+            active: counters.active(),
+            inactive: counters.inactive(),
+            persistent: counters.persistent(),
+            upper_threshold: entry.spec().thresholds.upper,
+            lower_threshold: entry.spec().thresholds.lower,
+            overloaded: counters.overloaded(),
             connections: traffic.connections,
             packets: traffic.packets,
             bytes: traffic.bytes,
+            rates: rates(entry.estimator().rates()),
             interface,
             mac,
             neighbor: name.to_owned(),
@@ -152,4 +215,16 @@ impl Daemon {
             })
             .collect()
     }
+}
+
+fn rates(rates: Rates) -> RatesStatus {
+    RatesStatus { connections: rates.connections, packets: rates.packets, bytes: rates.bytes }
+}
+
+fn persistence(persistence: Persistence) -> PersistenceStatus {
+    let (netmask, prefix) = match persistence.granularity {
+        Granularity::V4(mask) => (Some(mask), None),
+        Granularity::V6(bits) => (None, Some(bits)),
+    };
+    PersistenceStatus { timeout_s: persistence.timeout.as_secs(), netmask, prefix }
 }

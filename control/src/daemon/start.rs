@@ -1,10 +1,11 @@
 //! The daemon's start: interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
 //! then the steering programs attached.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::kernel::{self, Kernel, Link, NeighborState, link};
 use crate::launch::{self, Launched};
 use crate::publish::Publisher;
-use crate::registry::Registry;
+use crate::registry::{Registry, Way};
 
 impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
@@ -41,13 +42,21 @@ impl Daemon {
             launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
             dirty: true,
             told_neighbors: BTreeMap::new(),
-            told_unserved: BTreeSet::new(),
+            unserved: BTreeMap::new(),
+            departed: 0,
             started: Instant::now(),
         };
         daemon.want_real_servers();
         daemon.await_neighbors().await?;
+        daemon.defend();
+        // What a predecessor left attached is taken over with its clients, whose connections died with it: until they had the
+        // time to find out, no segment of theirs is answered with a reset. Whether there is one shows when it is taken over.
+        daemon.registry.set_resets_from(Now::read().after(daemon.registry.timeouts().tcp));
         daemon.publish();
-        daemon.attach()?;
+        if !daemon.attach()? {
+            daemon.registry.set_resets_from(Now(0));
+            daemon.publish();
+        }
         daemon.announce();
         Ok(daemon)
     }
@@ -62,8 +71,11 @@ impl Daemon {
             let workers = launch::worker_count(director, &links);
             let cores = launch::cores(director, workers)?;
             let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
-            registry.apply(configuration);
-            let table = Arc::new(registry.table(configuration.timeouts, |_| None));
+            for error in registry.apply(configuration).1 {
+                tracing::error!("left out of the configuration: {error}");
+            }
+            let slot = |name: &str| launch::slot_of(&links, name);
+            let table = Arc::new(registry.table(Now::read(), |_| Way::Unknown, slot));
             let connections = launch::connection_tables(director.max_connections)?;
             match launch::launch(director, &links, &cores, connections, &table) {
                 Ok(launched) => return Ok((links, launched, registry, table)),
@@ -99,12 +111,15 @@ impl Daemon {
         Ok(())
     }
 
-    fn attach(&mut self) -> Result<(), Failure> {
+    /// Attaches the steering programs; whether one took over what a predecessor left.
+    fn attach(&mut self) -> Result<bool, Failure> {
+        let mut took_over = false;
         let requested = self.configuration.director.xdp_mode;
         for steering in self.publisher.steerings() {
             let Attached { mode, adopted, fallback } =
                 steering.attach(requested).map_err(|error| launch::failure(&error))?;
             let name = &steering.interface().name;
+            took_over |= adopted;
             if adopted {
                 tracing::info!("{name}: took over the steering program that a predecessor left attached");
             }
@@ -116,7 +131,7 @@ impl Daemon {
             }
             self.launched.modes.push(mode);
         }
-        Ok(())
+        Ok(took_over)
     }
 
     /// The start-up lines: what the director runs on.

@@ -3,7 +3,7 @@
 //! established. An older one is dropped if it has been idle for a minute and saw few packets, the fewer the likelier; a template
 //! only if it has no connections and none was ever established.
 //!
-//! Entries are walked in the order of their slots, which has nothing to do with their age or flow.
+//! Entries are walked in an order that has nothing to do with their age or flow.
 
 use super::route::Context;
 use crate::clock::Now;
@@ -16,6 +16,8 @@ const PERIOD_MS: u64 = 1000;
 const SHARE: u32 = 32;
 /// An entry that saw a packet since is spared, in milliseconds.
 const SPARED_MS: u64 = 60_000;
+/// From one slot to the next; odd, so that all slots of a table whose size is a power of two are met before one is met again.
+const STRIDE: u32 = 0x9e37_79b1;
 /// An entry that saw more packets is spared.
 const FEW_PACKETS: u32 = 8;
 
@@ -31,7 +33,7 @@ pub(super) struct Defender {
 
 #[derive(Debug, Default)]
 struct Walk {
-    slot: u32,
+    at: u32,
     /// Entries still to be looked at in this period.
     left: u32,
 }
@@ -52,8 +54,8 @@ impl Defender {
     ) -> bool {
         if context.now >= self.next_period {
             self.next_period = Now(context.now.0 + PERIOD_MS);
-            self.v4.left = v4.table().slots_used().div_ceil(SHARE);
-            self.v6.left = v6.table().slots_used().div_ceil(SHARE);
+            self.v4.left = v4.table().slots_used().next_power_of_two().div_ceil(SHARE);
+            self.v6.left = v6.table().slots_used().next_power_of_two().div_ceil(SHARE);
         }
         let more_v4 = self.v4.go_on(context, v4, budget, &mut self.spared);
         let more_v6 = self.v6.go_on(context, v6, budget, &mut self.spared);
@@ -69,11 +71,12 @@ impl Walk {
         budget: usize,
         spared: &mut [u32],
     ) -> bool {
-        let end = connections.table().slots_used();
+        let mask = connections.table().slots_used().next_power_of_two() - 1;
         for _ in 0..budget.min(self.left as usize) {
             self.left -= 1;
-            self.slot = if self.slot + 1 < end { self.slot + 1 } else { 0 };
-            let Some(record) = connections.table().record(self.slot) else { continue };
+            self.at = self.at.wrapping_add(STRIDE);
+            let slot = self.at & mask;
+            let Some(record) = connections.table().record(slot) else { continue };
             let Some((word, _)) = record.read() else { continue };
             let timeout = context.services.timeouts.of(word.state()).as_millis() as u64;
             let idle = context.now.0.saturating_sub(record.deadline().0.saturating_sub(timeout));
@@ -84,7 +87,7 @@ impl Walk {
                 }
                 _ => false,
             };
-            if drops && let Some(ended) = connections.remove(self.slot, word) {
+            if drops && let Some(ended) = connections.remove(slot, word) {
                 context.counters.connections_dropped.add(1);
                 context.settle(&ended);
             }

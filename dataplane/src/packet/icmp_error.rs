@@ -7,7 +7,8 @@
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-use super::{l4_slice, skip_extensions};
+use super::extension::{self, FirstFragment};
+use super::l4_slice;
 use crate::flow::{FlowKey, Protocol, V4_WORDS, V6_WORDS};
 use crate::verdict::DropReason;
 
@@ -66,7 +67,10 @@ pub(super) fn quoted_v6(message: &[u8], vip: std::net::Ipv6Addr) -> Result<Quote
         return Err(foreign);
     }
     let header_len = header.slice().len();
-    let extensions = skip_extensions(header.next_header(), &inner[header_len..]).map_err(|_| foreign)?;
+    let extensions = extension::walk(header.next_header(), &inner[header_len..], FirstFragment::GoOn)
+        .ok()
+        .filter(|extensions| extensions.fragment.is_none_or(|fragment| fragment.offset == 0))
+        .ok_or(foreign)?;
     let protocol = Protocol::from_number(extensions.payload.0).ok_or(foreign)?;
     let (virtual_port, client_port) = ports(l4_slice(inner, header_len + extensions.len, inner.len()))?;
     let key = FlowKey::v6(protocol, header.destination_addr(), client_port, vip, virtual_port);

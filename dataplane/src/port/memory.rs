@@ -69,6 +69,10 @@ impl Port for MemoryPort {
     }
 
     fn send(&mut self, bytes: &[u8], egress: InterfaceSlot) -> Result<(), TransmitRefused> {
+        if self.transmit_room.is_some_and(|room| self.transmitted.len() >= room) {
+            self.counters.transmit_ring_full += 1;
+            return Err(TransmitRefused::RingFull);
+        }
         self.counters.transmitted += 1;
         self.transmitted.push((egress, bytes.to_vec()));
         Ok(())

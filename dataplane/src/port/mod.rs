@@ -11,6 +11,8 @@
 
 pub mod af_xdp;
 pub mod memory;
+pub mod steering_claims;
+pub mod steering_overlap;
 pub mod steering_rule;
 
 use std::os::fd::BorrowedFd;

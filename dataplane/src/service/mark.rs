@@ -7,7 +7,8 @@
 //! search over its ports; rules that depend on source or interface are tried one by one behind it. Addresses and ports are
 //! the client's packet's; ports in host byte order.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -134,26 +135,33 @@ fn ports_of(rule: &MarkRule) -> &[(u16, u16)] {
     if rule.ports.is_empty() { ALL } else { &rule.ports }
 }
 
-/// Cuts the ports where a rule begins or ends; between two cuts the same rules match. Rules in order.
+/// Cuts the ports where a rule begins or ends; between two cuts the same rules match. One pass over the ports in order, with the
+/// rules that match at the place.
 fn intervals(rules: &[(u32, &MarkRule)]) -> Box<[Interval]> {
-    let mut cuts: Vec<u16> = vec![0];
-    for (_, rule) in rules {
-        for &(first, last) in ports_of(rule) {
-            if first <= last {
-                cuts.push(first);
-                cuts.extend(last.checked_add(1));
-            }
+    let mut cuts: Vec<(u32, usize, bool)> = Vec::new();
+    for (at, (_, rule)) in rules.iter().enumerate() {
+        for &(first, last) in ports_of(rule).iter().filter(|(first, last)| first <= last) {
+            cuts.extend([(u32::from(first), at, true), (u32::from(last) + 1, at, false)]);
         }
     }
     cuts.sort_unstable();
-    cuts.dedup();
-    let mut intervals: Vec<Interval> = Vec::with_capacity(cuts.len());
-    for first in cuts {
-        let mut candidates = Vec::new();
-        for (order, rule) in rules.iter().rev() {
-            if !ports_of(rule).iter().any(|&(low, high)| (low..=high).contains(&first)) {
-                continue;
+    // How many ranges of each rule match here; a rule may name a port twice.
+    let mut matching: BTreeMap<usize, u32> = BTreeMap::new();
+    let mut intervals: Vec<Interval> = Vec::new();
+    for group in cuts.chunk_by(|a, b| a.0 == b.0) {
+        for &(_, at, begins) in group {
+            if begins {
+                *matching.entry(at).or_default() += 1;
+            } else if let Entry::Occupied(mut count) = matching.entry(at) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
+        }
+        let Some(first) = group.first().and_then(|cut| u16::try_from(cut.0).ok()) else { break };
+        let mut candidates = Vec::new();
+        for (order, rule) in matching.keys().rev().filter_map(|at| rules.get(*at)) {
             let candidate = Candidate {
                 order: *order,
                 source: rule.source.map(|source| source.trunc()),
@@ -235,6 +243,22 @@ mod tests {
         assert_eq!(table.mark(&packet("fd00::101", 1)), 0);
         let udp = Unmarked { protocol: Protocol::Udp, ..packet("198.51.100.200", 0) };
         assert_eq!(table.mark(&udp), 9);
+    }
+
+    /// The largest set of rules that a configuration may have: the control thread must not stand still over it.
+    #[test]
+    fn many_rules_of_many_ports_are_arranged_in_one_pass() {
+        let ports =
+            |rule: u16| (0..1024).map(|at| (at * 64 + rule % 61, at * 64 + rule % 61)).collect::<Vec<_>>();
+        let rules: Vec<MarkRule> =
+            (0..512).map(|at| rule("10.0.0.100/32", &ports(at), u32::from(at) + 1)).collect();
+        let table = MarkTable::new(&rules);
+        for port in (0..=u16::MAX).step_by(997) {
+            assert_eq!(
+                table.mark(&packet("10.0.0.100", port)),
+                one_by_one(&rules, &packet("10.0.0.100", port))
+            );
+        }
     }
 
     proptest::proptest! {

@@ -12,6 +12,7 @@ use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
@@ -59,6 +60,7 @@ pub struct Lab {
     pub directors: Vec<Director>,
     pub counters: Vec<Arc<WorkerCounters>>,
     pub connections: ConnectionTables,
+    pub fragments: Arc<Reassembly>,
     pub services: Arc<ServiceTable>,
     /// Destinations whose neighbour is not resolved, from the next [`Lab::publish`] on.
     pub unresolved: BTreeSet<u32>,
@@ -83,9 +85,11 @@ impl Lab {
             v6: Arc::new(ConnectionTable::new(population, seed)),
         };
         let (services, now) = (Arc::new(ServiceTable::default()), Now(1_000_000));
+        let fragments = Arc::new(Reassembly::new());
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect();
         let director = |(worker, counters): (usize, &Arc<WorkerCounters>)| {
-            Director::new(Arc::clone(&services), &connections, Arc::clone(counters), worker, now)
+            let (services, fragments) = (Arc::clone(&services), Arc::clone(&fragments));
+            Director::new(services, &connections, fragments, Arc::clone(counters), worker, now)
         };
         let directors = counters.iter().enumerate().map(director).collect();
         let (unresolved, destinations, schedulers, persistent) = Default::default();
@@ -93,6 +97,7 @@ impl Lab {
             directors,
             counters,
             connections,
+            fragments,
             services,
             unresolved,
             removed_are: Standing::Removed,
@@ -174,6 +179,7 @@ impl Lab {
         match self.directors[worker].process(&mut bytes, self.now) {
             Verdict::Forward(_) => Ok(u32::from(bytes[5])),
             Verdict::Drop(reason) => Err(reason),
+            verdict @ (Verdict::Held | Verdict::Emit(_)) => panic!("{verdict:?} of {frame:?}"),
         }
     }
 
@@ -238,6 +244,9 @@ impl Lab {
             };
             put("received", counters.received.get());
             put("forwarded", counters.forwarded.get());
+            put("held", counters.fragments_held.get());
+            put("reassembled", counters.fragments_reassembled.get());
+            put("fragmented", counters.packets_fragmented.get());
             put("created", counters.connections_created.get());
             put("expired", counters.connections_expired.get());
             put("dropped entries", counters.connections_dropped.get());

@@ -28,4 +28,4 @@ pub use error::AfXdpError;
 pub use frame::{AfXdpFrame, MAX_BUFFERS};
 pub use port::{AfXdpPort, FrameCensus, PortSocket};
 pub use steering::{SteeredInterface, Steering, SteeringCounters, SteeringVerdict};
-pub use steering_keys::{MAX_PORTS, MAX_VIPS};
+pub use steering_keys::{MAX_NETWORKS, MAX_PORTS, MAX_VIPS};

@@ -5,13 +5,15 @@
 //!   program of the pinned link in one step.
 //! - A change of the rules adds before it removes, and lets the program's runs that are under way end in between: they may
 //!   have looked for the old entry already, or not yet for the new one.
+//! - The set of networks that is in force is not touched. Another set is a new generation, entered beside it and then put in
+//!   force at once: entries of networks hide each other, so there would be no order in which to change them one by one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, XskMap};
+use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -19,7 +21,9 @@ use rustix::io::Errno;
 use rustix::thread::MembarrierCommand;
 
 use super::error::AfXdpError;
-use super::steering_keys::{PortKey, RangeData, SteeringKeys, VipKey};
+use super::steering_keys::{
+    Generation, NO_NETWORKS, Network, NetworkData, PortKey, RangeData, SteeringKeys, VipKey,
+};
 use crate::port::steering_rule::SteeringRule;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steering.bpf.o"));
@@ -72,12 +76,17 @@ pub struct Steering {
     sockets: XskMap<MapData>,
     /// Values are a lock of the kernel's, and the flags.
     vips: HashMap<MapData, VipKey, [u32; 2]>,
+    networks: LpmTrie<MapData, NetworkData, Network>,
+    networks_in_force: Array<MapData, u32>,
     ports: HashMap<MapData, PortKey, u8>,
     ranges: LpmTrie<MapData, RangeData, u8>,
     interfaces: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     /// What the maps hold, also when a change has failed half-way.
     installed: SteeringKeys,
+    /// The generation in force, and the rules that it holds.
+    generation: Generation,
+    network_rules: BTreeSet<SteeringRule>,
 }
 
 impl Steering {
@@ -92,11 +101,15 @@ impl Steering {
         let mut steering = Self {
             sockets: map(&mut program, "xsks")?,
             vips: map(&mut program, "vips")?,
+            networks: map(&mut program, "networks")?,
+            networks_in_force: map(&mut program, "networks_in_force")?,
             ports: map(&mut program, "ports")?,
             ranges: map(&mut program, "ranges")?,
             interfaces: map(&mut program, "interfaces")?,
             counters: map(&mut program, "counters")?,
             installed: SteeringKeys::default(),
+            generation: NO_NETWORKS,
+            network_rules: BTreeSet::new(),
             link: None,
             program,
             interface,
@@ -122,52 +135,99 @@ impl Steering {
         })
     }
 
-    /// Brings the maps to exactly these rules, while frames come in. Blocks for some milliseconds when it removes ports. After an error they hold old and new rules; a later
-    /// call repairs that.
+    /// Brings the maps to exactly these rules, while frames come in. Blocks for some milliseconds when it removes ports or
+    /// changes networks. After an error they hold old and new rules; a later call repairs that.
+    ///
+    /// No frame that is served before and after is missed. Runs of the program that find no VIP go on to the networks in
+    /// force, so new VIPs are there before these change, and old ones until after that.
     ///
     /// # Errors
     /// When there are too many rules (nothing is changed then), or the kernel refuses.
     pub fn apply(&mut self, rules: &BTreeSet<SteeringRule>) -> Result<(), AfXdpError> {
-        let wanted = SteeringKeys::compile(rules)?;
-        let failed = |error| AfXdpError::bpf("changing the steering rules", error);
+        let network_rules: BTreeSet<_> = rules.iter().filter(|rule| rule.is_network()).copied().collect();
+        let generation = match self.generation {
+            current if network_rules == self.network_rules => current,
+            _ if network_rules.is_empty() => NO_NETWORKS,
+            1 => 2,
+            _ => 1,
+        };
+        let wanted = SteeringKeys::compile(rules, generation)?;
 
-        // First what new rules look up, then the addresses, that lead there; removal is the other way round.
+        if generation == self.generation {
+            self.add(&wanted)?;
+        } else {
+            // What an earlier call has left there when it failed must not come into force.
+            let left = self.installed.networks_of(generation);
+            if !left.is_empty() {
+                let_programs_end()?;
+                self.remove(&left)?;
+            }
+            self.add(&wanted)?;
+            let_programs_end()?;
+            self.networks_in_force.set(0, u32::from(generation), 0).map_err(change_failed)?;
+            self.generation = generation;
+            self.network_rules = network_rules;
+        }
+        let mut stale = self.installed.difference(&wanted);
+        self.remove_vips(&std::mem::take(&mut stale.vips))?;
+        if !stale.is_empty() {
+            let_programs_end()?;
+            self.remove(&stale)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what is missing, and changes the flags of VIPs: first what new rules look up, then the addresses, that lead
+    /// there.
+    fn add(&mut self, wanted: &SteeringKeys) -> Result<(), AfXdpError> {
         for key in &wanted.ports {
             if !self.installed.ports.contains(key) {
-                self.ports.insert(key, 1, 0).map_err(failed)?;
+                self.ports.insert(key, 1, 0).map_err(change_failed)?;
                 self.installed.ports.insert(*key);
             }
         }
         for key in &wanted.ranges {
             if !self.installed.ranges.contains(key) {
-                self.ranges.insert(&key.key(), 1, 0).map_err(failed)?;
+                self.ranges.insert(&key.key(), 1, 0).map_err(change_failed)?;
                 self.installed.ranges.insert(*key);
+            }
+        }
+        for (key, network) in &wanted.networks {
+            if self.installed.networks.get(key) != Some(network) {
+                self.networks.insert(&key.key(), network, 0).map_err(change_failed)?;
+                self.installed.networks.insert(*key, *network);
             }
         }
         for (vip, flags) in &wanted.vips {
             if self.installed.vips.get(vip) != Some(flags) {
-                self.vips.insert(vip, [0, *flags], BPF_F_LOCK).map_err(failed)?;
+                self.vips.insert(vip, [0, *flags], BPF_F_LOCK).map_err(change_failed)?;
                 self.installed.vips.insert(*vip, *flags);
             }
         }
-        let stale: Vec<_> =
-            self.installed.vips.keys().filter(|vip| !wanted.vips.contains_key(*vip)).copied().collect();
-        for vip in stale {
-            self.vips.remove(&vip).map_err(failed)?;
-            self.installed.vips.remove(&vip);
+        Ok(())
+    }
+
+    fn remove_vips(&mut self, vips: &BTreeMap<VipKey, u32>) -> Result<(), AfXdpError> {
+        for vip in vips.keys() {
+            self.vips.remove(vip).map_err(change_failed)?;
+            self.installed.vips.remove(vip);
         }
-        let stale_ports: Vec<_> = self.installed.ports.difference(&wanted.ports).copied().collect();
-        let stale_ranges: Vec<_> = self.installed.ranges.difference(&wanted.ranges).copied().collect();
-        if !stale_ports.is_empty() || !stale_ranges.is_empty() {
-            let_programs_end()?;
+        Ok(())
+    }
+
+    /// Removes networks and ports that no run of the program can come to any more.
+    fn remove(&mut self, stale: &SteeringKeys) -> Result<(), AfXdpError> {
+        for key in stale.networks.keys() {
+            self.networks.remove(&key.key()).map_err(change_failed)?;
+            self.installed.networks.remove(key);
         }
-        for key in stale_ports {
-            self.ports.remove(&key).map_err(failed)?;
-            self.installed.ports.remove(&key);
+        for key in &stale.ports {
+            self.ports.remove(key).map_err(change_failed)?;
+            self.installed.ports.remove(key);
         }
-        for key in stale_ranges {
-            self.ranges.remove(&key.key()).map_err(failed)?;
-            self.installed.ranges.remove(&key);
+        for key in &stale.ranges {
+            self.ranges.remove(&key.key()).map_err(change_failed)?;
+            self.installed.ranges.remove(key);
         }
         Ok(())
     }
@@ -223,6 +283,10 @@ impl Steering {
     }
 }
 
+fn change_failed(error: MapError) -> AfXdpError {
+    AfXdpError::bpf("changing the steering rules", error)
+}
+
 /// Waits until no program runs that was running when this was called: an RCU grace period, some milliseconds.
 fn let_programs_end() -> Result<(), AfXdpError> {
     match rustix::thread::membarrier(MembarrierCommand::Global) {
@@ -245,7 +309,7 @@ pub(super) fn xdp_program(program: &mut Ebpf) -> Result<&mut Xdp, AfXdpError> {
         .ok_or_else(|| AfXdpError::failed("loading the steering program", "the object holds no such program"))
 }
 
-fn map<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(
     program: &mut Ebpf,
     name: &str,
 ) -> Result<M, AfXdpError> {

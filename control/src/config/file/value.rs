@@ -1,0 +1,82 @@
+//! Values: from TOML's types to the configuration's.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::Mask;
+use crate::config::address;
+use crate::config::names::InterfaceName;
+
+/// Why a value is refused.
+pub(super) enum Refusal {
+    /// It is of another type.
+    Type,
+    /// The type is right, the value is not.
+    Value,
+    /// The type is right, and the value has a name.
+    Because(&'static str),
+}
+
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Refusal> {
+    value.as_str().ok_or(Refusal::Type)
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Refusal> {
+    value.as_bool().ok_or(Refusal::Type)
+}
+
+pub(super) fn integer<T>(value: &DeValue<'_>, range: RangeInclusive<T>) -> Result<T, Refusal>
+where
+    T: TryFrom<i128> + PartialOrd,
+{
+    let integer = value.as_integer().ok_or(Refusal::Type)?;
+    let number = i128::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| Refusal::Value)?;
+    T::try_from(number).ok().filter(|number| range.contains(number)).ok_or(Refusal::Value)
+}
+
+pub(super) fn interface(value: &DeValue<'_>) -> Result<InterfaceName, Refusal> {
+    text(value)?.parse().map_err(|_| Refusal::Value)
+}
+
+pub(super) fn unicast(value: &DeValue<'_>) -> Result<IpAddr, Refusal> {
+    address::parse(text(value)?).map_err(|refused| Refusal::Because(refused.0))
+}
+
+/// A prefix, its host bits as written.
+pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Refusal> {
+    address::parse_network(text(value)?).map_err(|refused| Refusal::Because(refused.0))
+}
+
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Refusal> {
+    let path = text(value)?;
+    if path.starts_with('/') && !path.contains('\0') { Ok(PathBuf::from(path)) } else { Err(Refusal::Value) }
+}
+
+/// A port or a range of ports: the first and the last.
+pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Refusal> {
+    let Some(range) = value.as_str() else {
+        return integer(value, 0..=u16::MAX).map(|port| (port, port));
+    };
+    let port = |digits: &str| {
+        // The standard library's parser takes a sign too.
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u16>().ok().filter(|_| plain).ok_or(Refusal::Value)
+    };
+    let (first, last) = range.split_once('-').ok_or(Refusal::Value)?;
+    match (port(first)?, port(last)?) {
+        (first, last) if first > last => Err(Refusal::Because("the first above the last")),
+        ports => Ok(ports),
+    }
+}
+
+/// A netmask, or a prefix's length.
+pub(super) fn mask(value: &DeValue<'_>) -> Result<Mask, Refusal> {
+    match value.as_str() {
+        Some(netmask) => netmask.parse::<Ipv4Addr>().map(Mask::Netmask).map_err(|_| Refusal::Value),
+        None => integer(value, 0..=128).map(Mask::Length),
+    }
+}

@@ -1,0 +1,350 @@
+//! What a user of the file notices: each mistake's line, all of them at once, and what a right file means.
+#![allow(clippy::unwrap_used)]
+
+mod errors;
+mod marks;
+mod robustness;
+mod services;
+
+use std::time::Duration;
+
+use xlvs_dataplane::flow::Granularity;
+
+use super::*;
+
+fn read(text: &str) -> Result<Configuration, ConfigErrors> {
+    parse("f", text, &Overrides::default())
+}
+
+fn errors(text: &str) -> String {
+    read(text).map(|configuration| format!("{configuration:?}")).unwrap_err().to_string()
+}
+
+/// A right file with all keys.
+const FULL: &str = r#"
+[director]
+interfaces = ["eth0", "eth1"]
+queues = 2
+cores = [2, 3]
+idle = "busy"
+xdp_mode = "native"
+vip = "always"
+frame_size = 2048
+frames = 4096
+ring_size = 1024
+huge_pages = true
+max_connections = 4096
+socket = "/tmp/x.sock"
+state_dir = "/tmp/x"
+[timeouts]
+tcp_s = 10
+tcp_fin_s = 11
+udp_s = 0x0c
+[settings]
+am_droprate = 11
+amemthresh = 0
+conn_reuse_mode = 3
+drop_entry = 3
+drop_packet = 1
+expire_nodest_conn = true
+expire_quiescent_template = 1
+ignore_tunneled = true
+pmtu_disc = false
+schedule_icmp = true
+secure_tcp = 2
+sloppy_sctp = 1
+sloppy_tcp = true
+[[mark]]
+mark = 4_294_967_295
+protocol = "sctp"
+destination = "10.0.0.100"
+ports = [80, 443, "8000-8999"]
+source = "192.0.2.0/24"
+interface = "eth1"
+[[mark]]
+mark = 7
+destination = "2001:db8:1::/64"
+[[service]]
+address = "192.0.2.10"
+port = 80
+protocol = "udp"
+scheduler = "mh"
+scheduler_flags = ["mh-fallback"]
+persistent_s = 360
+persistence_mask = "255.255.255.0"
+one_packet = true
+drain = "finish"
+vip = "local"
+[[service.destination]]
+address = "192.0.2.11"
+weight = 0
+upper_threshold = 2_147_483_647
+lower_threshold = 9
+[[service.destination]]
+address = "192.0.2.12"
+[[service]]
+address = "2001:db8::10"
+port = 65535
+destination = [{ address = "2001:db8::11", weight = 2_147_483_647 }]
+[[service]]
+mark = 7
+family = "ipv6"
+scheduler = "sed"
+persistent_s = 2_678_400
+persistence_mask = 64
+drain = "reset"
+slow_start_s = 86_400
+destination = [{ address = "2001:db8::11" }]
+[[service]]
+mark = 4_294_967_295
+drain = "drop"
+destination = [{ address = "192.0.2.11" }]
+"#;
+
+fn protocol(service: &ServiceConfig) -> Protocol {
+    match service.key {
+        ServiceKey::Address { protocol, .. } => protocol,
+        ServiceKey::Mark { .. } => panic!("a mark's service has no protocol"),
+    }
+}
+
+#[test]
+fn ten_lines_are_enough() {
+    let text = "[director]\ninterface = \"eth0\"\n[[service]]\naddress = \"192.0.2.10\"\nport = 80\n\
+                [[service.destination]]\naddress = \"192.0.2.11\"\n[[service.destination]]\naddress = \"192.0.2.12\"\n";
+    let configuration = read(text).unwrap();
+    let director = DirectorConfig {
+        interfaces: vec!["eth0".parse().unwrap()],
+        queues: None,
+        cores: None,
+        idle: IdlePolicy::Adaptive,
+        xdp_mode: XdpMode::Auto,
+        vip: VipMode::Local,
+        frame_size: FrameSize::Page,
+        frames: 8192,
+        ring_size: 2048,
+        huge_pages: false,
+        max_connections: 1_048_576,
+        socket: "/run/xlvs/xlvs.sock".into(),
+        state_dir: "/var/lib/xlvs".into(),
+    };
+    assert_eq!(configuration.director, director);
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        configuration.timeouts,
+        Timeouts { tcp: seconds(900), tcp_fin: seconds(120), udp: seconds(300) }
+    );
+    let destination = |address: &str, line| DestinationConfig {
+        address: address.parse().unwrap(),
+        weight: 1,
+        thresholds: Thresholds::default(),
+        line,
+    };
+    let service = ServiceConfig {
+        key: ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.10:80".parse().unwrap() },
+        scheduler: SchedulerName::Wlc,
+        scheduler_flags: HashFlags::default(),
+        persistence: None,
+        one_packet: false,
+        drain: None,
+        slow_start: None,
+        vip: VipMode::Local,
+        destinations: vec![destination("192.0.2.11", 6), destination("192.0.2.12", 8)],
+        line: 3,
+    };
+    assert_eq!(configuration.services, [service]);
+    assert_eq!((configuration.settings, configuration.marks), (Settings::default(), Vec::new()));
+    assert!(configuration.warnings.is_empty());
+}
+
+#[test]
+fn every_key_is_taken() {
+    let configuration = read(FULL).unwrap();
+    let director = DirectorConfig {
+        interfaces: vec!["eth0".parse().unwrap(), "eth1".parse().unwrap()],
+        queues: Some(2.try_into().unwrap()),
+        cores: Some(vec![2, 3]),
+        idle: IdlePolicy::Busy,
+        xdp_mode: XdpMode::Native,
+        vip: VipMode::Always,
+        frame_size: FrameSize::Half,
+        frames: 4096,
+        ring_size: 1024,
+        huge_pages: true,
+        max_connections: 4096,
+        socket: "/tmp/x.sock".into(),
+        state_dir: "/tmp/x".into(),
+    };
+    assert_eq!(configuration.director, director);
+    assert_eq!(configuration.timeouts.udp, Duration::from_secs(12));
+    let [udp, tcp, v6_mark, mark] = &configuration.services[..] else { panic!("four services") };
+    assert_eq!((protocol(udp), udp.scheduler, udp.vip), (Protocol::Udp, SchedulerName::Mh, VipMode::Local));
+    assert_eq!(udp.scheduler_flags, HashFlags { port: false, fallback: true });
+    let thresholds: Vec<Thresholds> = udp.destinations.iter().map(|one| one.thresholds).collect();
+    assert_eq!(thresholds, [Thresholds { upper: i32::MAX as u32, lower: 9 }, Thresholds::default()]);
+    assert_eq!(udp.destinations.iter().map(|one| one.weight).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(
+        (protocol(tcp), tcp.vip, tcp.destinations[0].weight),
+        (Protocol::Tcp, VipMode::Always, i32::MAX as u32)
+    );
+
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let persistence =
+        |timeout: Option<Duration>, granularity| timeout.map(|timeout| Persistence { timeout, granularity });
+    let mask = Granularity::V4("255.255.255.0".parse().unwrap());
+    assert_eq!(udp.persistence, persistence(seconds(360), mask));
+    assert_eq!((udp.one_packet, udp.drain, udp.slow_start), (true, Some(Drain::Finish), None));
+    assert_eq!((tcp.persistence, tcp.one_packet, tcp.drain, tcp.slow_start), (None, false, None, None));
+    assert_eq!(v6_mark.key.to_string(), "mark 7 (IPv6)");
+    assert_eq!(v6_mark.persistence, persistence(seconds(2_678_400), Granularity::V6(64)));
+    assert_eq!((v6_mark.drain, v6_mark.slow_start), (Some(Drain::Reset), seconds(86_400)));
+    assert_eq!((mark.key.to_string(), mark.drain), ("mark 4294967295".to_owned(), Some(Drain::Drop)));
+
+    let rules = [
+        MarkConfig {
+            protocol: Some(Protocol::Sctp),
+            destination: "10.0.0.100/32".parse().unwrap(),
+            ports: vec![(80, 80), (443, 443), (8000, 8999)],
+            source: Some("192.0.2.0/24".parse().unwrap()),
+            interface: Some("eth1".parse().unwrap()),
+            mark: NonZeroU32::MAX,
+            line: 34,
+        },
+        MarkConfig {
+            protocol: None,
+            destination: "2001:db8:1::/64".parse().unwrap(),
+            ports: Vec::new(),
+            source: None,
+            interface: None,
+            mark: 7.try_into().unwrap(),
+            line: 41,
+        },
+    ];
+    assert_eq!(configuration.marks, rules);
+
+    let values = Settings::BOUNDS.iter().map(|(name, ..)| configuration.settings.get(name).unwrap());
+    // 2 means the same as 1.
+    assert_eq!(values.collect::<Vec<_>>(), [11, 0, 3, 3, 1, 1, 1, 1, 0, 1, 1, 1, 1]);
+    assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
+}
+
+/// Each table with the keys that it can have, as the error about an unknown one lists them.
+fn known_keys() -> Vec<(&'static str, Vec<String>)> {
+    let text = "[director]\nx = 1\n[timeouts]\nx = 1\n[settings]\nx = 1\n[[mark]]\nx = 1\n[[service]]\nx = 1\n[[service.destination]]\nx = 1\n";
+    let found = errors(text);
+    let tables = ["director", "timeouts", "settings", "mark", "service", "service.destination"];
+    let keys = |table: &str| {
+        let start = format!(" {table}.x: found an unknown key, allowed: ");
+        let list = found.lines().find_map(|line| line.split_once(&start)).unwrap().1;
+        list.split(", ").map(str::to_owned).collect()
+    };
+    tables.map(|table| (table, keys(table))).into()
+}
+
+#[test]
+fn the_full_file_and_the_readme_show_every_key() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    for (table, keys) in known_keys() {
+        for key in keys.iter().filter(|key| *key != "destination" || table == "mark") {
+            for (name, text) in [("the full file", FULL), ("README.md", &readme)] {
+                let shown = text.lines().any(|line| {
+                    line.trim_start_matches("# ").split_once('=').is_some_and(|(its, _)| its.trim() == key)
+                });
+                assert!(shown || key == "interface", "{name} does not show {table}.{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let text = "[director]\ninterface = \"a\"\nqueues = 1\ncores = [0, 1]\n[[service]]\naddress = \"192.0.2.1\"\nport = 1\n";
+    assert_eq!(
+        read(text).unwrap().warnings,
+        [
+            "f:4:9: director.cores: found 2 for 1 queue, of which the last 1 stays unused",
+            "f:5:1: service.destination: found none: its clients get no answer until one is added",
+        ]
+    );
+}
+
+#[test]
+fn default_frames_grow_with_interfaces_and_rings() {
+    for (interfaces, ring_size, frames) in
+        [(1, 2048, 8192), (2, 2048, 8192), (3, 2048, 16384), (16, 32768, 1 << 20)]
+    {
+        let names: Vec<String> = (0..interfaces).map(|index| format!("e{index}")).collect();
+        let configuration =
+            read(&format!("[director]\ninterfaces = {names:?}\nring_size = {ring_size}")).unwrap();
+        assert_eq!(configuration.director.frames, frames, "{interfaces} interfaces, rings of {ring_size}");
+    }
+}
+
+#[test]
+fn the_command_line_wins() {
+    let overrides = Overrides {
+        interfaces: vec!["eth7".parse().unwrap()],
+        socket: Some("s".into()),
+        state_dir: Some("d".into()),
+    };
+    let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
+    let alone = Configuration::for_interfaces(&overrides).unwrap();
+    for configuration in [&of_file, &alone] {
+        let director = &configuration.director;
+        assert_eq!(director.interfaces, overrides.interfaces);
+        assert_eq!(
+            (Some(&director.socket), Some(&director.state_dir)),
+            (overrides.socket.as_ref(), overrides.state_dir.as_ref())
+        );
+    }
+    assert!(alone.services.is_empty());
+    // The file need not name an interface then.
+    assert!(parse("f", "[director]\nqueues = 1\n", &overrides).is_ok());
+
+    let twice =
+        Overrides { interfaces: vec!["a".parse().unwrap(), "a".parse().unwrap()], ..Overrides::default() };
+    let refused = Configuration::for_interfaces(&twice).unwrap_err().to_string();
+    assert_eq!(refused, "command line: --interface: found a a second time, allowed: each once");
+}
+
+#[test]
+fn a_reload_tells_what_waits_for_a_restart() {
+    let old = read(FULL).unwrap();
+    let live = FULL.replace("tcp_s = 10", "tcp_s = 99").replace("port = 80", "port = 81");
+    let live = live.replace("drop_entry = 3", "drop_entry = 0").replace("443, ", "");
+    assert_eq!(old.restart_needed(&read(&live).unwrap()), Vec::<&str>::new());
+    let all = "[director]\ninterface = \"eth0\"\nhuge_pages = false\n";
+    let keys = [
+        "interfaces",
+        "queues",
+        "cores",
+        "idle",
+        "xdp_mode",
+        "frame_size",
+        "frames",
+        "ring_size",
+        "huge_pages",
+        "max_connections",
+        "socket",
+        "state_dir",
+    ];
+    assert_eq!(old.restart_needed(&read(all).unwrap()), keys);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    let message = |path: &Path| load(path, &Overrides::default()).unwrap_err().to_string();
+    assert_eq!(
+        message(&path),
+        format!("{}: cannot be read: No such file or directory (os error 2)", path.display())
+    );
+    assert!(message(directory.path()).contains("Is a directory"));
+    std::fs::write(&path, b"[director]\n\xff\n").unwrap();
+    assert!(
+        message(&path).ends_with("line 2 has bytes that are not UTF-8, as TOML has to be"),
+        "{}",
+        message(&path)
+    );
+}

@@ -1,0 +1,43 @@
+//! What the daemon does by the clock: looks after its workers, forgets what is no longer needed, has the defences follow the
+//! table's fill, and weights rise.
+
+use super::Daemon;
+use crate::failure::Failure;
+use crate::launch;
+
+impl Daemon {
+    /// Four times a second.
+    pub(super) fn keep_house(&mut self) -> Result<(), Failure> {
+        if self.publisher.is_behind() {
+            self.publisher.retry();
+        }
+        if self.registry.forget_removed(self.oldest_epoch()) {
+            self.want_real_servers();
+            self.dirty = true;
+        }
+        let ended = launch::ended(&self.crew);
+        if let Some(number) = ended.first() {
+            // The steering program stays attached: clients wait for the restart rather than being reset.
+            return Err(Failure::Runtime(format!(
+                "worker {number} has ended, which is a bug; frames of the VIPs are dropped until the director is started again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Once a second.
+    pub(super) fn each_second(&mut self) {
+        self.defend();
+        // Weights on their way up, and steering rules of removed services whose last connection has ended.
+        if self.registry.is_ramping() || self.departed != self.registry.departed().count() {
+            self.dirty = true;
+        }
+    }
+
+    /// Has the defences against overload follow the settings and the room that is left.
+    pub(super) fn defend(&self) {
+        let population = self.launched.connections.v4.population();
+        let free = population.limit().saturating_sub(population.live());
+        self.registry.defense().follow(self.registry.settings(), free);
+    }
+}

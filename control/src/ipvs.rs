@@ -1,0 +1,327 @@
+//! The director as IPVS: the table that ipvsadm's commands change and list, over the registry and the connection tables. Whoever
+//! holds both (the control thread, a test) makes one of these for a command, and publishes afterwards what it changed.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::table::ConnectionTable;
+use xlvs_dataplane::destination::Thresholds;
+use xlvs_dataplane::director::ConnectionTables;
+use xlvs_dataplane::flow::Granularity;
+use xlvs_dataplane::scheduler::SchedulerName;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::service::{Persistence, ServiceKey};
+
+use crate::adm::backend::Kernel;
+use crate::adm::grammar::DestinationCommand;
+use crate::adm::model::{
+    self, ConnectionRow, Counters, DaemonRow, DestinationRow, DestinationSettings, Origin, Role, Service,
+    ServiceId, ServiceRow, ServiceSettings, SyncDaemon, Totals, Traffic, TunnelChecksum,
+};
+use crate::estimator::Estimator;
+use crate::registry::{
+    DestinationEntry, DestinationSpec, Forwarding, PersistenceEngine, Registry, RegistryError,
+    SchedulerFlags, ServiceEntry, ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
+};
+
+/// The size of the connection table that lists show. Ours has no fixed number of rows: it is the kernel's own default, which
+/// scripts that parse the first line know.
+const CONNECTION_TABLE_SIZE: u32 = 4096;
+
+/// The director's table for one command.
+#[derive(Debug)]
+pub struct Ipvs<'d> {
+    /// Services and destinations.
+    registry: &'d mut Registry,
+    connections: &'d ConnectionTables,
+    /// The last table made of the registry: it knows the destinations that connections go to.
+    services: &'d ServiceTable,
+    now: Now,
+    changed: bool,
+}
+
+impl<'d> Ipvs<'d> {
+    /// The table at `now`. `services` is the last one that was made of the registry.
+    pub fn new(
+        registry: &'d mut Registry,
+        connections: &'d ConnectionTables,
+        services: &'d ServiceTable,
+        now: Now,
+    ) -> Self {
+        Self { registry, connections, services, now, changed: false }
+    }
+
+    /// Whether something was changed that is to be published.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.changed
+    }
+
+    fn change(&mut self, done: Result<(), RegistryError>) -> Result<(), Errno> {
+        self.changed |= done.is_ok();
+        done.map_err(|error| error.errno())
+    }
+
+    fn row(&self, key: &ServiceKey, entry: &ServiceEntry) -> ServiceRow {
+        ServiceRow {
+            service: Service { id: *key, settings: service_settings(key, entry.spec()) },
+            traffic: traffic(entry.estimator()),
+            destinations: entry.destinations().iter().map(destination_row).collect(),
+        }
+    }
+
+    fn rows_of<const WORDS: usize>(
+        &self,
+        table: &ConnectionTable<WORDS>,
+    ) -> impl Iterator<Item = ConnectionRow> {
+        (0..table.slots_used()).filter_map(|slot| {
+            let record = table.record(slot)?;
+            let (word, key) = record.read()?;
+            let flow = key.unpack()?;
+            // The kernel lists a template that is not followed any more under this port.
+            let port = if word.is_orphaned() { u16::MAX } else { flow.virtual_address.port() };
+            let server = self.services.destination(record.destination())?.address;
+            Some(ConnectionRow {
+                protocol: flow.protocol,
+                client: flow.client,
+                virtual_address: SocketAddr::new(flow.virtual_address.ip(), port),
+                destination: SocketAddr::new(server, port),
+                state: word.state().name(),
+                expires_s: u32::try_from(record.deadline().0.saturating_sub(self.now.0) / 1000)
+                    .unwrap_or(u32::MAX),
+                origin: Origin::Local,
+                engine: None,
+            })
+        })
+    }
+}
+
+impl Kernel for Ipvs<'_> {
+    fn add_service(&mut self, service: &Service) -> Result<(), Errno> {
+        let spec = service_spec(&service.settings)?;
+        let done = self.registry.add_service(service.id, spec);
+        self.change(done)
+    }
+
+    fn edit_service(&mut self, service: &Service) -> Result<(), Errno> {
+        if self.registry.service(&service.id).is_none() {
+            return Err(Errno::SRCH);
+        }
+        let spec = service_spec(&service.settings)?;
+        let done = self.registry.edit_service(&service.id, spec);
+        self.change(done)
+    }
+
+    fn delete_service(&mut self, id: ServiceId) -> Result<(), Errno> {
+        let done = self.registry.delete_service(&id);
+        self.change(done)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        self.registry.flush();
+        self.change(Ok(()))
+    }
+
+    fn zero(&mut self, id: Option<ServiceId>) -> Result<(), Errno> {
+        match id {
+            Some(id) => self.registry.zero(&id).map_err(|error| error.errno()),
+            None => {
+                self.registry.zero_all();
+                Ok(())
+            }
+        }
+    }
+
+    fn add_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
+        let spec = destination_spec(&destination.settings);
+        let done = self.registry.add_destination(&destination.service, destination.address, spec);
+        self.change(done)
+    }
+
+    fn edit_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
+        let spec = destination_spec(&destination.settings);
+        let done = self.registry.edit_destination(&destination.service, destination.address, spec);
+        self.change(done)
+    }
+
+    fn delete_destination(&mut self, service: ServiceId, address: SocketAddr) -> Result<(), Errno> {
+        let done = self.registry.delete_destination(&service, address);
+        self.change(done)
+    }
+
+    fn set_timeouts(&mut self, timeouts: model::Timeouts) -> Result<(), Errno> {
+        let given = |seconds: u32| (seconds != 0).then_some(seconds);
+        let done = self.registry.set_timeouts(TimeoutsChange {
+            tcp_s: given(timeouts.tcp_s),
+            tcp_fin_s: given(timeouts.tcp_fin_s),
+            udp_s: given(timeouts.udp_s),
+        });
+        self.change(done)
+    }
+
+    /// Connections are not synchronised yet; that is never said to have worked.
+    fn start_daemon(&mut self, _daemon: &SyncDaemon) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn stop_daemon(&mut self, _role: Role) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn connection_table_size(&mut self) -> Result<u32, Errno> {
+        Ok(CONNECTION_TABLE_SIZE)
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceRow>, Errno> {
+        Ok(self.registry.services().map(|(key, entry)| self.row(key, entry)).collect())
+    }
+
+    fn service(&mut self, id: ServiceId) -> Result<ServiceRow, Errno> {
+        let entry = self.registry.service(&id).ok_or(Errno::SRCH)?;
+        Ok(self.row(&id, entry))
+    }
+
+    fn connections(&mut self) -> Result<Vec<ConnectionRow>, Errno> {
+        Ok(self.rows_of(&self.connections.v4).chain(self.rows_of(&self.connections.v6)).collect())
+    }
+
+    fn timeouts(&mut self) -> Result<model::Timeouts, Errno> {
+        let timeouts = self.registry.timeouts();
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        Ok(model::Timeouts {
+            tcp_s: seconds(timeouts.tcp),
+            tcp_fin_s: seconds(timeouts.tcp_fin),
+            udp_s: seconds(timeouts.udp),
+        })
+    }
+
+    fn daemons(&mut self) -> Result<Vec<DaemonRow>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn totals(&mut self) -> Result<Totals, Errno> {
+        Ok(Totals { traffic: traffic(self.registry.total()), workers: Vec::new() })
+    }
+}
+
+fn service_spec(settings: &ServiceSettings) -> Result<ServiceSpec, Errno> {
+    let scheduler: SchedulerName = settings.scheduler.parse().map_err(|_| Errno::NOENT)?;
+    let bits = u8::from(settings.flags.first)
+        | u8::from(settings.flags.second) << 1
+        | u8::from(settings.flags.third) << 2;
+    let engine = match settings.engine.as_deref() {
+        None => None,
+        Some("sip") => Some(PersistenceEngine::Sip),
+        Some(_) => return Err(Errno::NOENT),
+    };
+    let granularity = match settings.granularity {
+        model::Granularity::Mask(mask) => Granularity::V4(mask),
+        model::Granularity::Prefix(bits) => Granularity::V6(bits),
+    };
+    let timeout = settings.persistence_s.map(|seconds| Duration::from_secs(seconds.get().into()));
+    Ok(ServiceSpec {
+        scheduler,
+        flags: SchedulerFlags::from_bits(bits),
+        persistence: timeout.map(|timeout| Persistence { timeout, granularity }),
+        engine,
+        one_packet: settings.one_packet,
+    })
+}
+
+fn service_settings(key: &ServiceKey, spec: &ServiceSpec) -> ServiceSettings {
+    let granularity = spec
+        .persistence
+        .map_or_else(|| Granularity::single(key.family()), |persistence| persistence.granularity);
+    let bits = spec.flags.bits();
+    ServiceSettings {
+        scheduler: spec.scheduler.name().to_owned(),
+        flags: model::SchedulerFlags { first: bits & 1 != 0, second: bits & 2 != 0, third: bits & 4 != 0 },
+        persistence_s: spec.persistence.and_then(|persistence| {
+            u32::try_from(persistence.timeout.as_secs()).ok().and_then(NonZeroU32::new)
+        }),
+        granularity: match granularity {
+            Granularity::V4(mask) => model::Granularity::Mask(mask),
+            Granularity::V6(bits) => model::Granularity::Prefix(bits),
+        },
+        one_packet: spec.one_packet,
+        engine: spec.engine.map(|engine| engine.name().to_owned()),
+    }
+}
+
+fn destination_spec(settings: &DestinationSettings) -> DestinationSpec {
+    let checksum = |checksum: TunnelChecksum| match checksum {
+        TunnelChecksum::None => 0,
+        TunnelChecksum::Full => 1,
+        TunnelChecksum::Remote => 2,
+    };
+    let (forwarding, tunnel) = match settings.forwarding {
+        model::Forwarding::Masquerade => (Forwarding::Masquerade, Tunnel::default()),
+        model::Forwarding::Local => (Forwarding::Local, Tunnel::default()),
+        model::Forwarding::Route => (Forwarding::Route, Tunnel::default()),
+        model::Forwarding::Bypass => (Forwarding::Bypass, Tunnel::default()),
+        model::Forwarding::Tunnel(model::Tunnel::Ipip) => (Forwarding::Tunnel, Tunnel::default()),
+        model::Forwarding::Tunnel(model::Tunnel::Gue { port, checksum: its }) => {
+            (Forwarding::Tunnel, Tunnel { kind: TunnelKind::Gue, port: port.get(), flags: checksum(its) })
+        }
+        model::Forwarding::Tunnel(model::Tunnel::Gre { checksum: its }) => {
+            (Forwarding::Tunnel, Tunnel { kind: TunnelKind::Gre, port: 0, flags: checksum(its) })
+        }
+    };
+    let thresholds = Thresholds { upper: settings.upper_threshold, lower: settings.lower_threshold };
+    DestinationSpec { weight: settings.weight, thresholds, forwarding, tunnel }
+}
+
+fn destination_row(entry: &DestinationEntry) -> DestinationRow {
+    let spec = entry.spec();
+    let checksum = match spec.tunnel.flags {
+        1 => TunnelChecksum::Full,
+        2 => TunnelChecksum::Remote,
+        _ => TunnelChecksum::None,
+    };
+    let tunnel = match (spec.tunnel.kind, NonZeroU16::new(spec.tunnel.port)) {
+        (TunnelKind::Gue, Some(port)) => model::Tunnel::Gue { port, checksum },
+        (TunnelKind::Gre, _) => model::Tunnel::Gre { checksum },
+        _ => model::Tunnel::Ipip,
+    };
+    DestinationRow {
+        address: entry.real(),
+        settings: DestinationSettings {
+            forwarding: match spec.forwarding {
+                Forwarding::Masquerade => model::Forwarding::Masquerade,
+                Forwarding::Local => model::Forwarding::Local,
+                Forwarding::Tunnel => model::Forwarding::Tunnel(tunnel),
+                Forwarding::Route => model::Forwarding::Route,
+                Forwarding::Bypass => model::Forwarding::Bypass,
+            },
+            weight: spec.weight,
+            upper_threshold: spec.thresholds.upper,
+            lower_threshold: spec.thresholds.lower,
+        },
+        active: entry.counters().active(),
+        inactive: entry.counters().inactive(),
+        persistent: entry.counters().persistent(),
+        traffic: traffic(entry.estimator()),
+    }
+}
+
+/// Counts and rates as the estimator last saw them, which is what lists show.
+fn traffic(estimator: &Estimator) -> Traffic {
+    let (counted, rates) = (estimator.counted(), estimator.rates());
+    Traffic {
+        counters: Counters {
+            connections: counted.connections,
+            in_packets: counted.packets,
+            in_bytes: counted.bytes,
+            ..Counters::default()
+        },
+        rates: Counters {
+            connections: rates.connections,
+            in_packets: rates.packets,
+            in_bytes: rates.bytes,
+            ..Counters::default()
+        },
+    }
+}

@@ -1,0 +1,221 @@
+//! The registry: all virtual services and destinations as they are configured, by the file and by tools, and what must outlive
+//! a change of them (counters, schedulers' positions, ids that connections hold). It does no I/O and reads no clock. Only
+//! the control thread touches it; what workers see are the [`ServiceTable`]s made here.
+//!
+//! ```text
+//! apply (the file) ─┐
+//! tools, the API ───┴→ operations → services, removed → table (a snapshot) → steering (what of the traffic is ours)
+//! ```
+//! Invariants: a new destination stands at the head of its service's list, as in the kernel. An id belongs to one
+//! destination until that was removed, its connections and templates are gone and no worker uses a table that has it. A
+//! destination that comes back until then gets its id and counters back.
+//!
+//! Merge rule: what the file declares, the file owns: it goes when it leaves the file, and each reading of the file puts it
+//! back to what the file says. What a tool added, the tool owns: it stays over a reading, also in a service of the file's,
+//! until the file declares it too. A service that leaves the file goes with all its destinations.
+
+mod apply;
+mod error;
+mod marks;
+mod operations;
+mod ramp;
+mod removed;
+mod service;
+mod settings;
+mod snapshot;
+mod spec;
+mod steering;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::Timeouts;
+use xlvs_dataplane::counters::Traffic;
+use xlvs_dataplane::destination::{DestinationId, Path};
+use xlvs_dataplane::service::ServiceKey;
+#[cfg(doc)]
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::settings::{Defense, Settings};
+
+use crate::config::VipMode;
+use crate::estimator::Estimator;
+
+pub(crate) use apply::Changes;
+pub use error::RegistryError;
+pub use marks::{MAX_MARK_PORTS, MAX_MARK_RULES, MarkSpec};
+pub use operations::{MAX_DESTINATIONS, MAX_SERVICES};
+pub use removed::RemovedDestination;
+pub use service::{DestinationEntry, ServiceEntry};
+pub use settings::TimeoutsChange;
+pub use spec::{
+    DestinationSpec, Drain, Forwarding, MAX_TIMEOUT_S, MAX_WEIGHT, Owner, PersistenceEngine, SchedulerFlags,
+    ServiceOptions, ServiceSpec, Tunnel, TunnelKind,
+};
+pub use steering::Steered;
+
+/// What is known of the way to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// This is it.
+    To(Path),
+    /// It is being looked for, or can't be had.
+    Unknown,
+    /// The real server was asked for and does not answer.
+    Failed,
+}
+
+impl Way {
+    const fn path(self) -> Option<Path> {
+        match self {
+            Self::To(path) => Some(path),
+            Self::Unknown | Self::Failed => None,
+        }
+    }
+}
+
+/// Everything that is configured.
+#[derive(Debug)]
+pub struct Registry {
+    services: BTreeMap<ServiceKey, ServiceEntry>,
+    removed: removed::Removed,
+    marks: marks::Marks,
+    settings: Settings,
+    /// The settings that a tool gave their value.
+    settings_of_tools: BTreeSet<&'static str>,
+    timeouts: Timeouts,
+    timeouts_of_tools: TimeoutsChange,
+    /// What the file said last.
+    file: Option<(Settings, Timeouts)>,
+    /// When VIPs are served, for services that don't say.
+    vip: VipMode,
+    defense: Arc<Defense>,
+    resets_from: Now,
+    free_ids: Vec<DestinationId>,
+    next_id: u32,
+    next_instance: u64,
+    epoch: u64,
+    workers: usize,
+    /// Where the next scheduler's random numbers begin.
+    seed: u64,
+    /// What destinations that are gone for good had counted.
+    past: Traffic,
+    estimator: Estimator,
+}
+
+impl Registry {
+    /// An empty registry for this many workers; `seed` is of random schedulers.
+    #[must_use]
+    pub fn new(workers: usize, seed: u64) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            removed: removed::Removed::default(),
+            marks: marks::Marks::default(),
+            settings: Settings::default(),
+            settings_of_tools: BTreeSet::new(),
+            timeouts: Timeouts::default(),
+            timeouts_of_tools: TimeoutsChange::default(),
+            file: None,
+            vip: VipMode::default(),
+            defense: Arc::default(),
+            resets_from: Now(0),
+            free_ids: Vec::new(),
+            next_id: 0,
+            next_instance: 0,
+            epoch: 0,
+            workers,
+            seed,
+            past: Traffic::default(),
+            estimator: Estimator::default(),
+        }
+    }
+
+    /// All services, in the order of their names.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &ServiceEntry)> {
+        self.services.iter()
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
+        self.services.get(key)
+    }
+
+    /// The epoch of the last table.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The defences against overload, shared by all tables.
+    #[must_use]
+    pub fn defense(&self) -> &Arc<Defense> {
+        &self.defense
+    }
+
+    /// From when on a segment without a connection is answered with a reset (see
+    /// [`ServiceTable::resets_from`](xlvs_dataplane::service::table::ServiceTable::resets_from)).
+    pub fn set_resets_from(&mut self, from: Now) {
+        self.resets_from = from;
+    }
+
+    /// Connections, packets and bytes of a service up to now, of all the destinations that it ever had, from the last zero on.
+    #[must_use]
+    pub fn traffic(&self, key: &ServiceKey) -> Traffic {
+        self.services.get(key).map_or_else(Traffic::default, |service| {
+            service.estimator.since_zero(self.removed.counted(key, service.instance, service.counted()))
+        })
+    }
+
+    /// The counts of all services together as lists show them, and their rates.
+    #[must_use]
+    pub fn total(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// Has all estimators look at their counters; to be called every [`crate::estimator::PERIOD`].
+    pub fn estimate(&mut self) {
+        let mut leaving: BTreeMap<u64, Traffic> = BTreeMap::new();
+        let mut total = self.past;
+        for removed in self.removed.iter() {
+            let counted = removed.entry.counters.traffic.sum();
+            total = add(total, counted);
+            let of_service = leaving.entry(removed.instance).or_default();
+            *of_service = add(*of_service, counted);
+        }
+        for service in self.services.values_mut() {
+            for entry in &mut service.destinations {
+                let counted = entry.counters.traffic.sum();
+                total = add(total, counted);
+                entry.estimator.look(counted);
+            }
+            let gone = leaving.get(&service.instance).copied().unwrap_or_default();
+            service.estimator.look(add(service.counted(), gone));
+        }
+        self.estimator.look(total);
+    }
+
+    /// The addresses whose neighbour entries are needed, those included that left and still have connections.
+    pub fn real_servers(&self) -> impl Iterator<Item = IpAddr> {
+        let present = self.services.values().flat_map(|service| &service.destinations);
+        let leaving = self.removed.iter().map(|removed| &removed.entry);
+        present.chain(leaving).map(DestinationEntry::address)
+    }
+
+    /// Whether the weight of a destination is on its way up, so that a new table is due each second.
+    #[must_use]
+    pub fn is_ramping(&self) -> bool {
+        self.services.values().any(|service| service.destinations.iter().any(DestinationEntry::is_ramping))
+    }
+}
+
+fn add(a: Traffic, b: Traffic) -> Traffic {
+    Traffic {
+        connections: a.connections.wrapping_add(b.connections),
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+    }
+}

@@ -1,0 +1,278 @@
+//! A service and its destinations as the registry keeps them, and what a service's scheduler is told of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::counters::Traffic;
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing};
+use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
+use xlvs_dataplane::service::ServiceKey;
+
+use super::ramp::{Progress, Ramp, scale};
+use super::spec::{DestinationSpec, Drain, Owner, ServiceOptions, ServiceSpec};
+use super::{Way, add};
+use crate::config::VipMode;
+use crate::estimator::Estimator;
+
+/// A virtual service as configured.
+#[derive(Debug)]
+pub struct ServiceEntry {
+    /// Tells it from an earlier one of the same name.
+    pub(super) instance: u64,
+    pub(super) owner: Owner,
+    /// When its VIP is served, if the service says so itself.
+    pub(super) vip: Option<VipMode>,
+    pub(super) spec: ServiceSpec,
+    pub(super) options: ServiceOptions,
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    /// The newest first.
+    pub(super) destinations: Vec<DestinationEntry>,
+    /// What destinations that are gone for good had counted.
+    pub(super) past: Traffic,
+    pub(super) estimator: Estimator,
+    /// The list that the scheduler was last told of.
+    told: Box<[Arc<Destination>]>,
+}
+
+/// A destination as configured.
+#[derive(Clone, Debug)]
+pub struct DestinationEntry {
+    pub(super) id: DestinationId,
+    pub(super) real: SocketAddr,
+    pub(super) owner: Owner,
+    pub(super) spec: DestinationSpec,
+    /// The last weight that it was added with or given, unless that quiesced it.
+    pub(super) last_weight: u32,
+    pub(super) counters: Arc<DestinationCounters>,
+    pub(super) estimator: Estimator,
+    pub(super) failed: bool,
+    pub(super) ramp: Option<Ramp>,
+}
+
+impl DestinationEntry {
+    /// The real server.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.real.ip()
+    }
+
+    /// The real server and the port that lists show: what names it in its service.
+    #[must_use]
+    pub fn real(&self) -> SocketAddr {
+        self.real
+    }
+
+    /// As it was told to be.
+    #[must_use]
+    pub fn spec(&self) -> &DestinationSpec {
+        &self.spec
+    }
+
+    /// Who declared it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// What traffic changes about it.
+    #[must_use]
+    pub fn counters(&self) -> &DestinationCounters {
+        &self.counters
+    }
+
+    /// Its counts as lists show them, and its rates.
+    #[must_use]
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// Connections, packets and bytes up to now, from the last zero on.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.estimator.since_zero(self.counters.traffic.sum())
+    }
+
+    /// Whether its weight is on its way up.
+    #[must_use]
+    pub fn is_ramping(&self) -> bool {
+        self.ramp.is_some()
+    }
+
+    /// Whether it has connections.
+    pub(super) fn has_connections(&self) -> bool {
+        self.counters.active() != 0 || self.counters.inactive() != 0
+    }
+
+    /// Whether it has connections or templates.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.has_connections() || self.counters.persistent() != 0
+    }
+
+    pub(super) fn snapshot(&self, weight: u32, standing: Standing, way: &Way) -> Arc<Destination> {
+        Arc::new(Destination {
+            id: self.id,
+            address: self.real.ip(),
+            weight,
+            standing,
+            path: way.path(),
+            counters: Arc::clone(&self.counters),
+        })
+    }
+}
+
+/// A service's destinations in a snapshot.
+pub(super) struct Lists {
+    /// Those that its scheduler picks from.
+    pub(super) picked: Box<[Arc<Destination>]>,
+    /// Those whose forwarding method is not built: only live connections go on to them.
+    pub(super) others: Vec<Arc<Destination>>,
+}
+
+impl ServiceEntry {
+    pub(super) fn new(instance: u64, owner: Owner, spec: ServiceSpec, scheduler: Arc<dyn Scheduler>) -> Self {
+        let (vip, options, destinations, past, estimator, told) = Default::default();
+        Self { instance, owner, vip, spec, options, scheduler, destinations, past, estimator, told }
+    }
+
+    /// Who declared it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// As it was told to be.
+    #[must_use]
+    pub fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
+    /// What it was told beyond IPVS.
+    #[must_use]
+    pub fn options(&self) -> &ServiceOptions {
+        &self.options
+    }
+
+    /// Its destinations, the newest first.
+    #[must_use]
+    pub fn destinations(&self) -> &[DestinationEntry] {
+        &self.destinations
+    }
+
+    /// The destination of this name.
+    #[must_use]
+    pub fn destination(&self, real: SocketAddr) -> Option<&DestinationEntry> {
+        self.destinations.iter().find(|entry| entry.real == real)
+    }
+
+    /// What one of its destinations is to its connections: one that has failed ends them, if the service says so.
+    #[must_use]
+    pub fn standing(&self, entry: &DestinationEntry) -> Standing {
+        self.present(entry, 0).1
+    }
+
+    /// Its counts as lists show them, and its rates.
+    #[must_use]
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// What it and the destinations that it has or had counted, without those that are leaving.
+    pub(super) fn counted(&self) -> Traffic {
+        let sums = self.destinations.iter().map(|entry| entry.counters.traffic.sum());
+        sums.fold(self.past, add)
+    }
+
+    /// Starts its scheduler anew over what it has.
+    pub(super) fn start(&mut self, options: SchedulerOptions) {
+        self.told = self.unscaled();
+        self.scheduler = self.spec.scheduler.start(options, &self.told);
+    }
+
+    /// What its scheduler picks from, with the weights as they were given.
+    fn unscaled(&self) -> Box<[Arc<Destination>]> {
+        let picked = self.destinations.iter().filter(|entry| entry.spec.forwarding.is_built());
+        picked
+            .map(|entry| {
+                let (weight, standing) = self.present(entry, entry.spec.weight);
+                entry.snapshot(weight, standing, &Way::Unknown)
+            })
+            .collect()
+    }
+
+    /// After each single change of the list: a scheduler whose turn goes on from where it stands is told of each, so that
+    /// several changes at once leave it where as many commands would. Others are told with the next table.
+    pub(super) fn tell_turn(&mut self) {
+        let keeps_turn = matches!(self.spec.scheduler, SchedulerName::Rr | SchedulerName::Wrr);
+        if !keeps_turn || self.options.slow_start.is_some() {
+            return;
+        }
+        let picked = self.unscaled();
+        self.scheduler.changed(&self.told, &picked);
+        self.told = picked;
+    }
+
+    /// The weight and standing of a destination that would have this weight.
+    fn present(&self, entry: &DestinationEntry, weight: u32) -> (u32, Standing) {
+        if entry.failed && self.options.drain == Some(Drain::Reset) {
+            (0, Standing::Ending)
+        } else {
+            (weight, Standing::Present)
+        }
+    }
+
+    /// Its destinations for the next table; its scheduler is told of what changed since it was told last.
+    pub(super) fn lists(&mut self, now: Now, way: &impl Fn(IpAddr) -> Way) -> Lists {
+        let ways: Vec<Way> = self.destinations.iter().map(|entry| way(entry.address())).collect();
+        let slow_start = self.options.slow_start;
+        for (entry, way) in self.destinations.iter_mut().zip(&ways) {
+            let comes_back = entry.failed && matches!(way, Way::To(_));
+            entry.failed = matches!(way, Way::Failed) || entry.failed && !comes_back;
+            if comes_back && slow_start.is_some() && entry.spec.weight > 0 {
+                entry.ramp = Some(Ramp::Due);
+            }
+        }
+        let progress: Vec<Option<Progress>> = self
+            .destinations
+            .iter_mut()
+            .map(|entry| {
+                let progress = entry.ramp.as_mut()?.advance(now, slow_start.unwrap_or_default());
+                if progress.is_none() {
+                    entry.ramp = None;
+                }
+                progress
+            })
+            .collect();
+        let ramps = progress.iter().any(Option::is_some);
+        let greatest = self.destinations.iter().map(|entry| entry.last_weight.max(entry.spec.weight)).max();
+        let factor = if ramps { scale(self.spec.scheduler, greatest.unwrap_or(1)) } else { 1 };
+        let mut others = Vec::new();
+        let mut picked = Vec::with_capacity(self.destinations.len());
+        for ((entry, way), progress) in self.destinations.iter().zip(&ways).zip(&progress) {
+            if !entry.spec.forwarding.is_built() {
+                others.push(entry.snapshot(0, Standing::Finishing, way));
+                continue;
+            }
+            let ramped = |weight: u32| {
+                let full = weight.saturating_mul(factor);
+                progress.map_or(full, |progress| progress.of(full))
+            };
+            let (weight, standing) = self.present(entry, ramped(entry.spec.weight));
+            entry.counters.set_last_weight(ramped(entry.last_weight));
+            picked.push(entry.snapshot(weight, standing, way));
+        }
+        let picked: Box<[_]> = picked.into();
+        let same =
+            |(old, new): (&Arc<Destination>, &Arc<Destination>)| (old.id, old.weight) == (new.id, new.weight);
+        if self.told.len() != picked.len() || !self.told.iter().zip(&picked).all(same) {
+            self.scheduler.changed(&self.told, &picked);
+        }
+        self.told.clone_from(&picked);
+        Lists { picked, others }
+    }
+}
+
+/// What a service's scheduler is told at its start.
+pub(super) fn scheduler_options(key: &ServiceKey, spec: &ServiceSpec, seed: u64) -> SchedulerOptions {
+    SchedulerOptions { flags: spec.flags.hash(), port: key.port(), seed }
+}

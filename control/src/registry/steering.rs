@@ -1,0 +1,135 @@
+//! What of the traffic is the director's: from services and mark rules to steering rules.
+//!
+//! A service's own are its VIP's: its port, or all ports for a service on port 0; for a persistent FTP service those of its
+//! data too. A mark's are what its rules say of destinations and ports; a rule's source and interface are looked at by the
+//! workers only, which answer for the host where no service takes the packet. A removed service keeps its rules for as long
+//! as it has connections, so that the host doesn't reset them, and so does a mark whose rule was taken away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::port::steering_rule::SteeringRule;
+use xlvs_dataplane::service::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, ServiceKey};
+
+use super::Registry;
+use super::marks::MarkSpec;
+use super::service::ServiceEntry;
+use super::spec::ServiceSpec;
+use crate::config::VipMode;
+
+/// What is steered, and what can't be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Steered {
+    /// What is the director's.
+    pub rules: BTreeSet<SteeringRule>,
+    /// Why services are not served now.
+    pub unserved: BTreeMap<ServiceKey, String>,
+}
+
+const ALL_PORTS: RangeInclusive<u16> = 0..=u16::MAX;
+
+/// The ports that a service on an address takes.
+fn ports(protocol: Protocol, port: u16, spec: &ServiceSpec) -> Vec<RangeInclusive<u16>> {
+    let is_ftp = protocol == Protocol::Tcp && port == FTP_PORT && spec.persistence.is_some();
+    match port {
+        0 => vec![ALL_PORTS],
+        _ if is_ftp => vec![FTP_DATA_PORT..=FTP_PORT, FIRST_UNPRIVILEGED_PORT..=u16::MAX],
+        port => vec![port..=port],
+    }
+}
+
+/// The packets of a mark rule to these networks.
+fn marked<'a>(rule: &'a MarkSpec, networks: &'a [IpNet]) -> impl Iterator<Item = SteeringRule> + 'a {
+    const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    const ALL: &[(u16, u16)] = &[(0, u16::MAX)];
+    let ports = if rule.ports.is_empty() { ALL } else { &rule.ports };
+    let protocols = PROTOCOLS.into_iter().filter(|&one| rule.protocol.is_none_or(|its| its == one));
+    protocols.flat_map(move |protocol| {
+        networks.iter().flat_map(move |&network| {
+            ports.iter().map(move |&(first, last)| SteeringRule::new(network, protocol, first..=last))
+        })
+    })
+}
+
+/// The networks of `destination` that are served: all of it, or its addresses that are local.
+fn served(destination: IpNet, mode: VipMode, local: &BTreeSet<IpAddr>) -> Vec<IpNet> {
+    match mode {
+        VipMode::Always => vec![destination],
+        VipMode::Local if destination.prefix_len() == destination.max_prefix_len() => {
+            local.get(&destination.addr()).map(|_| destination).into_iter().collect()
+        }
+        VipMode::Local => {
+            let range = local.range(destination.network()..=destination.broadcast());
+            range.map(|address| IpNet::from(*address)).collect()
+        }
+    }
+}
+
+impl Registry {
+    /// When a service's VIP is served.
+    pub(super) fn vip_of(&self, service: &ServiceEntry) -> VipMode {
+        service.vip.unwrap_or(self.vip)
+    }
+
+    /// The steering rules of everything that is served while these addresses are local.
+    #[must_use]
+    pub fn steering_rules(&self, local: &BTreeSet<IpAddr>) -> Steered {
+        let mut steered = Steered::default();
+        let mut marks: BTreeMap<ServiceKey, Vec<&MarkSpec>> = BTreeMap::new();
+        for (_, rule) in self.marks.iter() {
+            marks.entry(rule.service()).or_default().push(rule);
+        }
+        for rule in self.marks.departed.iter().filter(|rule| self.has_connections(&rule.service())) {
+            marks.entry(rule.service()).or_default().push(rule);
+        }
+        let present = self.services.iter().map(|(key, service)| (key, service.spec, self.vip_of(service)));
+        let departed = self
+            .removed
+            .services()
+            .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
+        for (key, spec, mode) in present.chain(departed) {
+            let rules: BTreeSet<SteeringRule> = match key {
+                ServiceKey::Address { protocol, address } => {
+                    let ports = ports(*protocol, address.port(), &spec);
+                    let rule = |network, ports| SteeringRule::new(network, *protocol, ports);
+                    served(IpNet::from(address.ip()), mode, local)
+                        .into_iter()
+                        .flat_map(|network| ports.iter().map(move |ports| rule(network, ports.clone())))
+                        .collect()
+                }
+                ServiceKey::Mark { .. } => {
+                    let its = marks.get(key).into_iter().flatten();
+                    its.flat_map(|rule| {
+                        marked(rule, &served(rule.destination, mode, local)).collect::<Vec<_>>()
+                    })
+                    .collect()
+                }
+            };
+            if rules.is_empty() && self.services.contains_key(key) {
+                steered.unserved.insert(*key, reason(key, marks.contains_key(key)));
+            }
+            steered.rules.extend(rules);
+        }
+        steered
+    }
+}
+
+/// Why nothing is steered to a service.
+fn reason(key: &ServiceKey, is_marked: bool) -> String {
+    match key {
+        ServiceKey::Address { address, .. } => format!(
+            "{} is not an address of this host (add it, or set vip = \"always\" for a routed VIP)",
+            address.ip()
+        ),
+        ServiceKey::Mark { .. } if is_marked => {
+            "no destination of its mark rules is an address of this host (add one, or set vip = \"always\" for routed VIPs)"
+                .to_owned()
+        }
+        ServiceKey::Mark { mark, .. } => {
+            format!("no rule puts mark {mark} on packets of its family; `xlvs mark add` adds one")
+        }
+    }
+}

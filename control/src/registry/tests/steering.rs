@@ -1,0 +1,120 @@
+//! What of the traffic is the director's.
+
+use std::collections::BTreeSet;
+
+use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::port::steering_rule::SteeringRule;
+
+use super::*;
+use crate::config::VipMode;
+
+fn local(addresses: &[&str]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+/// `tcp 10.0.0.100/32 80-80`, one a rule.
+fn rules(registry: &Registry, addresses: &[&str]) -> Vec<String> {
+    let show = |rule: &SteeringRule| {
+        format!("{} {} {}-{}", rule.protocol(), rule.destination(), rule.ports().start(), rule.ports().end())
+    };
+    registry.steering_rules(&local(addresses)).rules.iter().map(show).collect()
+}
+
+fn rule(destination: &str, protocol: Option<Protocol>, ports: &[(u16, u16)]) -> MarkSpec {
+    MarkSpec {
+        mark: 7.try_into().unwrap(),
+        protocol,
+        destination: destination.parse().unwrap(),
+        ports: ports.to_vec(),
+        source: None,
+        interface: None,
+    }
+}
+
+#[test]
+fn a_service_takes_its_port_and_what_belongs_to_it() {
+    for (address, persistence, expected) in [
+        ("10.0.0.100:80", None, vec!["tcp 10.0.0.100/32 80-80"]),
+        ("10.0.0.100:21", None, vec!["tcp 10.0.0.100/32 21-21"]),
+        ("10.0.0.100:21", persistent(60), vec!["tcp 10.0.0.100/32 20-21", "tcp 10.0.0.100/32 1024-65535"]),
+        ("10.0.0.100:0", persistent(60), vec!["tcp 10.0.0.100/32 0-65535"]),
+    ] {
+        let mut registry = Registry::new(1, 7);
+        let spec = ServiceSpec { persistence, ..ServiceSpec::default() };
+        registry.add_service(key(address), spec).unwrap();
+        assert_eq!(rules(&registry, &["10.0.0.100", "10.0.0.2"]), expected, "{address}");
+        assert_eq!(rules(&registry, &["10.0.0.2"]), Vec::<String>::new());
+        let unserved = registry.steering_rules(&local(&["10.0.0.2"])).unserved;
+        assert_eq!(
+            unserved[&key(address)],
+            "10.0.0.100 is not an address of this host (add it, or set vip = \"always\" for a routed VIP)"
+        );
+    }
+}
+
+#[test]
+fn a_mark_takes_what_its_rules_say() {
+    let mut registry = Registry::new(1, 7);
+    registry.add_service(mark_key(7), ServiceSpec::default()).unwrap();
+    let reason = |registry: &Registry, addresses: &[&str]| {
+        registry.steering_rules(&local(addresses)).unserved.remove(&mark_key(7)).unwrap_or_default()
+    };
+    assert_eq!(
+        reason(&registry, &["10.0.0.100"]),
+        "no rule puts mark 7 on packets of its family; `xlvs mark add` adds one"
+    );
+    registry.add_mark(&rule("10.0.0.100/32", Some(Protocol::Tcp), &[(80, 80), (8000, 8999)])).unwrap();
+    registry.add_mark(&rule("198.51.100.0/24", Some(Protocol::Udp), &[])).unwrap();
+    registry.add_mark(&rule("fd00::100/128", None, &[])).unwrap();
+    let host = ["tcp 10.0.0.100/32 80-80", "tcp 10.0.0.100/32 8000-8999"];
+    assert_eq!(rules(&registry, &["10.0.0.100", "fd00::100"]), host, "the IPv6 rule is of no service");
+    assert!(reason(&registry, &["10.0.0.2"]).starts_with("no destination of its mark rules is an address"));
+    let both = ["udp 198.51.100.7/32 0-65535", "udp 198.51.100.9/32 0-65535"];
+    assert_eq!(rules(&registry, &["198.51.100.7", "198.51.100.9", "198.51.101.1", "198.51.99.255"]), both);
+    registry.vip = VipMode::Always;
+    let all = ["tcp 10.0.0.100/32 80-80", "tcp 10.0.0.100/32 8000-8999", "udp 198.51.100.0/24 0-65535"];
+    assert_eq!(rules(&registry, &[]), all);
+    registry.add_mark(&rule("10.0.0.9/32", None, &[(53, 53)])).unwrap();
+    let three: Vec<String> =
+        ["tcp", "udp", "sctp"].iter().map(|protocol| format!("{protocol} 10.0.0.9/32 53-53")).collect();
+    assert!(three.iter().all(|rule| rules(&registry, &[]).contains(rule)));
+}
+
+#[test]
+fn a_removed_service_is_steered_while_it_has_connections() {
+    let mut registry = registry(SchedulerName::Rr, &[(11, 1)]);
+    let first = table(&mut registry);
+    let counters = &first.destination(DestinationId(0)).unwrap().counters;
+    counters.connection_added(false);
+    registry.delete_service(&web()).unwrap();
+    let steered = registry.steering_rules(&local(&["10.0.0.100"]));
+    assert_eq!(steered.rules.len(), 1);
+    assert!(registry.steering_rules(&local(&[])).rules.is_empty(), "its VIP has moved away");
+    assert!(steered.unserved.is_empty());
+    counters.connection_removed(false);
+    counters.template_added();
+    assert!(registry.steering_rules(&local(&["10.0.0.100"])).rules.is_empty(), "a template is no connection");
+    counters.template_removed();
+    let second = table(&mut registry);
+    registry.forget_removed(second.epoch);
+    assert!(registry.steering_rules(&local(&["10.0.0.100"])).rules.is_empty());
+}
+
+#[test]
+fn a_deleted_mark_rule_is_steered_while_its_service_has_connections() {
+    let mut registry = Registry::new(1, 7);
+    registry.add_service(mark_key(7), ServiceSpec::default()).unwrap();
+    registry.add_destination(&mark_key(7), real(11), weighing(1)).unwrap();
+    let rule = rule("10.0.0.100/32", Some(Protocol::Tcp), &[(80, 80)]);
+    registry.add_mark(&rule).unwrap();
+    let first = table(&mut registry);
+    let counters = &first.destination(DestinationId(0)).unwrap().counters;
+    counters.connection_added(false);
+    registry.delete_mark(&rule).unwrap();
+    assert_eq!(rules(&registry, &["10.0.0.100"]).len(), 1);
+    counters.connection_removed(false);
+    assert!(registry.forget_removed(first.epoch), "so that what is steered is published anew");
+    assert_eq!(rules(&registry, &["10.0.0.100"]).len(), 0);
+    counters.connection_added(false);
+    assert_eq!(rules(&registry, &["10.0.0.100"]).len(), 0, "it is gone for good");
+}

@@ -1,0 +1,196 @@
+//! What `xlvs status` shows: gathered by the control thread, sent as JSON, printed as text by the client. Names and units
+//! of the JSON are an interface that others may rely on.
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// The whole answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_s: u64,
+    /// Counts the service tables that were published.
+    pub(crate) epoch: u64,
+    pub(crate) interfaces: Vec<InterfaceStatus>,
+    pub(crate) services: Vec<ServiceStatus>,
+    /// Services that were removed and still have connections.
+    #[serde(default)]
+    pub(crate) leaving: Vec<LeavingService>,
+    /// All services together.
+    #[serde(default)]
+    pub(crate) rates: RatesStatus,
+    /// Settings that have another value than their default.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, u32>,
+    pub(crate) connections: ConnectionsStatus,
+    pub(crate) workers: Vec<WorkerStatus>,
+    /// Frames not forwarded, by reason; reasons without a frame are left out.
+    pub(crate) drops: BTreeMap<String, u64>,
+    pub(crate) memory: MemoryStatus,
+}
+
+/// One of the director's interfaces.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceStatus {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) mac: String,
+    pub(crate) mtu: u32,
+    pub(crate) driver: String,
+    /// `native` or `generic`.
+    pub(crate) xdp_mode: String,
+    pub(crate) zero_copy: bool,
+    pub(crate) queues: u32,
+    /// Frames that the steering program gave to a worker, and left to the kernel.
+    pub(crate) redirected: u64,
+    pub(crate) passed: u64,
+}
+
+/// Connections, packets and bytes a second, averaged as the kernel does.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RatesStatus {
+    pub(crate) connections: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A virtual service.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    /// Its name: `tcp 192.0.2.10:80`, `mark 7`, `mark 7 (IPv6)`.
+    pub(crate) service: String,
+    /// `tcp`, `udp` or `sctp`; protocol, address and port of a mark's service are null.
+    pub(crate) protocol: Option<String>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) port: Option<u16>,
+    pub(crate) mark: Option<u32>,
+    /// `ipv4` or `ipv6`.
+    pub(crate) family: String,
+    pub(crate) scheduler: String,
+    #[serde(default)]
+    pub(crate) scheduler_flags: Vec<String>,
+    pub(crate) persistence: Option<PersistenceStatus>,
+    #[serde(default)]
+    pub(crate) one_packet: bool,
+    /// `finish`, `drop` or `reset`, if it is set.
+    pub(crate) drain: Option<String>,
+    pub(crate) slow_start_s: Option<u64>,
+    /// `file` or `tool`.
+    pub(crate) owner: String,
+    pub(crate) served: bool,
+    /// Why it is not served.
+    pub(crate) reason: Option<String>,
+    pub(crate) connections: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) rates: RatesStatus,
+    pub(crate) destinations: Vec<DestinationStatus>,
+    /// Destinations that were removed and still have connections.
+    #[serde(default)]
+    pub(crate) leaving: Vec<DestinationStatus>,
+}
+
+/// How clients keep to their destinations.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PersistenceStatus {
+    pub(crate) timeout_s: u64,
+    /// Which clients count as one: of an IPv4 service.
+    pub(crate) netmask: Option<Ipv4Addr>,
+    /// Of an IPv6 service.
+    pub(crate) prefix: Option<u8>,
+}
+
+/// A removed service that still has connections.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeavingService {
+    pub(crate) service: String,
+    pub(crate) destinations: Vec<DestinationStatus>,
+}
+
+/// A destination.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DestinationStatus {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    /// As it was given; while slow start runs, its share is less.
+    pub(crate) weight: u32,
+    #[serde(default)]
+    pub(crate) ramping: bool,
+    /// `route`; destinations of another method are never picked.
+    #[serde(default)]
+    pub(crate) forwarding: String,
+    /// `present`, or what becomes of its connections: `finishing`, `removed` (their packets are dropped), `ending` (they
+    /// are reset, or scheduled anew).
+    #[serde(default)]
+    pub(crate) standing: String,
+    pub(crate) active: u32,
+    pub(crate) inactive: u32,
+    /// Templates of persistent clients.
+    #[serde(default)]
+    pub(crate) persistent: u32,
+    /// 0 is none.
+    #[serde(default)]
+    pub(crate) upper_threshold: u32,
+    #[serde(default)]
+    pub(crate) lower_threshold: u32,
+    #[serde(default)]
+    pub(crate) overloaded: bool,
+    pub(crate) connections: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) rates: RatesStatus,
+    pub(crate) interface: Option<String>,
+    pub(crate) mac: Option<String>,
+    /// `resolved`, `incomplete`, `failed`, `unusable` or `unknown`.
+    pub(crate) neighbor: String,
+    /// What is wrong with an unusable one.
+    pub(crate) reason: Option<String>,
+}
+
+/// The connection table.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ConnectionsStatus {
+    pub(crate) live: u32,
+    pub(crate) limit: u32,
+    /// Dropped by `drop_entry`, templates included.
+    #[serde(default)]
+    pub(crate) dropped: u64,
+}
+
+/// A worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerStatus {
+    pub(crate) worker: usize,
+    pub(crate) core: usize,
+    pub(crate) queue: u32,
+    pub(crate) received: u64,
+    pub(crate) forwarded: u64,
+    pub(crate) dropped: u64,
+    /// ICMP errors sent in answer to dropped frames.
+    #[serde(default)]
+    pub(crate) answered: u64,
+}
+
+/// What was sized from the configuration.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MemoryStatus {
+    /// UMEM and rings of all workers, in bytes.
+    pub(crate) umem_and_rings: usize,
+}
+
+/// A MAC address as people write it.
+pub(crate) fn mac(address: [u8; 6]) -> String {
+    let mut text = String::with_capacity(17);
+    for (at, byte) in address.into_iter().enumerate() {
+        let _ = write!(text, "{}{byte:02x}", if at == 0 { "" } else { ":" });
+    }
+    text
+}

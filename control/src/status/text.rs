@@ -1,0 +1,225 @@
+//! The status as people read it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{DestinationStatus, ServiceStatus, Status};
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        writeln!(
+            f,
+            "xlvs {}, pid {}, up {}, {} worker{}, {} of {} connections",
+            self.version,
+            self.pid,
+            duration(self.uptime_s),
+            self.workers.len(),
+            plural(self.workers.len()),
+            self.connections.live,
+            self.connections.limit,
+        )?;
+        for interface in &self.interfaces {
+            writeln!(
+                f,
+                "interface {} ({}): XDP {}, {}, {} queue{}, MTU {}, {} frames to workers, {} to the kernel",
+                interface.name,
+                if interface.driver.is_empty() { "driver unknown" } else { &interface.driver },
+                interface.xdp_mode,
+                if interface.zero_copy { "zero-copy" } else { "copy" },
+                interface.queues,
+                plural(interface.queues as usize),
+                interface.mtu,
+                interface.redirected,
+                interface.passed,
+            )?;
+        }
+        if !self.settings.is_empty() {
+            let settings: Vec<String> =
+                self.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+            writeln!(f, "settings: {}", settings.join(", "))?;
+        }
+        if !self.services.is_empty() || !self.leaving.is_empty() {
+            writeln!(f)?;
+            row(
+                f,
+                "Service, destination",
+                [&"Weight", &"Active", &"Inactive", &"Connections", &"Packets", &"Packets/s"],
+            )?;
+        }
+        for service in &self.services {
+            service.write(f)?;
+        }
+        for service in &self.leaving {
+            writeln!(f, "{} (removed)", service.service)?;
+            service.destinations.iter().try_for_each(|destination| destination.write(f))?;
+        }
+        writeln!(f)?;
+        for worker in &self.workers {
+            writeln!(
+                f,
+                "worker {} (core {}, queue {}): {} received, {} forwarded, {} dropped, {} answered",
+                worker.worker,
+                worker.core,
+                worker.queue,
+                worker.received,
+                worker.forwarded,
+                worker.dropped,
+                worker.answered
+            )?;
+        }
+        if self.connections.dropped > 0 {
+            writeln!(f, "connections dropped by drop_entry: {}", self.connections.dropped)?;
+        }
+        if self.drops.is_empty() {
+            return writeln!(f, "drops: none");
+        }
+        writeln!(f, "drops by reason:")?;
+        for (reason, count) in &self.drops {
+            writeln!(f, "  {reason:<24} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, columns: [&dyn fmt::Display; 6]) -> fmt::Result {
+    let [weight, active, inactive, connections, packets, rate] = columns.map(|column| column.to_string());
+    writeln!(
+        f,
+        "{name:<48} {weight:>7} {active:>8} {inactive:>10} {connections:>12} {packets:>14} {rate:>11}"
+    )
+}
+
+impl ServiceStatus {
+    /// `TCP 192.0.2.10:80 sh (sh-port) persistent 360 mask 255.255.255.0 one-packet drain reset`.
+    fn title(&self) -> String {
+        let name = match (&self.protocol, self.address, self.port) {
+            (Some(protocol), Some(address), Some(port)) => {
+                format!("{} {}", protocol.to_uppercase(), endpoint(address, port))
+            }
+            _ => self.service.clone(),
+        };
+        let mut title = format!("{name} {}", self.scheduler);
+        if !self.scheduler_flags.is_empty() {
+            title += &format!(" ({})", self.scheduler_flags.join(","));
+        }
+        if let Some(persistence) = &self.persistence {
+            title += &format!(" persistent {}", persistence.timeout_s);
+            match (persistence.netmask, persistence.prefix) {
+                (Some(mask), _) if !mask.is_broadcast() => title += &format!(" mask {mask}"),
+                (_, Some(prefix)) if prefix < 128 => title += &format!(" mask {prefix}"),
+                _ => {}
+            }
+        }
+        if self.one_packet {
+            title += " one-packet";
+        }
+        if let Some(drain) = &self.drain {
+            title += &format!(" drain {drain}");
+        }
+        title
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns: [&dyn fmt::Display; 6] =
+            [&"", &"", &"", &self.connections, &self.packets, &self.rates.packets];
+        row(f, &self.title(), columns)?;
+        if let Some(reason) = &self.reason {
+            writeln!(f, "  not served: {reason}")?;
+        }
+        self.destinations.iter().chain(&self.leaving).try_for_each(|destination| destination.write(f))
+    }
+}
+
+impl DestinationStatus {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match (&self.mac, &self.interface) {
+            (Some(mac), Some(interface)) => format!("{mac} {interface}"),
+            _ => self.neighbor.clone(),
+        };
+        let name = format!("  -> {} {way}", endpoint(self.address, self.port));
+        let columns: [&dyn fmt::Display; 6] = [
+            &self.weight,
+            &self.active,
+            &self.inactive,
+            &self.connections,
+            &self.packets,
+            &self.rates.packets,
+        ];
+        row(f, &name, columns)?;
+        if !matches!(self.forwarding.as_str(), "" | "route") {
+            writeln!(
+                f,
+                "     never picked: its forwarding method is {}, which is not built",
+                self.forwarding
+            )?;
+        }
+        match self.standing.as_str() {
+            "finishing" => writeln!(f, "     removed; its connections go on until they end")?,
+            "removed" => writeln!(f, "     removed; packets of its connections are dropped")?,
+            "ending" => writeln!(f, "     its connections are reset, or scheduled anew")?,
+            _ => {}
+        }
+        if self.ramping {
+            writeln!(f, "     its share is rising to its weight")?;
+        }
+        if self.overloaded {
+            writeln!(f, "     overloaded: it has reached its upper threshold, {}", self.upper_threshold)?;
+        }
+        self.reason.as_ref().map_or(Ok(()), |reason| writeln!(f, "     {reason}"))
+    }
+}
+
+fn endpoint(address: IpAddr, port: u16) -> String {
+    SocketAddr::new(address, port).to_string()
+}
+
+fn duration(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_text_names_what_is_not_served_and_why() {
+        let json = r#"{"version":"1","pid":7,"uptime_s":3700,"epoch":1,"interfaces":[],"services":[{"service":
+            "tcp [fd00::100]:80","protocol":"tcp","address":"fd00::100","port":80,"mark":null,"family":"ipv6",
+            "scheduler":"rr","persistence":{"timeout_s":50,"netmask":null,"prefix":64},"drain":"reset","slow_start_s":null,
+            "owner":"file","served":false,"reason":"fd00::100 is away","connections":4,"packets":9,"bytes":900,
+            "destinations":[{"address":"fd00::b","port":80,"weight":3,"active":1,"inactive":2,"standing":"present",
+            "connections":4,"packets":9,"bytes":900,"interface":null,"mac":null,"neighbor":"failed","reason":null}],
+            "leaving":[{"address":"fd00::c","port":80,"weight":1,"active":1,"inactive":0,"standing":"ending",
+            "connections":4,"packets":9,"bytes":900,"interface":null,"mac":null,"neighbor":"failed","reason":null}]},
+            {"service":"mark 7","protocol":null,"address":null,"port":null,"mark":7,"family":"ipv4","scheduler":"sh",
+            "scheduler_flags":["sh-port"],"persistence":null,"drain":null,"slow_start_s":null,"owner":"tool","served":true,
+            "reason":null,"connections":0,"packets":0,"bytes":0,"destinations":[{"address":"10.0.0.11","port":0,"weight":3,
+            "active":0,"inactive":0,"connections":0,"packets":0,"bytes":0,"interface":null,"mac":null,
+            "neighbor":"unknown","reason":null,"forwarding":"masq"}]}],
+            "settings":{"sloppy_tcp":1},
+            "connections":{"live":3,"limit":10},"workers":[],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
+        let text = serde_json::from_str::<Status>(json).unwrap().to_string();
+        for expected in [
+            "xlvs 1, pid 7, up 1 h 1 min, 0 workers, 3 of 10 connections\n",
+            "settings: sloppy_tcp = 1\n",
+            "TCP [fd00::100]:80 rr persistent 50 mask 64 drain reset ",
+            "  not served: fd00::100 is away\n",
+            "  -> [fd00::b]:80 failed",
+            "  -> [fd00::c]:80 failed",
+            "     its connections are reset, or scheduled anew\n",
+            "mark 7 sh (sh-port) ",
+            "     never picked: its forwarding method is masq, which is not built\n",
+            "  no_service               2\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+        }
+        assert_eq!(super::super::mac([2, 0, 0, 0, 1, 0xab]), "02:00:00:00:01:ab");
+    }
+}

@@ -1,0 +1,192 @@
+//! As much of a shell as the captures use: `;`, `&&`, `|`, `>`, `<`, single quotes, `$?`, and the handful of programs
+//! beside ipvsadm. Files are in memory.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::net::{IpAddr, Ipv4Addr};
+
+use xlvs_control::adm::execute::{Host, run};
+use xlvs_control::adm::names::{Names, Ports};
+use xlvs_control::adm::render::proc::ProcFile;
+use xlvs_control::adm::restore::restore_anew;
+use xlvs_dataplane::flow::Protocol;
+
+use crate::memory::Memory;
+
+/// The names that the captured machine knew, as far as the captures use them.
+pub struct CapturedNames(Ports);
+
+impl CapturedNames {
+    pub fn new() -> Self {
+        Self(Ports::parse(
+            "ftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nhttp 80/tcp www\nhttps 443/tcp\n\
+             https 443/udp\nsip 5060/tcp\nsip 5060/udp\nhttp-alt 8080/tcp webcache\n",
+        ))
+    }
+}
+
+impl Names for CapturedNames {
+    fn host_address(&self, name: &str) -> Option<Ipv4Addr> {
+        (name == "localhost").then_some(Ipv4Addr::LOCALHOST)
+    }
+
+    fn host_name(&self, address: IpAddr) -> Option<String> {
+        (address == Ipv4Addr::LOCALHOST).then(|| "localhost".to_owned())
+    }
+
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        self.0.port(name, protocol)
+    }
+
+    fn port_name(&self, port: u16, protocol: Protocol) -> Option<String> {
+        self.0.name(port, protocol).map(str::to_owned)
+    }
+}
+
+/// What a command left.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub code: u8,
+    pub out: String,
+    pub err: String,
+}
+
+pub struct Shell {
+    pub memory: Memory,
+    names: CapturedNames,
+    files: HashMap<String, String>,
+    code: u8,
+}
+
+/// A word, or an operator between words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Operator(&'static str),
+}
+
+fn tokens(line: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = line.trim_start();
+    'tokens: while !rest.is_empty() {
+        for operator in [";", "&&", "|", ">", "<"] {
+            if let Some(behind) = rest.strip_prefix(operator) {
+                tokens.push(Token::Operator(operator));
+                rest = behind.trim_start();
+                continue 'tokens;
+            }
+        }
+        let (word, behind) = match rest.strip_prefix('\'') {
+            Some(quoted) => quoted.split_once('\'').unwrap(),
+            None => rest.split_at(rest.find([' ', ';']).unwrap_or(rest.len())),
+        };
+        tokens.push(Token::Word(word.to_owned()));
+        rest = behind.trim_start();
+    }
+    tokens
+}
+
+impl Shell {
+    pub fn new() -> Self {
+        Self { memory: Memory::new(), names: CapturedNames::new(), files: HashMap::new(), code: 0 }
+    }
+
+    /// Runs a line; `None` if it has something that isn't known here.
+    pub fn run(&mut self, line: &str, input: &str) -> Option<Outcome> {
+        let mut all = Outcome::default();
+        let mut tokens = tokens(line).into_iter().peekable();
+        let mut skip = false;
+        while tokens.peek().is_some() {
+            let mut pipe = input.to_owned();
+            loop {
+                let mut words = Vec::new();
+                let mut end = None;
+                let mut target = None;
+                while let Some(token) = tokens.next() {
+                    match token {
+                        Token::Word(word) => words.push(word),
+                        Token::Operator(operator @ (">" | "<")) => {
+                            let Some(Token::Word(file)) = tokens.next() else { return None };
+                            match operator {
+                                ">" => target = Some(file),
+                                _ => pipe = self.files.get(&file)?.clone(),
+                            }
+                        }
+                        Token::Operator(operator) => {
+                            end = Some(operator);
+                            break;
+                        }
+                    }
+                }
+                let outcome = if skip { Outcome::default() } else { self.program(&words, &pipe)? };
+                if !skip {
+                    self.code = outcome.code;
+                }
+                all.err += &outcome.err;
+                pipe = outcome.out;
+                if let Some(file) = target {
+                    self.files.insert(file, std::mem::take(&mut pipe));
+                }
+                if end != Some("|") {
+                    all.out += &pipe;
+                    skip = end == Some("&&") && self.code != 0;
+                    break;
+                }
+            }
+        }
+        all.code = self.code;
+        Some(all)
+    }
+
+    fn program(&mut self, words: &[String], input: &str) -> Option<Outcome> {
+        let (program, words) = words.split_first()?;
+        let plain: Vec<&str> = words.iter().map(String::as_str).collect();
+        let fine = |out: String| Some(Outcome { code: 0, out, err: String::new() });
+        match (program.as_str(), plain.as_slice()) {
+            ("ipvsadm", _) => Some(self.adm(words, input)),
+            ("ipvsadm-save", []) => Some(self.adm(&["-S".to_owned()], input)),
+            ("ipvsadm-save", ["-n"]) => Some(self.adm(&["-S".to_owned(), "-n".to_owned()], input)),
+            ("ipvsadm-restore", []) => {
+                let host = Host { program: "ipvsadm", names: &self.names };
+                let (mut out, mut err) = (Vec::new(), Vec::new());
+                let mut input = Cursor::new(input);
+                let code = restore_anew(&host, &mut self.memory, &mut input, &mut out, &mut err).unwrap();
+                Some(outcome(code, out, err))
+            }
+            ("cat", [path]) => match path.strip_prefix("/proc/net/") {
+                Some(name) => {
+                    let file = ProcFile::ALL.into_iter().find(|file| file.name() == name)?;
+                    fine(file.read(&mut self.memory).unwrap())
+                }
+                None => fine(self.files.get(*path)?.clone()),
+            },
+            ("grep", ["-v", "-e", pattern, file]) => {
+                let kept = self.files.get(*file)?.lines().filter(|line| !line.contains(pattern));
+                fine(kept.map(|line| format!("{line}\n")).collect())
+            }
+            ("grep", ["-c", pattern]) => {
+                fine(format!("{}\n", input.lines().filter(|line| line.contains(pattern)).count()))
+            }
+            ("diff", [file, "-"]) => {
+                let same = self.files.get(*file)? == input;
+                Some(Outcome { code: u8::from(!same), ..Outcome::default() })
+            }
+            ("echo", ["$?"]) => fine(format!("{}\n", self.code)),
+            ("echo", words) => fine(format!("{}\n", words.join(" "))),
+            ("sleep", [_]) => fine(String::new()),
+            _ => None,
+        }
+    }
+
+    pub fn adm(&mut self, words: &[String], input: &str) -> Outcome {
+        let host = Host { program: "ipvsadm", names: &self.names };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut input = Cursor::new(input);
+        let code = run(words, &host, &mut self.memory, &mut input, &mut out, &mut err).unwrap();
+        outcome(code, out, err)
+    }
+}
+
+fn outcome(code: u8, out: Vec<u8>, err: Vec<u8>) -> Outcome {
+    Outcome { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
