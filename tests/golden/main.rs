@@ -5,6 +5,7 @@
 //! A case that the director differs from on purpose stands in `waivers.toml` with the reason, and counts apart.
 #![allow(
     clippy::unwrap_used,
+    missing_docs,
     unreachable_pub,
     reason = "a test's tool: a malformed capture ends it with a message"
 )]

@@ -8,6 +8,7 @@
 mod acknowledge;
 mod attributes;
 pub(crate) mod client;
+pub mod ipvs;
 pub(crate) mod server;
 
 use netlink_packet_core::{

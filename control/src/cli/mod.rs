@@ -13,13 +13,15 @@ mod real_server;
 mod run;
 mod settings;
 mod status;
+mod wrap;
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::{self, DEFAULT_SOCKET, InterfaceName};
@@ -79,6 +81,26 @@ Exit codes:
   1  failure at run time; what was done stays remembered
   2  usage error
   3  CAP_NET_ADMIN or the right to write /run/xlvs is missing";
+
+const WRAP_HELP: &str = "\
+Examples:
+  xlvs wrap -- ipvsadm -Ln
+  xlvs wrap -- keepalived -n -l
+
+What it does: puts libxlvs_preload.so into the program (LD_PRELOAD) and names the daemon's socket to it (XLVS_SOCKET),
+then runs it in its own place. Whatever the program says to IPVS in the kernel goes to the daemon, and the files
+/proc/net/ip_vs, ip_vs_conn and ip_vs_stats come from there; all else (routes, VRRP, other netlink) stays the kernel's.
+Programs that it starts are treated alike.
+
+Environment:
+  XLVS_PRELOAD     the library, if it is neither next to xlvs nor in ../lib/xlvs from there
+  XLVS_DIAL_MS     how long the program waits for a daemon that is gone [default: 200]
+  XLVS_ANSWER_MS   how long it waits for an answer [default: 500]
+
+Exit codes:
+  that of the program, once it runs
+  1  library or program not found, or the program is static or set-uid: no library can be loaded into it
+  2  usage error";
 
 /// A layer-4 load balancer (director) by direct routing, on AF_XDP
 #[derive(Debug, Parser)]
@@ -141,6 +163,15 @@ enum Command {
     RealServer {
         #[command(subcommand)]
         action: RealServerAction,
+    },
+    /// Run ipvsadm or keepalived, unmodified, so that it drives the director
+    #[command(after_long_help = WRAP_HELP)]
+    Wrap {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// The program and its arguments
+        #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+        command: Vec<OsString>,
     },
     /// Print a shell's completions
     Completions {
@@ -218,6 +249,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Mark { action } => mark::mark(action),
         Command::RealServer { action: RealServerAction::Up { vips } } => real_server::up(&vips),
         Command::RealServer { action: RealServerAction::Down { vips } } => real_server::down(&vips),
+        Command::Wrap { socket, command } => {
+            wrap::wrap(&socket.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), &command)
+        }
         Command::Completions { shell } => completions::print(shell),
     };
     match done {

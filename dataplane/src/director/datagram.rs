@@ -109,8 +109,7 @@ impl Director {
                 .cut(&Cut {
                     family: packet.family,
                     ip_offset: packet.ip_offset,
-                    header: datagram.first_header(),
-                    ttl: packet.ttl,
+                    header: &datagram.header(whole),
                     payload: &whole[first.start..],
                     largest,
                 })
@@ -130,7 +129,6 @@ impl Director {
                 family: packet.family,
                 ip_offset: packet.ip_offset,
                 header,
-                ttl: packet.ttl,
                 payload,
                 largest: path.mtu as usize,
             }),
