@@ -271,6 +271,49 @@ fn fragments_meet_over_all_workers() {
     assert_eq!(join(&emitted), forwarded(&whole, server_mac(2)));
 }
 
+/// Two workers at once, the fragments of each datagram dealt out to both.
+#[test]
+fn of_fragments_that_race_one_completes_each_datagram() {
+    const DATAGRAMS: u16 = 300;
+    let mut lab = lab();
+    let now = lab.now;
+    let whole = |ident| udp().payload(100).ident(ident).build();
+    let deal = |worker: usize| {
+        let mine = (0..DATAGRAMS).flat_map(|ident| {
+            let fragments = cut(&whole(ident), &[24, 48, 72]).into_iter().enumerate();
+            fragments.filter(move |(at, _)| (at + usize::from(ident)) % 2 == worker).map(|(_, frame)| frame)
+        });
+        mine.collect::<Vec<_>>()
+    };
+    let hands = [deal(0), deal(1)];
+    let emitted: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let work = |(director, frames): (&'_ mut _, Vec<Vec<u8>>)| {
+            let director: &mut xlvs_dataplane::director::Director = director;
+            let mut joined = Vec::new();
+            for mut frame in frames {
+                match director.process(&mut frame, now) {
+                    Verdict::Held => {}
+                    Verdict::Emit(_) => {
+                        joined.push(join(&director.emitted().map(<[u8]>::to_vec).collect::<Vec<_>>()));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            joined
+        };
+        let threads: Vec<_> =
+            lab.directors.iter_mut().zip(hands).map(|hand| scope.spawn(move || work(hand))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let sorted = |mut frames: Vec<Vec<u8>>| {
+        frames.sort();
+        frames
+    };
+    let expected = (0..DATAGRAMS).map(|ident| forwarded(&whole(ident), server_mac(2))).collect();
+    assert!(sorted(emitted) == sorted(expected), "datagrams are missing, or came twice");
+    assert_eq!(lab.fragments.usage(), Usage::default());
+}
+
 #[test]
 fn datagrams_are_waited_for_half_a_minute_or_in_v6_a_minute() {
     for (frame, timeout) in [(udp().payload(56), 30_000), (udp().payload(56).v6(), 60_000)] {
