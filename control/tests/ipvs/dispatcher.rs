@@ -6,15 +6,12 @@ use xlvs_control::adm::backend::Kernel;
 use xlvs_control::adm::model::{
     DestinationRow, DestinationSettings, Service, ServiceId, ServiceRow, ServiceSettings, Traffic,
 };
-use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::api::ipvs::attributes::{
     DaemonAttributes, DestinationAttributes, Flags, ServiceAttributes,
 };
 use xlvs_control::api::ipvs::listing::Listing;
 use xlvs_control::api::ipvs::message::Attributes;
-use xlvs_control::api::ipvs::{
-    Access, Command, Ipvs, Name, Peer, answer, handle, handles, hello, messages, refuse,
-};
+use xlvs_control::api::ipvs::{Access, Command, Ipvs, Name, Peer, answer, handle, handles, messages, refuse};
 use xlvs_dataplane::flow::Protocol;
 
 use crate::memory::ROOT;
@@ -399,38 +396,6 @@ fn messages_of_other_servers_are_told_apart() {
     let mut status = bytes(Listing::GetTotals, DUMP, 1);
     status[16] = 1;
     assert!(!handles(&status));
-}
-
-#[test]
-fn a_file_of_proc_comes_in_pieces() {
-    let mut table = large(400, 3);
-    for file in ProcFile::ALL {
-        let request = bytes(Listing::GetProc(file), DUMP, 1);
-        let datagrams: Vec<_> = handle(&request, &mut table, ROOT).collect();
-        assert!(datagrams.iter().all(|datagram| datagram.len() < 8192));
-        let mut text = Vec::new();
-        for message in datagrams.iter().flat_map(|datagram| messages(datagram)) {
-            match Listing::read(message[16], &message[20..]) {
-                Ok(Listing::ProcText(piece)) => text.extend(piece),
-                _ => assert_eq!(message[4..6], 3_u16.to_ne_bytes(), "the end"),
-            }
-        }
-        assert_eq!(String::from_utf8(text).unwrap(), file.read(&mut table).unwrap());
-    }
-    let mut unknown = bytes(Listing::GetProc(ProcFile::Services), DUMP, 1);
-    let end = unknown.len();
-    unknown[end - 4] = b'x';
-    assert_eq!(answers(&unknown, &mut table), [Answer::Error(Errno::NOENT.raw_os_error())]);
-}
-
-#[test]
-fn a_client_may_say_its_port_first() {
-    let request = bytes(Listing::Hello(77), ACK, 1);
-    assert_eq!(hello(&request), Some(77));
-    assert_eq!(answers(&request, &mut table()), [Answer::Error(0)]);
-    assert_eq!(hello(&bytes(Listing::GetTotals, DUMP, 1)), None);
-    assert_eq!(hello(&bare(Command::GetInfo, ACK)), None);
-    assert_eq!(hello(b"rubbish"), None);
 }
 
 /// A table with many services, each with destinations.

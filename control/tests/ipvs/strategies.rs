@@ -7,7 +7,6 @@ use netlink_packet_generic::{GenlFamily, GenlMessage};
 use proptest::option;
 use proptest::prelude::*;
 use xlvs_control::adm::model::{ConnectionRow, Counters, Origin, Traffic};
-use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::api::ipvs::attributes::{
     DaemonAttributes, DestinationAttributes, Flags, ServiceAttributes,
 };
@@ -266,9 +265,6 @@ pub fn listing() -> BoxedStrategy<Listing> {
         row.prop_map(|row| Listing::Connection(Box::new(row))),
         traffic().prop_map(Listing::Total),
         traffic().prop_map(|traffic| Listing::Worker(traffic.counters)),
-        any::<u32>().prop_map(Listing::Hello),
-        prop::sample::select(ProcFile::ALL.to_vec()).prop_map(Listing::GetProc),
-        prop::collection::vec(any::<u8>(), 0..300).prop_map(Listing::ProcText),
     ]
     .boxed()
 }

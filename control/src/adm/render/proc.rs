@@ -52,7 +52,7 @@ impl ProcFile {
     ///
     /// # Errors
     /// When the table can't be reached.
-    pub fn read(self, kernel: &mut (impl Kernel + ?Sized)) -> Result<String, Errno> {
+    pub fn read(self, kernel: &mut impl Kernel) -> Result<String, Errno> {
         Ok(match self {
             Self::Services => table(kernel.connection_table_size()?, &kernel.services()?),
             Self::Connections => connections(&kernel.connections()?),

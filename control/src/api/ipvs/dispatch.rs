@@ -57,18 +57,6 @@ pub fn handles(message: &[u8]) -> bool {
     }
 }
 
-/// The port that a client says its answers are to carry, if that is what the message is: the [`Peer::port`] from then on.
-/// [`answer`] acknowledges it.
-#[must_use]
-pub fn hello(message: &[u8]) -> Option<u32> {
-    let header = frame::header(message).filter(|header| header.message_type == api::FAMILY_ID)?;
-    let (command, payload) = frame::generic(message)?;
-    match Listing::read(command, payload) {
-        Ok(Listing::Hello(port)) if header.flags & NLM_F_REQUEST != 0 => Some(port),
-        _ => None,
-    }
-}
-
 /// The messages of a datagram, each for [`answer`]. What isn't a message comes whole as the last.
 pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     frame::split(datagram)
@@ -237,11 +225,6 @@ fn serve(
                     let rows = std::iter::once(Listing::Total(totals.traffic)).chain(workers);
                     Ok(listed(rows, move |row| to.message(row, NLM_F_MULTIPART)))
                 }
-                Listing::GetProc(file) if is_dump => {
-                    let pieces = Listing::pieces(file.read(kernel)?);
-                    Ok(listed(pieces, move |piece| to.message(piece, NLM_F_MULTIPART)))
-                }
-                Listing::Hello(_) if !is_dump => Ok(Outcome::Changed),
                 _ => Err(Errno::OPNOTSUPP),
             }
         }

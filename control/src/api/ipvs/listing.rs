@@ -1,12 +1,5 @@
-//! Lists that IPVS has in files of `/proc` and not in its netlink family: connections and all traffic as rows, and the
-//! files themselves as text. They are commands of the family `XLVS`, from 128 on; the commands below are [`crate::api`]'s.
-//!
-//! | command | attributes | answer |
-//! |---|---|---|
-//! | GET_CONNECTIONS 129, dump | | CONNECTION 128, each a row |
-//! | GET_TOTALS 132, dump | | TOTAL 130, then WORKER 131 for each |
-//! | HELLO 133 | 2: u32, the port that answers are to carry | an acknowledgement |
-//! | GET_PROC 134, dump | 3: the name of a file in `/proc/net` | PROC_TEXT 135; 1: a piece of it |
+//! Lists that IPVS has in files of `/proc` and not in its netlink family: connections, and all traffic. They are commands
+//! of the family `XLVS`, from 128 on; the commands below are [`crate::api`]'s.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,7 +13,6 @@ use super::attributes::EngineName;
 use super::statistics::Stats64;
 use super::wire::{self, Malformed, Name, Nest, Sink, Value};
 use crate::adm::model::{ConnectionRow, Counters, Origin, Traffic};
-use crate::adm::render::proc::ProcFile;
 use crate::api;
 
 /// The first of the commands of this file.
@@ -30,12 +22,6 @@ const GET_CONNECTIONS: u8 = FIRST_COMMAND + 1;
 const TOTAL: u8 = FIRST_COMMAND + 2;
 const WORKER: u8 = FIRST_COMMAND + 3;
 const GET_TOTALS: u8 = FIRST_COMMAND + 4;
-const HELLO: u8 = FIRST_COMMAND + 5;
-const GET_PROC: u8 = FIRST_COMMAND + 6;
-const PROC_TEXT: u8 = FIRST_COMMAND + 7;
-
-/// The bytes of a piece of a file's text.
-const PIECE_BYTES: usize = super::MAX_ANSWER_BYTES - 64;
 
 /// What a state is called that has no name here.
 const UNKNOWN_STATE: &str = "ERR!";
@@ -53,20 +39,13 @@ pub enum Listing {
     Total(Traffic),
     /// The traffic of one worker; they follow each other.
     Worker(Counters),
-    /// Says the port that answers are to carry.
-    Hello(u32),
-    /// Asks for the text of a file.
-    GetProc(ProcFile),
-    /// A piece of it.
-    ProcText(Vec<u8>),
 }
 
 impl Listing {
     /// Reads what follows the headers.
     ///
     /// # Errors
-    /// `OPNOTSUPP` when there is no such command, `RANGE` or `INVAL` for attributes that can't be, `NOENT` when there is no
-    /// such file.
+    /// `OPNOTSUPP` when there is no such command, `RANGE` or `INVAL` for attributes that can't be.
     pub fn read(command: u8, bytes: &[u8]) -> Result<Self, Errno> {
         Ok(match command {
             GET_CONNECTIONS => Self::GetConnections,
@@ -77,14 +56,6 @@ impl Listing {
             }
             TOTAL => Self::Total(wire::read::<Stats64>(bytes).map_err(Malformed::errno)?.0),
             WORKER => Self::Worker(wire::read(bytes).map_err(Malformed::errno)?),
-            HELLO | GET_PROC | PROC_TEXT => {
-                let extras: Extras = wire::read(bytes).map_err(Malformed::errno)?;
-                match command {
-                    HELLO => Self::Hello(extras.port.ok_or(Errno::INVAL)?),
-                    PROC_TEXT => Self::ProcText(extras.text.ok_or(Errno::INVAL)?),
-                    _ => Self::GetProc(file(extras.name.ok_or(Errno::INVAL)?.as_str())?),
-                }
-            }
             _ => return Err(Errno::OPNOTSUPP),
         })
     }
@@ -95,55 +66,7 @@ impl Listing {
             Self::Connection(row) => then(&Connection::of(row)),
             Self::Total(traffic) => then(&Stats64(*traffic)),
             Self::Worker(counters) => then(counters),
-            Self::Hello(port) => then(&Extras { port: Some(*port), ..Extras::default() }),
-            Self::GetProc(file) => then(&Extras { name: Some(Name::cut(file.name())), ..Extras::default() }),
-            Self::ProcText(text) => then(&Extras { text: Some(text.clone()), ..Extras::default() }),
         }
-    }
-
-    /// The pieces of a file's text, each a message.
-    pub(super) fn pieces(text: String) -> impl Iterator<Item = Self> + Send + 'static {
-        let mut rest = text.into_bytes().into_iter();
-        std::iter::from_fn(move || {
-            let piece: Vec<u8> = rest.by_ref().take(PIECE_BYTES).collect();
-            (!piece.is_empty()).then_some(Self::ProcText(piece))
-        })
-    }
-}
-
-fn file(name: &str) -> Result<ProcFile, Errno> {
-    ProcFile::ALL.into_iter().find(|file| file.name() == name).ok_or(Errno::NOENT)
-}
-
-/// The attributes of the commands about files, and of HELLO.
-#[derive(Debug, Default)]
-struct Extras {
-    text: Option<Vec<u8>>,
-    port: Option<u32>,
-    name: Option<Name<31>>,
-}
-
-impl Nest for Extras {
-    fn each(&self, sink: Sink<'_>) {
-        if let Some(text) = &self.text {
-            sink(1, Value::Bytes(text.get(..PIECE_BYTES).unwrap_or(text)));
-        }
-        if let Some(port) = self.port {
-            sink(2, Value::U32(port));
-        }
-        if let Some(name) = &self.name {
-            sink(3, Value::Text(name.as_str()));
-        }
-    }
-
-    fn set(&mut self, kind: u16, value: &[u8]) -> Result<(), Malformed> {
-        match kind {
-            1 => self.text = Some(value.to_vec()),
-            2 => self.port = Some(wire::u32(value)?),
-            3 => self.name = Some(Name::read(value)?),
-            _ => {}
-        }
-        Ok(())
     }
 }
 
@@ -173,9 +96,6 @@ impl GenlFamily for Listing {
             Self::GetTotals => GET_TOTALS,
             Self::Total(_) => TOTAL,
             Self::Worker(_) => WORKER,
-            Self::Hello(_) => HELLO,
-            Self::GetProc(_) => GET_PROC,
-            Self::ProcText(_) => PROC_TEXT,
         }
     }
 
