@@ -1,8 +1,7 @@
 //! The reference: what IPVS does with packets and changes, as plainly as it can be said. Lists and maps, no threads, no locks,
 //! no snapshots; nothing of the data plane but plain names. Time is in milliseconds.
 //!
-//! What is over its time is over for packets at once, and leaves the table and the counts when [`Model::expire`] is next called
-//! later than that.
+//! What is over its time is over for packets at once, and leaves the table and the counts when [`Model::expire`] is next called.
 
 mod configuration;
 mod schedule;
@@ -19,7 +18,7 @@ pub use schedule::{Discipline, Turn};
 pub use states::{Chunk, Flags, State, Timeouts};
 
 /// A template is kept so long at a time for its connections.
-const KEPT: u64 = 60_000;
+pub const KEPT: u64 = 60_000;
 
 /// A flow. Of templates the client's port is 0, and the virtual address may be a mark.
 pub type Flow = (Option<Protocol>, SocketAddr, SocketAddr);
@@ -375,9 +374,11 @@ impl Model {
         self.servers.get_mut(&template.server).expect("its server").persistent -= 1;
     }
 
-    /// Takes out what is over. A template that has connections is kept for them. Where its last connection goes at the same time,
-    /// either may be looked at first: `is_kept` tells which.
-    pub fn expire(&mut self, is_kept: impl Fn(&Template) -> bool) {
+    /// Takes out what is over. A template that has connections is kept for them.
+    ///
+    /// What is over this very moment may be looked at now or later; and of a template and its last connection, both over,
+    /// either may be looked at first. In both cases `seen` tells what became of the template: its deadline, if it is there.
+    pub fn expire(&mut self, mut seen: impl FnMut(&Template) -> Option<u64>) {
         let now = self.now;
         let over: Vec<Flow> =
             self.connections.iter().filter(|(_, one)| one.deadline < now).map(|(flow, _)| *flow).collect();
@@ -388,11 +389,17 @@ impl Model {
         }
         for at in (0..self.templates.len()).rev() {
             let template = &mut self.templates[at];
-            if template.deadline >= now {
+            let has_connections = template.connections > 0;
+            let lost_its_last = !has_connections && lost_one.contains(&template.number);
+            let deadline = match template.deadline {
+                deadline if deadline > now => continue,
+                deadline if deadline == now || lost_its_last => seen(template),
+                _ => None,
+            };
+            if deadline == Some(template.deadline) {
                 continue;
             }
-            let lost_its_last = template.connections == 0 && lost_one.contains(&template.number);
-            if template.connections > 0 || lost_its_last && is_kept(template) {
+            if has_connections || deadline.is_some() {
                 template.keep(now);
             } else {
                 self.end_template(at);

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::frame::{ETHERNET, frame};
-use crate::reference::{Fate, Model, Packet, Standing};
+use crate::reference::{Fate, KEPT, Model, Packet, Standing};
 use crate::step::{Step, draw};
 use crate::world::{Entry, World};
 
@@ -70,10 +70,10 @@ impl Run {
             Step::Doze(seconds) => self.model.now += 1000 * seconds,
             change => self.change(change),
         }
-        self.compare_counts();
         if whole {
             self.compare_tables();
         }
+        self.compare_counts();
     }
 
     fn packet(&mut self, packet: &Packet, payload: usize, worker: usize) {
@@ -126,13 +126,19 @@ impl Run {
             let begin = self.model.now;
             self.model.now = begin + 700;
             self.world.expire(self.model.now);
-            let world = &self.world;
+            let (world, now, mut entries) = (&self.world, self.model.now, None);
             self.model.expire(|template| {
-                world.entries().iter().any(|entry| {
+                let entries = entries.get_or_insert_with(|| world.entries());
+                let at = entries.iter().position(|entry| {
+                    let is_kept = entry.deadline == now + KEPT;
                     entry.template
                         && (entry.protocol, entry.client, entry.virtual_address) == template.flow
                         && (entry.server, entry.orphaned) == (template.server, template.orphaned)
-                })
+                        && entry.connections == template.connections
+                        && (is_kept || entry.deadline == now && template.deadline == now)
+                })?;
+                // Another of the same client must not find it again.
+                Some(entries.remove(at).deadline)
             });
             self.model.now = begin + 1000;
         }

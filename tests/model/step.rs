@@ -72,7 +72,7 @@ const CLIENTS: [&str; 10] = [
     "2001:db8:2::1",
     "2001:db8:2:8000::1",
 ];
-const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 const CHUNKS: [Chunk; 10] = [
     Chunk::Init,
     Chunk::CookieEcho,

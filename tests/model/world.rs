@@ -12,6 +12,7 @@ use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::destination::{self, Destination, DestinationCounters, DestinationId, Path, Thresholds};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{HashFlags, Scheduler, SchedulerName, SchedulerOptions};
@@ -85,15 +86,10 @@ impl World {
         };
         let services = Arc::new(ServiceTable::default());
         let workers: Vec<_> = (0..WORKERS).map(|_| Arc::new(WorkerCounters::default())).collect();
+        let fragments = Arc::new(Reassembly::default());
         let director = |(number, counters): (usize, &Arc<WorkerCounters>)| {
-            Director::new(
-                Arc::clone(&services),
-                &tables,
-                Arc::default(),
-                Arc::clone(counters),
-                number,
-                Now(model.now),
-            )
+            let (services, fragments) = (Arc::clone(&services), Arc::clone(&fragments));
+            Director::new(services, &tables, fragments, Arc::clone(counters), number, Now(model.now))
         };
         let directors = workers.iter().enumerate().map(director).collect();
         let (defense, scheduled, counters) = Default::default();
@@ -190,8 +186,7 @@ impl World {
             Verdict::Drop(DropReason::DropPacket) => Fate::DropPacket,
             Verdict::Drop(DropReason::TableFull) => Fate::TableFull,
             Verdict::Drop(DropReason::Icmp) => Fate::Icmp,
-            Verdict::Drop(other) => panic!("dropped for {}", other.name()),
-            Verdict::Held | Verdict::Emit(_) => panic!("the driver sends no fragments"),
+            other => panic!("{other:?}"),
         }
     }
 
