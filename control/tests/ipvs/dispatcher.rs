@@ -11,7 +11,7 @@ use xlvs_control::api::ipvs::attributes::{
 };
 use xlvs_control::api::ipvs::listing::Listing;
 use xlvs_control::api::ipvs::message::Attributes;
-use xlvs_control::api::ipvs::{Access, Command, Ipvs, Name, Peer, handle, handles, messages};
+use xlvs_control::api::ipvs::{Access, Command, Ipvs, Name, Peer, answer, handle, handles, messages, refuse};
 use xlvs_dataplane::flow::Protocol;
 
 use crate::memory::ROOT;
@@ -365,6 +365,27 @@ fn answers_carry_the_port_that_asked() {
             assert_eq!(u32::from_ne_bytes(answer[12..16].try_into().unwrap()), expected);
         }
     }
+}
+
+#[test]
+fn what_can_not_be_served_is_refused_whatever_it_asks() {
+    let mut list = bare(Command::GetService, DUMP);
+    list[12..16].copy_from_slice(&77_u32.to_ne_bytes());
+    for (message, sequence, port) in [(&list[..], 1, 77), (b"rubbish", 0, 0)] {
+        let datagrams: Vec<_> = refuse(message, ROOT, Errno::IO).collect();
+        let [refusal] = &datagrams[..] else { panic!("{datagrams:?}") };
+        assert_eq!(refusal.len(), 36);
+        assert_eq!(refusal[8..12], u32::to_ne_bytes(sequence));
+        assert_eq!(refusal[12..16], u32::to_ne_bytes(port));
+        assert_eq!(refusal[16..20], i32::to_ne_bytes(-5));
+    }
+}
+
+#[test]
+fn answers_outlive_the_table_and_cross_threads() {
+    let replies = answer(&bare(Command::GetService, DUMP), &mut table(), ROOT);
+    let datagrams = std::thread::spawn(move || replies.count()).join().unwrap();
+    assert_eq!(datagrams, 1);
 }
 
 #[test]

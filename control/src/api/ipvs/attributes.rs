@@ -1,5 +1,5 @@
 //! The nests of the family `IPVS`: a service, a destination, a sync daemon. What a message doesn't carry is `None`; what
-//! is there is as it was carried, and [`super::convert`] says what it means.
+//! is there is as it was carried, and `super::convert` says what it means.
 
 use super::statistics::{Stats, Stats64};
 use super::wire::{self, Malformed, Name, Nest, Sink, Value};

@@ -5,6 +5,8 @@
 //! never acknowledged; a message that isn't a request is passed over. Unlike the kernel, what isn't a message at all gets
 //! an EINVAL too, so that nobody waits for an answer in vain.
 
+use std::fmt;
+
 use netlink_packet_core::{NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkHeader};
 use netlink_packet_generic::constants::GENL_ID_CTRL;
 use rustix::io::Errno;
@@ -74,8 +76,7 @@ pub fn handle<'a>(
 pub fn answer(message: &[u8], kernel: &mut dyn Kernel, peer: Peer) -> Replies {
     let header = frame::header(message);
     let known = header.unwrap_or_else(|| frame::doubtful_header(message));
-    let port = if peer.port == 0 { known.port_number } else { peer.port };
-    let to = Address { sequence: known.sequence_number, port };
+    let to = address(&known, peer);
     let result = match header {
         None => Err(Errno::INVAL),
         Some(header) if header.flags & NLM_F_REQUEST == 0 || header.message_type < FIRST_FAMILY => {
@@ -95,6 +96,19 @@ pub fn answer(message: &[u8], kernel: &mut dyn Kernel, peer: Peer) -> Replies {
             }
         }
     }
+}
+
+/// What answers a message that can't be served, whatever it asks for: a table that is out of reach, a change that could not
+/// be kept.
+#[must_use]
+pub fn refuse(message: &[u8], peer: Peer, errno: Errno) -> Replies {
+    let known = frame::header(message).unwrap_or_else(|| frame::doubtful_header(message));
+    Replies::single(address(&known, peer).acknowledge(&known, Err(errno)))
+}
+
+fn address(request: &NetlinkHeader, peer: Peer) -> Address {
+    let port = if peer.port == 0 { request.port_number } else { peer.port };
+    Address { sequence: request.sequence_number, port }
 }
 
 /// How a request went.
@@ -123,10 +137,9 @@ struct List {
     to: Address,
 }
 
-impl std::fmt::Debug for Replies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = if self.list.is_some() { "a list" } else { "a datagram or none" };
-        f.debug_tuple("Replies").field(&what).finish()
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("single", &self.single).field("list", &self.list.is_some()).finish()
     }
 }
 

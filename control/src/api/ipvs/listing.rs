@@ -1,5 +1,5 @@
 //! Lists that IPVS has in files of `/proc` and not in its netlink family: connections, and all traffic. They are commands
-//! of the family `XLVS`, from [`FIRST_COMMAND`] on; the commands below are [`crate::api`]'s.
+//! of the family `XLVS`, from 128 on; the commands below are [`crate::api`]'s.
 
 use std::net::{IpAddr, SocketAddr};
 

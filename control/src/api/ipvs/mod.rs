@@ -5,12 +5,12 @@
 //! bytes ── frame (netlink headers) ── message (command, nests) ── convert ── adm::model ── dispatch ──▶ adm::backend::Kernel
 //! ```
 //!
-//! [`wire`] reads and writes attributes, [`attributes`] and [`statistics`] are the nests of which a [`message`] is made:
-//! one set of types for both directions. [`convert`] says what they mean. [`dispatch`] answers a client from any
-//! [`Kernel`](crate::adm::backend::Kernel), [`client`] is a `Kernel` that asks a daemon. [`control`] tells clients the family's
+//! `wire` reads and writes attributes, [`attributes`] and [`statistics`] are the nests of which a [`message`] is made:
+//! one set of types for both directions. `convert` says what they mean. [`dispatch`] answers a client from any
+//! [`Kernel`](crate::adm::backend::Kernel), [`client`] is a `Kernel` that asks a daemon. `control` tells clients the family's
 //! number; [`listing`] is what IPVS shows in `/proc` only.
 //!
-//! No bytes make this code panic. A datagram of answers has at most [`MAX_ANSWER_BYTES`], unless one message alone has more.
+//! No bytes make this code panic. A datagram of answers has at most 8000 bytes, unless one message alone has more.
 
 pub mod attributes;
 pub mod client;
@@ -24,7 +24,7 @@ pub mod statistics;
 mod wire;
 
 pub use client::Client;
-pub use dispatch::{Access, Peer, Replies, answer, handle, handles, messages};
+pub use dispatch::{Access, Peer, Replies, answer, handle, handles, messages, refuse};
 pub use message::{Command, Ipvs};
 pub use wire::Name;
 

@@ -91,11 +91,13 @@ pub(super) enum Value<'a> {
 struct Attribute<'a> {
     kind: u16,
     value: Value<'a>,
+    /// The value's, counted once: it is asked for many times, and a nest has to be walked through for it.
+    length: usize,
 }
 
-impl Nla for Attribute<'_> {
-    fn value_len(&self) -> usize {
-        match self.value {
+impl<'a> Attribute<'a> {
+    fn new(kind: u16, value: Value<'a>) -> Self {
+        let length = match value {
             Value::U8(_) => 1,
             Value::U16(_) | Value::Port(_) => 2,
             Value::U32(_) => 4,
@@ -103,7 +105,14 @@ impl Nla for Attribute<'_> {
             Value::Bytes(bytes) => bytes.len(),
             Value::Text(text) => text.len() + 1,
             Value::Nest(nest) => length(nest),
-        }
+        };
+        Self { kind, value, length }
+    }
+}
+
+impl Nla for Attribute<'_> {
+    fn value_len(&self) -> usize {
+        self.length
     }
 
     fn kind(&self) -> u16 {
@@ -142,7 +151,7 @@ pub(super) trait Nest {
 /// The length of a nest's attributes, in bytes; a multiple of 4.
 pub(super) fn length(nest: &dyn Nest) -> usize {
     let mut length = 0;
-    nest.each(&mut |kind, value| length += Attribute { kind, value }.buffer_len());
+    nest.each(&mut |kind, value| length += Attribute::new(kind, value).buffer_len());
     length
 }
 
@@ -150,7 +159,7 @@ pub(super) fn length(nest: &dyn Nest) -> usize {
 pub(super) fn emit(nest: &dyn Nest, buffer: &mut [u8]) {
     let mut at = 0;
     nest.each(&mut |kind, value| {
-        let attribute = Attribute { kind, value };
+        let attribute = Attribute::new(kind, value);
         let end = at + attribute.buffer_len();
         attribute.emit(&mut buffer[at..end]);
         at = end;
