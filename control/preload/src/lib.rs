@@ -19,8 +19,8 @@
 //!
 //! | command | attributes | answer |
 //! |---|---|---|
-//! | HELLO = 2 (REQUEST, ACK) | 2: u32, the client's port id | NLMSG_ERROR with 0; all later answers carry the id in nlmsg_pid |
-//! | GET_PROC = 3 (REQUEST, DUMP) | 3: a file's name in /proc/net, 0-terminated | messages (MULTI) with attribute 1, a piece of its text; NLMSG_DONE |
+//! | HELLO = 7 (REQUEST, ACK) | 12: u32, the client's port id | NLMSG_ERROR with 0; all later answers carry the id in nlmsg_pid |
+//! | GET_PROC = 8 (REQUEST, DUMP) | 2: a file's name in /proc/net, 0-terminated | messages (MULTI) with attribute 1, a piece of its text; NLMSG_DONE |
 //!
 //! # When the daemon is gone
 //! A lost connection is dialled again for `XLVS_DIAL_MS` (200); the requests that nothing was heard of are sent once more.

@@ -31,11 +31,11 @@ const DUMP: u16 = 0x300;
 /// GET_CONFIG, GET_INFO.
 const GETTERS: [u8; 5] = [4, 8, 11, 13, 15];
 
-const HELLO: u8 = 2;
-const GET_PROC: u8 = 3;
+const HELLO: u8 = 7;
+const GET_PROC: u8 = 8;
 const ATTRIBUTE_TEXT: u16 = 1;
-const ATTRIBUTE_PORT: u16 = 2;
-const ATTRIBUTE_NAME: u16 = 3;
+const ATTRIBUTE_PORT: u16 = 12;
+const ATTRIBUTE_NAME: u16 = 2;
 const XLVS_VERSION: u8 = 1;
 
 /// A message in a datagram.

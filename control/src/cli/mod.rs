@@ -4,6 +4,7 @@
 //! to standard error as `xlvs: …` (those of a configuration file begin with the file's name instead); standard output
 //! carries only what was asked for.
 
+mod adm;
 mod check;
 mod client;
 mod completions;
@@ -158,6 +159,17 @@ enum Command {
         #[command(subcommand)]
         action: mark::MarkAction,
     },
+    /// ipvsadm's commands against the running director
+    ///
+    /// The same as a link to xlvs with the name ipvsadm, ipvsadm-save or ipvsadm-restore.
+    #[command(disable_help_flag = true, after_help = EXIT_CODES)]
+    Adm {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// ipvsadm's words, such as `-Ln`; `-h` lists them
+        #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Prepare this host to answer for a VIP, as a real server
     #[command(after_long_help = REAL_SERVER_HELP, subcommand_value_name = "up|down")]
     RealServer {
@@ -240,7 +252,13 @@ fn socket_path(text: &str) -> Result<PathBuf, &'static str> {
 
 /// Does what the process's arguments say. Wrong ones end the process with exit code 2.
 pub(crate) fn main() -> ExitCode {
+    if let Some(done) = called_as_ipvsadm() {
+        return ended(done);
+    }
     let done = match Cli::parse().command {
+        Command::Adm { socket, words } => {
+            return ended(adm::adm(&socket.path(), adm::Called::Ipvsadm, "xlvs adm", &words));
+        }
         Command::Run(args) => run::run(args),
         Command::Check { file } => check::check(&file),
         Command::Detach { interface } => detach::detach(&interface),
@@ -254,8 +272,22 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Completions { shell } => completions::print(shell),
     };
+    ended(done.map(|()| 0))
+}
+
+/// What comes of the program when it is called as one of ipvsadm's.
+fn called_as_ipvsadm() -> Option<Result<u8, Failure>> {
+    let mut words = std::env::args_os();
+    let program = PathBuf::from(words.next()?);
+    let called = adm::Called::of(&program)?;
+    let socket = std::env::var_os("XLVS_SOCKET").map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from);
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    Some(adm::adm(&socket, called, &name, &words.collect::<Vec<_>>()))
+}
+
+fn ended(done: Result<u8, Failure>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             // When standard error is closed there is nobody to tell; the exit code still does.
             let _ = writeln!(std::io::stderr(), "{failure}");

@@ -184,8 +184,8 @@ fn answer(request: &[u8], hello: &mut Option<u32>, state: &mut State) -> (Vec<Ve
     let command = request[16];
     state.seen.push(Seen { family, command, port: u32_at(request, 12), hello: *hello });
     let top = attributes(&request[20..]);
-    if family == XLVS && command == 2 {
-        *hello = Some(u32_at(&find(&top, 2).unwrap(), 0));
+    if family == XLVS && command == 7 {
+        *hello = Some(u32_at(&find(&top, 12).unwrap(), 0));
     }
     let port = hello.unwrap_or(0);
     let error = |errno: i32| {
@@ -206,9 +206,9 @@ fn answer(request: &[u8], hello: &mut Option<u32>, state: &mut State) -> (Vec<Ve
         answers
     };
     match (family, command) {
-        (XLVS, 2) => return (error(0), false),
-        (XLVS, 3) => {
-            let name = find(&top, 3).unwrap();
+        (XLVS, 7) => return (error(0), false),
+        (XLVS, 8) => {
+            let name = find(&top, 2).unwrap();
             let text = if name == b"ip_vs_conn\0" {
                 state.connections.clone()
             } else {
