@@ -118,37 +118,40 @@ fn now_ms() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
+/// Connects and says hello, again and again while nobody listens or the listener goes away.
 fn greet(settings: &Settings, wait: Duration, answer_wait: Duration, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = connect(&settings.path, wait)?;
+    let deadline = Instant::now() + wait;
+    loop {
+        match connect(&settings.path).and_then(|socket| hello(socket, answer_wait, port)) {
+            Err(Errno::CONNREFUSED) if Instant::now() + PAUSE <= deadline => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => Ok(socket),
+        // Not there (yet), or too busy to take more clients.
+        Err(Errno::NOENT | Errno::AGAIN | Errno::INTR) => Err(Errno::CONNREFUSED),
+        // As the kernel refuses those who may not.
+        Err(Errno::ACCESS) => Err(Errno::PERM),
+        Err(other) => Err(gone(other)),
+    }
+}
+
+fn hello(socket: OwnedFd, wait: Duration, port: u32) -> Result<OwnedFd, Errno> {
     rustix::net::send(&socket, &wire::hello(port), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         .map_err(gone)?;
     let mut answer = [0; 256];
-    let answer = receive(&socket, &mut answer, answer_wait)?;
+    let answer = receive(&socket, &mut answer, wait)?;
     match wire::messages(answer).next().and_then(|message| message.error()) {
         Some(0) => Ok(socket),
         Some(code) => Err(Errno::from_raw_os_error(code)),
         None => Err(Errno::PROTO),
-    }
-}
-
-fn connect(path: &Path, limit: Duration) -> Result<OwnedFd, Errno> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let deadline = Instant::now() + limit;
-    loop {
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => return Ok(socket),
-            // Not there (yet), or too busy to take more clients.
-            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN | Errno::INTR) => {}
-            // As the kernel refuses those who may not.
-            Err(Errno::ACCESS) => return Err(Errno::PERM),
-            Err(other) => return Err(other),
-        }
-        if Instant::now() + PAUSE > deadline {
-            return Err(Errno::CONNREFUSED);
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 

@@ -31,8 +31,8 @@
 //! timers.
 //!
 //! # Limits
-//! Programs that make system calls by themselves (static ones, Go's) are not reached. A program that registers the socket
-//! with epoll before its first message loses the registration. A duplicate (`dup`) of such a file descriptor is not followed.
+//! Programs that make system calls by themselves (static ones, Go's) are not reached, nor are sockets that a program did
+//! not open itself. One that registers the socket with epoll before its first message loses the registration. A duplicate (`dup`) of such a file descriptor is not followed.
 //! At most [`table::MAX_CLIENTS`] sockets of a process are the daemon's at once, and only file descriptors below
 //! [`number::LIMIT`].
 #![allow(

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -19,6 +20,9 @@ use crate::wire::Request;
 pub(crate) const MAX_CLIENTS: usize = 64;
 /// The most requests under way on one socket.
 pub(crate) const MAX_REQUESTS: usize = 64;
+
+/// Between looks at a table that is held.
+const TURN: Duration = Duration::from_micros(20);
 
 /// A socket of the program that is the daemon's.
 #[derive(Debug)]
@@ -165,9 +169,9 @@ fn hold() -> libc::sigset_t {
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), former.as_mut_ptr());
         former.assume_init()
     };
-    // No holder waits for anything, so this ends soon.
+    // No holder waits for anything, so this ends soon. (Sleeping lets also a holder of lower priority go on.)
     while TABLE.held.swap(true, Ordering::Acquire) {
-        rustix::thread::sched_yield();
+        std::thread::sleep(TURN);
     }
     former
 }

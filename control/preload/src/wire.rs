@@ -319,4 +319,17 @@ mod tests {
         piece[4] = 0;
         assert_eq!(first(&piece).unwrap().text(), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_be_read(bytes: Vec<u8>, kind: u16, length: u8) {
+            let mut datagram = message(kind, 0, 7, 99, &bytes);
+            datagram[0] = length;
+            let mut request = Request::of(&generic(IPVS_FAMILY, REQUEST, 15, &[])).unwrap();
+            for message in messages(&datagram) {
+                let _ = (request.is_answered_by(&message), message.error(), message.text());
+            }
+            let _ = (is_for_daemon(&datagram), is_for_daemon(&bytes), Request::of(&datagram));
+        }
+    }
 }

@@ -165,6 +165,17 @@ fn a_silent_daemon_is_not_waited_for_long() {
 }
 
 #[test]
+fn a_stopped_daemon_is_not_waited_for_long() {
+    let daemon = Daemon::stopped();
+    let _listener = daemon.listen();
+    let start = Instant::now();
+    let refused = ipvsadm(&daemon, "-C");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.lines().next().unwrap().contains("says nothing"), "{refused:?}");
+}
+
+#[test]
 fn programs_without_netlink_are_left_alone() {
     let daemon = Daemon::stopped();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kit::attribute::{attribute, framed, message, u16_at, u32_at};
@@ -332,5 +334,47 @@ fn children_and_threads_may_use_it() {
             thread.join().unwrap();
         }
         assert_eq!(socket.change(FLUSH, 99), 0);
+    });
+}
+
+#[test]
+fn threads_go_on_through_restarts() {
+    in_program("threads_go_on_through_restarts", Daemon::stopped, || {
+        let mut daemon = Daemon::started();
+        // SAFETY: no other thread of this program reads the environment yet.
+        unsafe { std::env::set_var("XLVS_SOCKET", daemon.socket()) };
+        let done = Arc::new(AtomicBool::new(false));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let done = Arc::clone(&done);
+                std::thread::spawn(move || {
+                    let socket = Netlink::open(libc::NETLINK_GENERIC);
+                    let (mut made, mut refused) = (0, 0);
+                    for sequence in 1.. {
+                        match socket.change(FLUSH, sequence) {
+                            0 => made += 1,
+                            libc::EAGAIN => refused += 1,
+                            other => panic!("errno {other}"),
+                        }
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                    assert_eq!(socket.family(b"nlctrl\0", 0), CONTROL);
+                    (made, refused)
+                })
+            })
+            .collect();
+        for _ in 0..30 {
+            let before = daemon.state().seen.len();
+            daemon.wait_for("a request", |daemon| daemon.state().seen.len() > before + 20);
+            daemon.stop();
+            daemon.start();
+        }
+        done.store(true, Ordering::Relaxed);
+        for thread in threads {
+            let (made, refused) = thread.join().unwrap();
+            assert!(made > 30, "{made} made, {refused} refused");
+        }
     });
 }

@@ -102,12 +102,7 @@ impl Daemon {
     }
 
     pub(crate) fn start(&mut self) {
-        let _ = std::fs::remove_file(self.socket());
-        let listener =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .unwrap();
-        rustix::net::bind(&listener, &SocketAddrUnix::new(self.socket()).unwrap()).unwrap();
-        rustix::net::listen(&listener, 16).unwrap();
+        let listener = self.listen();
         let accepting = listener.try_clone().unwrap();
         let state = Arc::clone(&self.state);
         let thread = std::thread::spawn(move || {
@@ -118,6 +113,17 @@ impl Daemon {
             }
         });
         self.running = Some((listener, thread));
+    }
+
+    /// Listens, and takes no notice of those who come, as long as what is returned lives.
+    pub(crate) fn listen(&self) -> OwnedFd {
+        let _ = std::fs::remove_file(self.socket());
+        let listener =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(self.socket()).unwrap()).unwrap();
+        rustix::net::listen(&listener, 16).unwrap();
+        listener
     }
 
     /// Ends as a killed daemon does: nobody listens, the connections are closed, the socket's file stays.
