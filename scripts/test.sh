@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Everything that has to hold: formatting, lints, and all tests, those through network namespaces included (hence root).
-# A filter runs a part: unit (the crates' own), a test binary by its name (wire, scenario, golden ...), or any piece of a
-# test's name.
+# A filter runs a part: unit (the crates' own), a test binary by its name (wire, scenario, golden ...), races (the connection
+# table's, by loom), or any piece of a test's name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib/common.sh
 source scripts/lib/common.sh
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-  echo "usage: test.sh [unit | wire | scenario | golden | A-PIECE-OF-A-TEST-NAME]"
+  echo "usage: test.sh [unit | wire | scenario | golden | races | A-PIECE-OF-A-TEST-NAME]"
   exit 0
 fi
 (($# <= 1)) || { echo "test.sh: one filter at most, found $#: $*" >&2; exit 2; }
@@ -28,6 +28,13 @@ if [[ -z $filter ]]; then
   cargo clippy --workspace --all-targets --locked -- -D warnings
   shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 fi
+
+# Races over the connection table, in every order that they can take. Replaces the atomics of the whole crate: a build of its own.
+if [[ -z $filter || $filter == races ]]; then
+  say "Races"
+  cargo test --locked -p xlvs-dataplane --features loom --lib connection::race
+fi
+[[ $filter != races ]] || exit 0
 
 say "Building the daemon"
 cargo build --release --locked --bin xlvs

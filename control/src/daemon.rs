@@ -132,8 +132,10 @@ impl Daemon {
         let mut estimation = tokio::time::interval(estimator::PERIOD);
         // A rate is what was counted in a period, so that one that is missed is not made up for.
         estimation.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut due = None;
         loop {
-            let publish = self.dirty;
+            // Changes that go on coming don't put it off.
+            due = self.dirty.then(|| due.unwrap_or_else(|| tokio::time::Instant::now() + COALESCE));
             tokio::select! {
                 event = self.kernel.next() => {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
@@ -142,7 +144,10 @@ impl Daemon {
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = tokio::time::sleep(COALESCE), if publish => self.publish(),
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    due = None;
+                    self.publish();
+                }
                 _ = housekeeping.tick() => self.keep_house()?,
                 _ = second.tick() => self.each_second(),
                 _ = estimation.tick() => self.registry.estimate(),

@@ -1,21 +1,47 @@
-//! What clients of the control socket ask of the daemon. A change is acknowledged when it is on disk and every worker has taken
-//! it up.
+//! What clients of the control socket ask of the daemon. A change is acknowledged when it is on disk; one in XLVS's own words also
+//! waits until every worker has taken it up.
 
 use rustix::io::Errno;
 use tokio::sync::oneshot;
+use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::settings::Settings;
 
 use super::Daemon;
+use crate::adm::render::proc::ProcFile;
+use crate::api::ipvs;
 use crate::api::server::{Refusal, Request};
 use crate::api::{MarkEntry, Setting};
+use crate::ipvs::Ipvs;
 use crate::registry::{MarkSpec, RegistryError};
 use crate::state::Operation;
 
 /// The most changes that are kept and published together.
 const MAX_TOGETHER: usize = 1024;
 
-/// Where a change's answer goes.
-type Answer = oneshot::Sender<Result<(), Refusal>>;
+/// A change that was made or refused, and is not answered yet.
+enum Change {
+    Own(Result<(), Refusal>, oneshot::Sender<Result<(), Refusal>>),
+    Ipvs(IpvsChange),
+}
+
+/// A datagram of IPVS's messages with a change among them.
+struct IpvsChange {
+    datagram: Vec<u8>,
+    peer: ipvs::Peer,
+    /// Of each message, and whether it changed something.
+    replies: Vec<(ipvs::Replies, bool)>,
+    answer: oneshot::Sender<Vec<ipvs::Replies>>,
+}
+
+impl IpvsChange {
+    fn send(self, kept: bool) {
+        let refuse = |message| ipvs::refuse(message, self.peer, Errno::IO);
+        let replies = ipvs::messages(&self.datagram).zip(self.replies);
+        let replies = replies
+            .map(|(message, (replies, changed))| if changed && !kept { refuse(message) } else { replies });
+        let _ = self.answer.send(replies.collect());
+    }
+}
 
 impl Daemon {
     /// Answers a request, and those that wait behind it: changes that wait together cost one write to the disk and one
@@ -29,26 +55,28 @@ impl Daemon {
                 next = self.server.requests.try_recv().ok();
             }
         }
-        if changes.iter().any(|(done, _)| done.is_ok()) {
-            // What could not be kept runs all the same, until the daemon ends.
-            let kept = self.keep();
+        if changes.is_empty() {
+            return;
+        }
+        // What could not be kept runs all the same, until the daemon ends.
+        let kept = self.keep();
+        if changes.iter().any(|change| matches!(change, Change::Own(Ok(()), _))) {
             self.publish();
             self.await_workers().await;
-            if let Err(error) = kept {
-                let refusal = Refusal { errno: Errno::IO, message: error.to_string() };
-                changes
-                    .iter_mut()
-                    .filter(|(done, _)| done.is_ok())
-                    .for_each(|(done, _)| *done = Err(refusal.clone()));
-            }
         }
-        for (done, answer) in changes {
-            let _ = answer.send(done);
+        for change in changes {
+            match (change, &kept) {
+                (Change::Ipvs(change), _) => change.send(kept.is_ok()),
+                (Change::Own(Ok(()), answer), Err(error)) => {
+                    let _ = answer.send(Err(Refusal { errno: Errno::IO, message: error.to_string() }));
+                }
+                (Change::Own(done, answer), _) => drop(answer.send(done)),
+            }
         }
     }
 
-    /// Answers a question, or carries out a change, which is to be kept and published before it is answered.
-    fn take(&mut self, request: Request) -> Option<(Result<(), Refusal>, Answer)> {
+    /// Answers a question, or carries out a change, which is to be kept before it is answered.
+    fn take(&mut self, request: Request) -> Option<Change> {
         let (operation, answer) = match request {
             Request::Status(answer) => {
                 drop(answer.send(Box::new(self.status())));
@@ -62,13 +90,18 @@ impl Daemon {
                 drop(answer.send(self.marks()));
                 return None;
             }
+            Request::Proc(name, answer) => {
+                drop(answer.send(self.proc(&name)));
+                return None;
+            }
+            Request::Ipvs(datagram, peer, answer) => return self.ipvs(datagram, peer, answer),
             Request::SetSetting(name, value, answer) => (Operation::SetSetting(name, value), answer),
             Request::AddMark(rule, answer) => (Operation::AddMark(rule), answer),
             Request::DeleteMark(rule, answer) => (Operation::DeleteMark(rule), answer),
         };
         let done = self.perform(&operation);
         let refusal = |error: RegistryError| Refusal { errno: error.errno(), message: error.to_string() };
-        Some((done.map_err(refusal), answer))
+        Some(Change::Own(done.map_err(refusal), answer))
     }
 
     /// Carries out a tool's operation, and notes it for the state's next commit.
@@ -90,6 +123,39 @@ impl Daemon {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What tools say in IPVS's own words. Lists are answered at once, changes when they are on disk: workers have them within
+    /// milliseconds.
+    fn ipvs(
+        &mut self,
+        datagram: Vec<u8>,
+        peer: ipvs::Peer,
+        answer: oneshot::Sender<Vec<ipvs::Replies>>,
+    ) -> Option<Change> {
+        let services = self.publisher.table();
+        let connections = &self.launched.connections;
+        let mut table = Ipvs::new(&mut self.registry, connections, services, Now::read());
+        let mut replies = Vec::new();
+        for message in ipvs::messages(&datagram) {
+            let its = ipvs::answer(message, &mut table, peer);
+            let operation = table.take_operation();
+            replies.push((its, operation.is_some()));
+            operation.iter().for_each(|operation| self.store.note(operation));
+        }
+        if !replies.iter().any(|(_, changed)| *changed) {
+            let _ = answer.send(replies.into_iter().map(|(replies, _)| replies).collect());
+            return None;
+        }
+        self.want_real_servers();
+        self.dirty = true;
+        Some(Change::Ipvs(IpvsChange { datagram, peer, replies, answer }))
+    }
+
+    fn proc(&mut self, name: &str) -> Option<String> {
+        let file = ProcFile::ALL.into_iter().find(|file| file.name() == name)?;
+        let (services, connections) = (self.publisher.table(), &self.launched.connections);
+        file.read(&mut Ipvs::new(&mut self.registry, connections, services, Now::read())).ok()
     }
 
     /// The settings, in the order of their names.
