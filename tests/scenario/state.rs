@@ -53,6 +53,41 @@ fn tools_changes_are_there_after_a_kill_and_after_a_clean_end() {
 }
 
 #[test]
+fn services_of_ipvsadm_serve_again_after_a_kill() {
+    let lab = Lab::with_web(&[]);
+    let mut config = Config::web(&lab, &[]);
+    config.services.clear();
+    let mut daemon = Daemon::start(&lab, &config);
+    let vip = lab.v4("vip");
+    let adm = |daemon: &Daemon<'_>, line: &str| {
+        let words: Vec<&str> = std::iter::once("adm").chain(line.split(' ')).collect();
+        daemon.client(&words).ok().stdout
+    };
+    let _ = adm(&daemon, &format!("-A -t {vip}:80 -s rr"));
+    for server in ["rs1", "rs2", "rs3"] {
+        let _ = adm(&daemon, &format!("-a -t {vip}:80 -r {}:80 -g", lab.v4(server)));
+    }
+    let _ = adm(&daemon, &format!("-e -t {vip}:80 -r {}:80 -g -w 0", lab.v4("rs2")));
+    let _ = adm(&daemon, "--set 600 0 0");
+    let listed = |daemon: &Daemon<'_>| ["-S -n", "-L -n --timeout"].map(|line| adm(daemon, line));
+    let before = listed(&daemon);
+    daemon.kill();
+    again(&mut daemon);
+    assert_eq!(listed(&daemon), before);
+    let answers = lab.get_many(vip, 4);
+    assert_eq!(
+        (answers.get("rs1"), answers.get("rs3"), answers.len()),
+        (Some(&2), Some(&2), 2),
+        "{answers:?}"
+    );
+    let _ = adm(&daemon, "-C");
+    daemon.kill();
+    daemon.respawn();
+    daemon.wait_ready(true);
+    assert_eq!(adm(&daemon, "-S -n"), "", "what was cleared stays so");
+}
+
+#[test]
 fn a_damaged_state_is_set_aside_and_the_director_serves_its_file() {
     let lab = Lab::with_web(&["--servers", "1"]);
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1"]));
