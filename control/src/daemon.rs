@@ -33,6 +33,11 @@ use crate::state::Store;
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
+/// For how many times as long as a publication took, changes are gathered before the next: a large table that is filled by
+/// thousands of commands is not made anew for each.
+const REST: u32 = 4;
+/// The longest that a publication is put off for that.
+const MAX_REST: Duration = Duration::from_millis(500);
 /// How long a change of the configuration waits for the workers to take it up, which takes them one batch.
 const INSTALL_LIMIT: Duration = Duration::from_millis(500);
 /// How often the daemon looks after its workers and forgets what is no longer needed.
@@ -133,9 +138,11 @@ impl Daemon {
         // A rate is what was counted in a period, so that one that is missed is not made up for.
         estimation.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut due = None;
+        let mut rested = tokio::time::Instant::now();
         loop {
             // Changes that go on coming don't put it off.
-            due = self.dirty.then(|| due.unwrap_or_else(|| tokio::time::Instant::now() + COALESCE));
+            let soon = || (tokio::time::Instant::now() + COALESCE).max(rested);
+            due = self.dirty.then(|| due.unwrap_or_else(soon));
             tokio::select! {
                 event = self.kernel.next() => {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
@@ -146,7 +153,10 @@ impl Daemon {
                 _ = interrupt.recv() => break,
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     due = None;
+                    let began = tokio::time::Instant::now();
+                    self.want_real_servers();
                     self.publish();
+                    rested = tokio::time::Instant::now() + (began.elapsed() * REST).min(MAX_REST);
                 }
                 _ = housekeeping.tick() => self.keep_house()?,
                 _ = second.tick() => self.each_second(),

@@ -147,7 +147,6 @@ impl Daemon {
             let _ = answer.send(replies.into_iter().map(|(replies, _)| replies).collect());
             return None;
         }
-        self.want_real_servers();
         self.dirty = true;
         Some(Change::Ipvs(IpvsChange { datagram, peer, replies, answer }))
     }

@@ -51,7 +51,7 @@ fn a_tools_things_stay_in_their_places_and_the_files_are_as_the_file_says() {
         (real(11), Owner::File, 1),
     ];
     assert_eq!(owners(&registry), expected);
-    let quiesced = &lists(&mut registry)[1].2;
+    let quiesced = &lists(&mut registry)[1].destinations;
     assert_eq!(*quiesced, [("10.0.1.21".to_owned(), 0, 4)], "its weight before is known");
 }
 

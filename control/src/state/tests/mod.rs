@@ -98,8 +98,16 @@ fn kept(registry: &Registry) -> String {
     snapshot::encode(&Content::gather(registry)).unwrap()
 }
 
-/// What schedulers walk: of each service, the real servers in their order, their weights and the weights before.
-fn lists(registry: &mut Registry) -> Vec<(String, SchedulerName, Vec<(String, u32, u32)>)> {
+/// What a scheduler walks.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    service: String,
+    scheduler: SchedulerName,
+    /// In their order: the real server, its weight and the weight before.
+    destinations: Vec<(String, u32, u32)>,
+}
+
+fn lists(registry: &mut Registry) -> Vec<Listed> {
     let keys: Vec<ServiceKey> = registry.services().map(|(key, _)| *key).collect();
     let table = registry.table(Now(0), |_| Way::Unknown, |_| None);
     let list = |key: &ServiceKey| {
@@ -108,7 +116,8 @@ fn lists(registry: &mut Registry) -> Vec<(String, SchedulerName, Vec<(String, u3
         let show = |one: &std::sync::Arc<xlvs_dataplane::destination::Destination>| {
             (one.address.to_string(), one.weight, one.counters.last_weight())
         };
-        (key.to_string(), service.scheduler.name(), destinations.map(show).collect())
+        let destinations = destinations.map(show).collect();
+        Listed { service: key.to_string(), scheduler: service.scheduler.name(), destinations }
     };
     keys.iter().map(list).collect()
 }

@@ -171,9 +171,10 @@ proptest! {
             }
             prop_assert_eq!(kept(&restarted), kept(&lasting));
         }
-        // No slow start is under way in what is compared: `apply` begins one in either.
-        let names = |lists: Vec<(String, SchedulerName, Vec<(String, u32, u32)>)>| -> Vec<_> {
-            lists.into_iter().map(|(key, by, list)| (key, by, list.into_iter().map(|one| one.0).collect::<Vec<_>>())).collect()
+        // Weights aside: a slow start may be under way in the one that lasts.
+        let names = |lists: Vec<Listed>| -> Vec<_> {
+            let hosts = |one: Listed| one.destinations.into_iter().map(|(host, ..)| host).collect::<Vec<_>>();
+            lists.into_iter().map(|one| (one.service.clone(), one.scheduler, hosts(one))).collect()
         };
         prop_assert_eq!(names(lists(&mut restarted)), names(lists(&mut lasting)));
     }
