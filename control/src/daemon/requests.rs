@@ -41,19 +41,18 @@ impl Daemon {
                 }
                 self.acknowledge(done, answer).await;
             }
-            Request::Ipvs(datagram, peer, answer) => drop(answer.send(self.ipvs(&datagram, peer))),
+            Request::Ipvs(message, peer, answer) => drop(answer.send(self.ipvs(&message, peer))),
             Request::Proc(name, answer) => drop(answer.send(self.proc(&name))),
         }
     }
 
     /// What tools say in IPVS's own words. Acknowledged at once, as thousands of changes may follow each other: workers have
     /// them within milliseconds.
-    fn ipvs(&mut self, datagram: &[u8], peer: ipvs::Peer) -> Vec<ipvs::Replies> {
+    fn ipvs(&mut self, message: &[u8], peer: ipvs::Peer) -> ipvs::Replies {
         let services = self.publisher.table();
         let connections = &self.launched.connections;
         let mut table = Ipvs::new(&mut self.registry, connections, services, Now::read());
-        let replies =
-            ipvs::messages(datagram).map(|message| ipvs::answer(message, &mut table, peer)).collect();
+        let replies = ipvs::answer(message, &mut table, peer);
         if table.changed() {
             self.want_real_servers();
             self.dirty = true;
