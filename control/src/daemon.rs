@@ -312,8 +312,12 @@ impl Daemon {
                     })
                 })
             }
-            NeighborState::Failed => Way::Failed,
-            NeighborState::Incomplete | NeighborState::Unknown | NeighborState::Unusable(_) => Way::Unknown,
+            // Without a carrier nobody answers the director, which says nothing of the servers.
+            NeighborState::Failed if links.iter().all(|link| link.up) => Way::Failed,
+            NeighborState::Failed
+            | NeighborState::Incomplete
+            | NeighborState::Unknown
+            | NeighborState::Unusable(_) => Way::Unknown,
         };
         let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         if let Err(error) = self.publisher.publish(table, rules) {

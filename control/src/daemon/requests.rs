@@ -16,7 +16,7 @@ impl Daemon {
             Request::Settings(answer) => drop(answer.send(self.settings())),
             Request::SetSetting(name, value, answer) => {
                 let done = self.registry.set_setting(&name, value);
-                if done.is_ok() {
+                if let (Ok(()), Some(value)) = (&done, self.registry.settings().get(&name)) {
                     tracing::info!("the setting {name} is {value} from now on");
                     self.defend();
                 }

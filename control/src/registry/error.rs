@@ -35,6 +35,9 @@ pub enum RegistryError {
     /// No scheduler has this name.
     #[error(transparent)]
     UnknownScheduler(#[from] UnknownScheduler),
+    /// No persistence engine has this name.
+    #[error("there is no persistence engine {0:?}; there is: sip")]
+    UnknownEngine(String),
     /// A number is out of its bounds.
     #[error("{what}: found {found}, allowed: {allowed}")]
     OutOfRange {
@@ -98,6 +101,7 @@ impl RegistryError {
             Self::NoSuchService(_) => Errno::SRCH,
             Self::NoSuchDestination { .. }
             | Self::UnknownScheduler(_)
+            | Self::UnknownEngine(_)
             | Self::NoSuchSetting(_)
             | Self::NoSuchMark(_) => Errno::NOENT,
             Self::OutOfRange { .. } => Errno::RANGE,

@@ -2,11 +2,14 @@
 //! checked by the registry's operations.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use xlvs_dataplane::destination::Thresholds;
 use xlvs_dataplane::scheduler::{HashFlags, SchedulerName};
 use xlvs_dataplane::service::Persistence;
+
+use super::RegistryError;
 
 /// Who declared a thing last, and so decides at the file's next reading whether it stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,18 @@ impl PersistenceEngine {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sip => "sip",
+        }
+    }
+}
+
+impl FromStr for PersistenceEngine {
+    type Err = RegistryError;
+
+    fn from_str(name: &str) -> Result<Self, RegistryError> {
+        if name == Self::Sip.name() {
+            Ok(Self::Sip)
+        } else {
+            Err(RegistryError::UnknownEngine(name.to_owned()))
         }
     }
 }

@@ -90,10 +90,7 @@ fn flags_reach_the_scheduler() {
 
 #[test]
 fn only_direct_routing_is_ever_picked() {
-    for forwarding in
-        [Forwarding::Masquerade, Forwarding::Local, Forwarding::Tunnel, Forwarding::Bypass].map(Some)
-    {
-        let forwarding = forwarding.unwrap();
+    for forwarding in [Forwarding::Masquerade, Forwarding::Local, Forwarding::Tunnel, Forwarding::Bypass] {
         for &scheduler in SchedulerName::ALL {
             let mut registry = registry(scheduler, &[(11, 1)]);
             let spec = DestinationSpec { forwarding, weight: 9, ..DestinationSpec::default() };
@@ -190,6 +187,11 @@ fn what_is_wrong_is_refused_as_the_kernel_does_and_changes_nothing() {
             "fastest".parse::<SchedulerName>().map(drop).map_err(RegistryError::from),
             Errno::NOENT,
             "expected rr, wrr, lc, wlc, sed, nq, fo, ovf, sh, dh, mh, lblc, lblcr or twos",
+        ),
+        (
+            "rtsp".parse::<PersistenceEngine>().map(drop),
+            Errno::NOENT,
+            "there is no persistence engine \"rtsp\"; there is: sip",
         ),
     ];
     for (done, errno, message) in refused {
