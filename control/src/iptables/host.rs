@@ -25,7 +25,7 @@ const IPV6: &str = "/proc/net/if_inet6";
 
 /// Why the host's rules are not known.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HostError {
+pub enum HostError {
     /// There is no such program.
     #[error(
         "{program} is not installed (looked for in PATH and {directories}): install iptables, or take marks = \"iptables\" \
@@ -56,6 +56,9 @@ pub(crate) enum HostError {
         /// Where it is.
         program: String,
     },
+    /// The thread that asked ended early.
+    #[error("the programs that tell the host's mark rules could not be waited for")]
+    Interrupted,
     /// It did not do what it was told.
     #[error("{program} failed ({status}): {said}")]
     Failed {
@@ -72,7 +75,7 @@ pub(crate) enum HostError {
 ///
 /// # Errors
 /// When one of the programs is missing or fails.
-pub(crate) fn from_host() -> Result<Imported, HostError> {
+pub fn from_host() -> Result<Imported, HostError> {
     let ports = Ports::parse(&std::fs::read_to_string("/etc/services").unwrap_or_default());
     let path = env::var_os("PATH").unwrap_or_default();
     let mut all = Imported::default();

@@ -22,7 +22,7 @@ use xlvs_dataplane::flow::Family;
 
 use crate::adm::names::Ports;
 use crate::registry::{MAX_MARK_RULES, MarkSpec};
-pub(crate) use host::from_host;
+pub use host::{HostError, from_host};
 use rule::{Origin, Outcome};
 use shell::Statement;
 
@@ -64,18 +64,19 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    fn new(line: usize, text: &str, why: impl Into<String>) -> Self {
-        let mut shown: String = text
-            .trim()
-            .chars()
-            .take(SHOWN_CHARS)
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
-        if text.trim().chars().nth(SHOWN_CHARS).is_some() {
-            shown.push('…');
-        }
-        Self { line, text: shown, why: why.into() }
+    fn new(line: usize, text: &str, why: impl AsRef<str>) -> Self {
+        Self { line, text: shown(text), why: shown(why.as_ref()) }
     }
+}
+
+/// A text as it may be shown.
+fn shown(text: &str) -> String {
+    let mut chars = text.trim().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();
+    if chars.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Reads a text; `ports` knows the names of ports.

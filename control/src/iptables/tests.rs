@@ -323,8 +323,9 @@ fn there_are_bounds() {
     assert_eq!((imported.rules.len(), imported.refused.len()), (MAX_MARK_RULES, 2));
     assert_eq!(imported.refused[0].why, "is one too many, allowed: 16384 rules");
     let long =
-        read(&format!("{MARK} -j MARK --set-mark {}\u{1b}[2J{}", "1".repeat(250), "x".repeat(100_000)));
+        read(&format!("{MARK} -j MARK --set-mark {}\u{1b}[2J{}", "1".repeat(100), "x".repeat(100_000)));
     assert_eq!(long.refused[0].text.chars().count(), SHOWN_CHARS + 1);
+    assert!(!long.refused[0].why.contains('\u{1b}'));
     assert!(long.refused[0].text.contains('\u{fffd}') && !long.refused[0].text.contains('\u{1b}'));
     // Lines that go on and on cost what they are long.
     assert_eq!(read(&"\\\n".repeat(1 << 20)), Imported::default());
