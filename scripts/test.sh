@@ -15,7 +15,7 @@ fi
 filter=${1:-}
 
 need_root "the test run"
-install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping shellcheck
+install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables keepalived shellcheck
 find_cargo
 
 # A test that was killed could not take its laboratory down.
@@ -38,6 +38,8 @@ fi
 
 say "Building the daemon"
 cargo build --release --locked --bin xlvs
+# Beside it, where `xlvs wrap` finds it.
+cargo build --release --locked -p xlvs-preload
 XLVS_BIN=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)/release/xlvs
 export XLVS_BIN
 

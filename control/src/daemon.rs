@@ -4,6 +4,7 @@
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
 mod keep;
+mod marks;
 mod report;
 mod requests;
 mod start;
@@ -241,7 +242,7 @@ impl Daemon {
             );
             return;
         };
-        let new = match config::load(file, &self.overrides) {
+        let mut new = match config::load(file, &self.overrides) {
             Ok(new) => new,
             Err(errors) => {
                 tracing::error!("SIGHUP: nothing was changed, as the file is wrong:\n{errors}");
@@ -250,6 +251,10 @@ impl Daemon {
         };
         for warning in &new.warnings {
             tracing::warn!("{warning}");
+        }
+        if let Err(failure) = marks::read_hosts(&mut new).await {
+            tracing::error!("SIGHUP: nothing was changed, as the host's mark rules can't be read: {failure}");
+            return;
         }
         let later = self.configuration.restart_needed(&new);
         let file = file.display().to_string();
@@ -260,8 +265,8 @@ impl Daemon {
         let director = self.configuration.director.clone();
         self.configuration = new;
         // What runs is what the keys say until the next start.
-        self.configuration.director =
-            config::DirectorConfig { vip: self.configuration.director.vip, ..director };
+        let config::DirectorConfig { vip, marks, .. } = self.configuration.director;
+        self.configuration.director = config::DirectorConfig { vip, marks, ..director };
         self.want_real_servers();
         self.keep_all();
         self.publish();

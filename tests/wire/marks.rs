@@ -102,3 +102,83 @@ fn marks_and_settings_change_while_it_runs() {
     assert_ne!(wrong.code, Some(0));
     assert!(wrong.stderr.contains("conn_reuse_mode") && wrong.stderr.contains("0 to 3"), "{}", wrong.stderr);
 }
+
+/// Runs iptables in the director's namespace, with the words of a rule to its table mangle.
+fn iptables(lab: &Lab, program: &str, rule: &str) {
+    let words: Vec<&str> = rule.split(' ').collect();
+    let _ = lab.exec("director", &[&[program, "-t", "mangle"][..], &words].concat()).ok();
+}
+
+#[test]
+fn the_hosts_own_rules_are_taken_at_the_start_and_at_each_reading() {
+    let lab = Lab::up(&[]);
+    let vips = [lab.v4("vip"), lab.v6("vip")];
+    let ports = [7000, 7443];
+    let _servers: Vec<Named> = vips
+        .iter()
+        .flat_map(|&vip| ports.map(|port| Named::tcp(&lab, &SERVERS, (vip, port).into())))
+        .collect();
+    let servers = |v6| SERVERS.map(|server| (if v6 { lab.v6(server) } else { lab.v4(server) }, 1));
+    let mut config = Config::one(Service::mark(7, vips[0], servers(false))).with("marks = \"iptables\"");
+    config.services.push(Service::mark(7, vips[1], servers(true)));
+    let connects = |at: usize, port| Caller::connect(&lab, None, (vips[at], port).into()).is_ok();
+    let rule = |at: usize, port: u16| {
+        format!("-A PREROUTING -i eth0 -p tcp -d {} --dport {port} -j MARK --set-mark 7", vips[at])
+    };
+
+    iptables(&lab, "iptables", &rule(0, 7000));
+    iptables(&lab, "iptables", "-A PREROUTING -m ttl --ttl-eq 1 -j RETURN");
+    let mut daemon = Daemon::start(&lab, &config);
+    let warning = "a mark rule of the host is left out: line ";
+    assert_eq!(daemon.log().lines().filter(|line| line.contains(warning)).count(), 1, "{}", daemon.log());
+    assert!(daemon.log().contains("has the target RETURN"), "{}", daemon.log());
+    assert_eq!((connects(0, 7000), connects(0, 7443), connects(1, 7000)), (true, false, false));
+
+    // Rules come and go; the director looks when it is told to.
+    iptables(&lab, "iptables", &rule(0, 7443));
+    iptables(&lab, "ip6tables", &rule(1, 7000));
+    iptables(&lab, "iptables", &rule(0, 7000).replacen("-A", "-D", 1));
+    assert_eq!((connects(0, 7000), connects(0, 7443), connects(1, 7000)), (true, false, false));
+    daemon.hang_up();
+    within("the new rules are in force", Duration::from_secs(10), || {
+        let found = (connects(0, 7443), connects(1, 7000));
+        if found == (true, true) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    let listed = daemon.client(&["mark", "list"]).ok().stdout;
+    let expected = format!(
+        "mark 7: tcp to {}/32 port 7443 on eth0 (configuration file)\n\
+         mark 7: tcp to {}/128 port 7000 on eth0 (configuration file)\n",
+        vips[0], vips[1]
+    );
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn an_operators_script_is_imported() {
+    let lab = Lab::up(&[]);
+    let vip = lab.v4("vip");
+    let _servers = Named::tcp(&lab, &SERVERS, (vip, 7000).into());
+    let config = Config::one(Service::mark(7, vip, SERVERS.map(|server| (lab.v4(server), 1))));
+    let daemon = Daemon::start(&lab, &config);
+    let script = lab.dir().join("marks.sh");
+    let line = |conditions: &str| {
+        format!(
+            "iptables -t mangle -A PREROUTING {conditions} -p tcp -d {vip} --dport 7000 -j MARK --set-mark 7\n"
+        )
+    };
+    std::fs::write(&script, line("") + &line("-i eth9") + &line("-m state --state NEW")).unwrap();
+    let import = ["mark", "import", script.to_str().unwrap()];
+    for already in ["", " (there already)"] {
+        let imported = daemon.client(&import);
+        assert_eq!(imported.code, Some(1), "{}", imported.stderr);
+        assert_eq!(imported.stdout, format!("mark 7: tcp to {vip}/32 port 7000{already}\n"));
+        for refused in
+            ["refused: line 3: has the match state", "refused: line 2: ", "refused 2 of 3 mark rules"]
+        {
+            assert!(imported.stderr.contains(refused), "{refused}: {}", imported.stderr);
+        }
+    }
+    within("the imported rule is in force", Duration::from_secs(5), || {
+        Caller::connect(&lab, None, (vip, 7000).into()).map(drop)
+    });
+}

@@ -39,8 +39,8 @@ pub(crate) enum Request {
     AddMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
     /// One mark rule less.
     DeleteMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
-    /// A datagram of IPVS's messages; the answers need the table no more.
-    Ipvs(Vec<u8>, ipvs::Peer, oneshot::Sender<Vec<ipvs::Replies>>),
+    /// A message of IPVS's; the answers need the table no more.
+    Ipvs(Vec<u8>, ipvs::Peer, oneshot::Sender<ipvs::Replies>),
     /// The text of a file that IPVS has in `/proc/net`, if there is such a one.
     Proc(String, oneshot::Sender<Option<String>>),
 }
@@ -149,20 +149,27 @@ async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
         if datagram.is_empty() {
             return;
         }
-        let sent = if received.truncated() {
-            send(client, peer, [error(NetlinkHeader::default(), Errno::MSGSIZE)]).await
-        } else if ipvs::handles(datagram) {
-            let asked = |answer| Request::Ipvs(datagram.to_vec(), peer, answer);
-            match ask(requests, asked).await {
-                Ok(replies) => send(client, peer, replies.into_iter().flatten()).await,
-                Err(_) => return,
+        if received.truncated() {
+            if send(client, peer, [error(NetlinkHeader::default(), Errno::MSGSIZE)]).await.is_err() {
+                return;
             }
-        } else {
-            let answers = answer(datagram, requests, &mut peer).await;
-            send(client, peer, answers).await
-        };
-        if sent.is_err() {
-            return;
+            continue;
+        }
+        // One after the other: what a client can make the daemon hold is one list.
+        for message in ipvs::messages(datagram) {
+            let sent = if ipvs::handles(message) {
+                let asked = |answer| Request::Ipvs(message.to_vec(), peer, answer);
+                match ask(requests, asked).await {
+                    Ok(replies) => send(client, peer, replies).await,
+                    Err(errno) => send(client, peer, ipvs::refuse(message, peer, errno)).await,
+                }
+            } else {
+                let answers = answer(message, requests, &mut peer).await;
+                send(client, peer, answers).await
+            };
+            if sent.is_err() {
+                return;
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `xlvs mark`: the rules that put firewall marks on packets, of the running daemon.
 
+mod import;
+
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
@@ -27,6 +29,20 @@ Exit codes:
   2  usage error
   3  the daemon's socket may not be used by this user";
 
+const IMPORT_HELP: &str = "\
+  iptables-save -t mangle | xlvs mark import
+  xlvs mark import --dry-run /etc/iptables/marks.sh
+
+Understood are -i, -s, -d, -p tcp|udp|sctp, --dport, -m multiport --dports, and -j MARK --set-mark or --set-xmark. A rule that
+says anything else is refused with its line and the reason, and the others are added. Rules of other tables and chains are
+passed over. Scripts are read, never run: variables are not expanded. A rule that the daemon has already keeps its place.
+
+Exit codes:
+  0  no rule was refused
+  1  one was, or there is no daemon
+  2  usage error
+  3  the daemon's socket may not be used by this user";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum MarkAction {
     /// Add a rule, the last to be applied
@@ -38,6 +54,18 @@ pub(super) enum MarkAction {
     /// List the rules in the order in which they are applied
     #[command(after_long_help = MARK_HELP)]
     List {
+        #[command(flatten)]
+        socket: SocketArg,
+    },
+    /// Add the rules that iptables has for chain PREROUTING of table mangle
+    #[command(after_long_help = IMPORT_HELP)]
+    Import {
+        /// The output of `iptables-save` or `iptables -t mangle -S`, or a script of iptables commands [default: standard input]
+        #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
+        file: PathBuf,
+        /// Tell what would be added, and ask no daemon
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         socket: SocketArg,
     },
@@ -121,6 +149,9 @@ pub(super) fn mark(action: MarkAction) -> Result<(), Failure> {
             wait(client::change(&socket.path(), Xlvs::DeleteMark(rule)))
         }
         MarkAction::List { socket } => super::print(list(&socket.path())?),
+        MarkAction::Import { file, dry_run, socket } => {
+            import::import(&file, (!dry_run).then(|| socket.path()).as_deref())
+        }
     }
 }
 

@@ -154,7 +154,7 @@ enum Command {
         socket: SocketArg,
     },
     /// List or change the running director's mark rules
-    #[command(subcommand_value_name = "add|del|list")]
+    #[command(subcommand_value_name = "add|del|list|import")]
     Mark {
         #[command(subcommand)]
         action: mark::MarkAction,

@@ -29,8 +29,11 @@ use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
 pub(crate) use crate::registry::Drain;
+use crate::registry::MarkSpec;
 pub(crate) use error::ConfigErrors;
-pub(crate) use names::{FrameSize, HashFlags, IdlePolicy, InterfaceName, SchedulerName, VipMode, XdpMode};
+pub(crate) use names::{
+    FrameSize, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
+};
 
 /// Where the daemon listens and its clients call, unless told otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/xlvs/xlvs.sock";
@@ -52,6 +55,8 @@ pub(crate) struct Configuration {
     pub(crate) settings: Settings,
     /// What puts marks on packets, in the file's order: of all that match a packet, the last one counts.
     pub(crate) marks: Vec<MarkConfig>,
+    /// The host's own rules, behind the file's. Nothing here asks the host: the daemon fills them in if `director.marks` says so.
+    pub(crate) host_marks: Vec<MarkSpec>,
     /// The virtual services, in the file's order; no two have the same key.
     pub(crate) services: Vec<ServiceConfig>,
     /// What is allowed but hardly meant, a line each, ready to print (`FILE:LINE:COLUMN: …`).
@@ -73,6 +78,8 @@ pub(crate) struct DirectorConfig {
     pub(crate) xdp_mode: XdpMode,
     /// When a VIP is served, for services that don't say.
     pub(crate) vip: VipMode,
+    /// Where mark rules come from.
+    pub(crate) marks: MarkSource,
     /// The size of a UMEM frame.
     pub(crate) frame_size: FrameSize,
     /// UMEM frames per worker, a power of two, at least 2 × `ring_size` × interfaces.
@@ -202,7 +209,7 @@ impl Configuration {
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
-    /// destinations, marks, timeouts, settings, `vip`) can change while frames flow.
+    /// destinations, marks, timeouts, settings, `vip`, `marks`) can change while frames flow.
     #[must_use]
     pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old, new) = (&self.director, &new.director);

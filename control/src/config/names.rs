@@ -119,6 +119,20 @@ impl Choice for VipMode {
     const ALL: &'static [(&'static str, Self)] = &[("local", Self::Local), ("always", Self::Always)];
 }
 
+/// Where mark rules come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MarkSource {
+    /// The file alone.
+    #[default]
+    File,
+    /// The file, and behind its rules the host's own: those of netfilter's table mangle.
+    Iptables,
+}
+
+impl Choice for MarkSource {
+    const ALL: &'static [(&'static str, Self)] = &[("file", Self::File), ("iptables", Self::Iptables)];
+}
+
 /// The size of a UMEM frame. The kernel takes powers of two from 2048 to a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FrameSize {

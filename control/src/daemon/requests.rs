@@ -21,26 +21,8 @@ const MAX_TOGETHER: usize = 1024;
 /// A change that was made or refused, and is not answered yet.
 enum Change {
     Own(Result<(), Refusal>, oneshot::Sender<Result<(), Refusal>>),
-    Ipvs(IpvsChange),
-}
-
-/// A datagram of IPVS's messages with a change among them.
-struct IpvsChange {
-    datagram: Vec<u8>,
-    peer: ipvs::Peer,
-    /// Of each message, and whether it changed something.
-    replies: Vec<(ipvs::Replies, bool)>,
-    answer: oneshot::Sender<Vec<ipvs::Replies>>,
-}
-
-impl IpvsChange {
-    fn send(self, kept: bool) {
-        let refuse = |message| ipvs::refuse(message, self.peer, Errno::IO);
-        let replies = ipvs::messages(&self.datagram).zip(self.replies);
-        let replies = replies
-            .map(|(message, (replies, changed))| if changed && !kept { refuse(message) } else { replies });
-        let _ = self.answer.send(replies.collect());
-    }
+    /// The message of one that was made, and what is to be answered.
+    Ipvs(Vec<u8>, ipvs::Peer, ipvs::Replies, oneshot::Sender<ipvs::Replies>),
 }
 
 impl Daemon {
@@ -66,7 +48,10 @@ impl Daemon {
         }
         for change in changes {
             match (change, &kept) {
-                (Change::Ipvs(change), _) => change.send(kept.is_ok()),
+                (Change::Ipvs(_, _, replies, answer), Ok(())) => drop(answer.send(replies)),
+                (Change::Ipvs(message, peer, _, answer), Err(_)) => {
+                    drop(answer.send(ipvs::refuse(&message, peer, Errno::IO)));
+                }
                 (Change::Own(Ok(()), answer), Err(error)) => {
                     let _ = answer.send(Err(Refusal { errno: Errno::IO, message: error.to_string() }));
                 }
@@ -94,7 +79,7 @@ impl Daemon {
                 drop(answer.send(self.proc(&name)));
                 return None;
             }
-            Request::Ipvs(datagram, peer, answer) => return self.ipvs(datagram, peer, answer),
+            Request::Ipvs(message, peer, answer) => return self.ipvs(message, peer, answer),
             Request::SetSetting(name, value, answer) => (Operation::SetSetting(name, value), answer),
             Request::AddMark(rule, answer) => (Operation::AddMark(rule), answer),
             Request::DeleteMark(rule, answer) => (Operation::DeleteMark(rule), answer),
@@ -129,26 +114,21 @@ impl Daemon {
     /// milliseconds.
     fn ipvs(
         &mut self,
-        datagram: Vec<u8>,
+        message: Vec<u8>,
         peer: ipvs::Peer,
-        answer: oneshot::Sender<Vec<ipvs::Replies>>,
+        answer: oneshot::Sender<ipvs::Replies>,
     ) -> Option<Change> {
         let services = self.publisher.table();
         let connections = &self.launched.connections;
         let mut table = Ipvs::new(&mut self.registry, connections, services, Now::read());
-        let mut replies = Vec::new();
-        for message in ipvs::messages(&datagram) {
-            let its = ipvs::answer(message, &mut table, peer);
-            let operation = table.take_operation();
-            replies.push((its, operation.is_some()));
-            operation.iter().for_each(|operation| self.store.note(operation));
-        }
-        if !replies.iter().any(|(_, changed)| *changed) {
-            let _ = answer.send(replies.into_iter().map(|(replies, _)| replies).collect());
+        let replies = ipvs::answer(&message, &mut table, peer);
+        let Some(operation) = table.take_operation() else {
+            let _ = answer.send(replies);
             return None;
-        }
+        };
+        self.store.note(&operation);
         self.dirty = true;
-        Some(Change::Ipvs(IpvsChange { datagram, peer, replies, answer }))
+        Some(Change::Ipvs(message, peer, replies, answer))
     }
 
     fn proc(&mut self, name: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
-use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure};
+use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks};
 use crate::api::server::Server;
 use crate::config::Configuration;
 use crate::failure::Failure;
@@ -21,7 +21,8 @@ use crate::state::{Loaded, Store};
 
 impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
-        let Start { configuration, file, overrides } = start;
+        let Start { mut configuration, file, overrides } = start;
+        marks::read_hosts(&mut configuration).await.map_err(|error| Failure::Runtime(error.to_string()))?;
         let server = Server::open(&configuration.director.socket)
             .await
             .map_err(|error| Failure::Runtime(error.to_string()))?;

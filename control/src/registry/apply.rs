@@ -48,7 +48,8 @@ impl Registry {
         let first = self.file.is_none();
         self.vip = configuration.director.vip;
         self.apply_settings(configuration.settings, configuration.timeouts);
-        let marks: Vec<MarkSpec> = configuration.marks.iter().map(mark_of).collect();
+        let marks: Vec<MarkSpec> =
+            configuration.marks.iter().map(mark_of).chain(configuration.host_marks.iter().cloned()).collect();
         self.marks.replace_files(&marks);
         let wanted: BTreeMap<ServiceKey, &ServiceConfig> =
             configuration.services.iter().map(|service| (service.key, service)).collect();

@@ -9,7 +9,7 @@ use super::table::Table;
 use super::value::{Refusal, boolean, integer, interface, path};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_INTERFACES;
-use crate::config::names::{FrameSize, IdlePolicy, InterfaceName, VipMode, XdpMode};
+use crate::config::names::{FrameSize, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode};
 
 /// `[director]`.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(crate) struct RawDirector {
     pub(crate) idle: Raw<IdlePolicy>,
     pub(crate) xdp_mode: Raw<XdpMode>,
     pub(crate) vip: Raw<VipMode>,
+    pub(crate) marks: Raw<MarkSource>,
     pub(crate) frame_size: Raw<FrameSize>,
     pub(crate) frames: Raw<u32>,
     pub(crate) ring_size: Raw<u32>,
@@ -45,6 +46,7 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
         idle: keys.choice(source, "idle"),
         xdp_mode: keys.choice(source, "xdp_mode"),
         vip: keys.choice(source, "vip"),
+        marks: keys.choice(source, "marks"),
         frame_size: keys.read(source, "frame_size", FrameSize::ALLOWED, |value| {
             integer(value, 0..=u32::MAX).and_then(|bytes| FrameSize::of_bytes(bytes).ok_or(Refusal::Value))
         }),

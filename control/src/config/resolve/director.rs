@@ -32,6 +32,7 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         idle: raw.idle.or_default(),
         xdp_mode: raw.xdp_mode.or_default(),
         vip: raw.vip.or_default(),
+        marks: raw.marks.or_default(),
         frame_size: raw.frame_size.or_default(),
         frames: raw.frames.or(needed.max(8192)),
         ring_size,

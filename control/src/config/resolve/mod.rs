@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::error::Findings;
 use super::file::{At, Raw, RawFile};
+use super::names::MarkSource;
 use super::{Configuration, Overrides, Timeouts};
 
 /// The configuration of a file; what speaks against it is in the findings.
@@ -25,9 +26,12 @@ pub(super) fn resolve(raw: &RawFile, overrides: &Overrides, findings: &mut Findi
     };
     let marks = mark::marks(&raw.marks, &director.interfaces, findings);
     let services = service::services(&raw.services, director.vip, findings);
-    mark::unpaired(raw, findings);
+    // Which marks the host's own rules set is not known here.
+    if director.marks == MarkSource::File {
+        mark::unpaired(raw, findings);
+    }
     let (settings, warnings) = (raw.settings, Vec::new());
-    Configuration { director, timeouts, settings, marks, services, warnings }
+    Configuration { director, timeouts, settings, marks, host_marks: Vec::new(), services, warnings }
 }
 
 fn seconds(number: u32) -> Duration {

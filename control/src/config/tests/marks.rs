@@ -183,3 +183,20 @@ fn a_mark_that_only_one_side_knows_is_a_warning() {
         ]
     );
 }
+
+/// Which marks the host's own rules set is not known to who reads the file.
+#[test]
+fn with_the_hosts_rules_a_mark_without_a_rule_is_no_mistake() {
+    let text = |source| {
+        format!(
+            "director.interface = \"eth0\"\ndirector.marks = \"{source}\"\n[[service]]\nmark = 1\ndestination = [{{ address = \"10.0.0.1\" }}]"
+        )
+    };
+    let unpaired = "f:4:8: service.mark: found 1, which no [[mark]] puts on IPv4 packets: none comes here";
+    assert_eq!(read(&text("file")).unwrap().warnings, [unpaired]);
+    assert_eq!(read(&text("iptables")).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(
+        errors(&text("nft")),
+        "f:2:18: director.marks: found \"nft\", allowed: \"file\" or \"iptables\""
+    );
+}

@@ -29,6 +29,7 @@ cores = [2, 3]
 idle = "busy"
 xdp_mode = "native"
 vip = "always"
+marks = "iptables"
 frame_size = 2048
 frames = 4096
 ring_size = 1024
@@ -120,6 +121,7 @@ fn ten_lines_are_enough() {
         idle: IdlePolicy::Adaptive,
         xdp_mode: XdpMode::Auto,
         vip: VipMode::Local,
+        marks: MarkSource::File,
         frame_size: FrameSize::Page,
         frames: 8192,
         ring_size: 2048,
@@ -167,6 +169,7 @@ fn every_key_is_taken() {
         idle: IdlePolicy::Busy,
         xdp_mode: XdpMode::Native,
         vip: VipMode::Always,
+        marks: MarkSource::Iptables,
         frame_size: FrameSize::Half,
         frames: 4096,
         ring_size: 1024,
@@ -208,7 +211,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 34,
+            line: 35,
         },
         MarkConfig {
             protocol: None,
@@ -217,7 +220,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 41,
+            line: 42,
         },
     ];
     assert_eq!(configuration.marks, rules);

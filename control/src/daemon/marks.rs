@@ -1,0 +1,42 @@
+//! The host's own mark rules: with `marks = "iptables"` they stand behind the file's, as they are at each reading of the file.
+
+use crate::config::{Configuration, InterfaceName, MarkSource};
+use crate::iptables::{self, HostError};
+
+/// The most refused rules that are told one by one.
+const TOLD: usize = 100;
+
+/// Fills in the host's rules if the configuration wants them. Those that can't be had are left out, and the log says why. This
+/// waits for programs; the workers don't.
+///
+/// # Errors
+/// When the host can't be asked.
+pub(super) async fn read_hosts(configuration: &mut Configuration) -> Result<(), HostError> {
+    if configuration.director.marks != MarkSource::Iptables {
+        return Ok(());
+    }
+    // A program that hangs must not keep this thread from its own work for longer than it has to.
+    let read = tokio::task::spawn_blocking(iptables::from_host).await;
+    let host = read.map_err(|_| HostError::Interrupted)??;
+    for refusal in host.refused.iter().take(TOLD) {
+        tracing::warn!("a mark rule of the host is left out: {refusal}");
+    }
+    if host.refused.len() > TOLD {
+        tracing::warn!("{} more mark rules of the host are left out", host.refused.len() - TOLD);
+    }
+    let names: Vec<&str> = configuration.director.interfaces.iter().map(InterfaceName::as_str).collect();
+    let (its, others): (Vec<_>, Vec<_>) = host
+        .rules
+        .into_iter()
+        .map(|(rule, _)| rule)
+        .partition(|rule| rule.interface.as_deref().is_none_or(|name| names.contains(&name)));
+    if !others.is_empty() {
+        tracing::info!(
+            "{} mark rules of the host are about interfaces that are not the director's",
+            others.len()
+        );
+    }
+    tracing::info!("{} mark rules of the host are read", its.len());
+    configuration.host_marks = its;
+    Ok(())
+}
