@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Everything that has to hold: formatting, lints, and all tests, those through network namespaces included (hence root).
-# A filter runs a part: unit (the crates' own), a test binary by its name (wire, scenario, golden ...), or any piece of a
-# test's name.
+# A filter runs a part: unit (the crates' own), a test binary by its name (wire, scenario, golden ...), races (the connection
+# table's, by loom), or any piece of a test's name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib/common.sh
 source scripts/lib/common.sh
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-  echo "usage: test.sh [unit | wire | scenario | golden | A-PIECE-OF-A-TEST-NAME]"
+  echo "usage: test.sh [unit | wire | scenario | golden | races | A-PIECE-OF-A-TEST-NAME]"
   exit 0
 fi
 (($# <= 1)) || { echo "test.sh: one filter at most, found $#: $*" >&2; exit 2; }
 filter=${1:-}
 
 need_root "the test run"
-install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping iptables shellcheck
+install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables keepalived shellcheck
 find_cargo
 
 # A test that was killed could not take its laboratory down.
@@ -29,8 +29,17 @@ if [[ -z $filter ]]; then
   shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 fi
 
+# Races over the connection table, in every order that they can take. Replaces the atomics of the whole crate: a build of its own.
+if [[ -z $filter || $filter == races ]]; then
+  say "Races"
+  cargo test --locked -p xlvs-dataplane --features loom --lib connection::race
+fi
+[[ $filter != races ]] || exit 0
+
 say "Building the daemon"
 cargo build --release --locked --bin xlvs
+# Beside it, where `xlvs wrap` finds it.
+cargo build --release --locked -p xlvs-preload
 XLVS_BIN=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)/release/xlvs
 export XLVS_BIN
 

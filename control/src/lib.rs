@@ -4,7 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod adm;
-mod api;
+pub mod api;
 mod cli;
 mod config;
 mod daemon;

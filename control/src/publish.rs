@@ -34,6 +34,11 @@ impl Publisher {
         Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new() }
     }
 
+    /// The table that was published last.
+    pub(crate) fn table(&self) -> &ServiceTable {
+        &self.table
+    }
+
     /// The steering programs, by interface slot.
     pub(crate) fn steerings(&mut self) -> &mut [Steering] {
         &mut self.steerings

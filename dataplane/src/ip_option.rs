@@ -114,7 +114,7 @@ pub(crate) fn check(header: &[u8]) -> Result<(), Refused> {
 /// Checks an option's pointer: not before its first entry, and behind it no room at all or that for a whole entry.
 fn room(found: &Found, pointer: u8, first: u8, entry: usize) -> Result<(), Refused> {
     let next = usize::from(pointer);
-    let is_cut = next <= found.len && next - 1 + entry > found.len;
+    let is_cut = next <= found.len && next + entry > found.len + 1;
     if pointer < first || is_cut { Err(wrong(found.at + 2)) } else { Ok(()) }
 }
 
@@ -293,6 +293,7 @@ mod tests {
             ("a route with half an entry's room", &[1, 7, 9, 8, 1, 2, 3, 4, 0, 0, 0, 0], 23),
             ("a timestamp without flags", &[68, 3, 5, 0], 21),
             ("a timestamp's pointer before its first entry", &[68, 8, 4, 0, 0, 0, 0, 0], 22),
+            ("a timestamp's pointer of 0", &[68, 8, 0, 0, 0, 0, 0, 0], 22),
             ("half a time's room", &[68, 6, 5, 0, 0, 0, 0, 0], 22),
             ("no room for address and time", &[68, 8, 5, 1, 0, 0, 0, 0], 22),
             ("an overflow that overflows", &[68, 8, 9, 0xf0, 1, 1, 1, 1], 23),

@@ -19,5 +19,6 @@ pub mod port;
 pub mod scheduler;
 pub mod service;
 pub mod settings;
+mod sync;
 pub mod verdict;
 pub mod worker;

@@ -2,75 +2,23 @@
 //! which counters move; all others are compared too and must not. Each reason to drop has a row.
 #![allow(clippy::unwrap_used)]
 
+mod frame_rows;
 mod memory;
 
 use std::collections::BTreeSet;
 
-use memory::frame::{
-    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, Frame, HOP_BY_HOP, ROUTING, VIP, VIP6, forwarded, ip_len,
-    other, tcp, udp, with,
-};
-use memory::lab::{Lab, Plan, egress, moved, moves, server_mac, v4, v6};
+use frame_rows::{Expect, Given, Row, plans, rows};
+use memory::frame::{forwarded, ip_len, tcp};
+use memory::lab::{Lab, egress, moved, moves, server_mac};
 use xlvs_dataplane::destination::Standing;
-use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::DropReason::{self, *};
 use xlvs_dataplane::verdict::Verdict;
 
-/// Reasons that only the worker gives, of its port's answers: `worker_memory.rs` has them.
-const OF_THE_WORKER: [DropReason; 2] = [TransmitRingFull, NoEgressSocket];
-
-const NO_DESTINATION_PORT: u16 = 81;
-const QUIESCED_PORT: u16 = 82;
-const UNRESOLVED_PORT: u16 = 83;
-const JUMBO_PORT: u16 = 84;
-
-/// What came before the frame.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Given {
-    /// Nothing: the service table as [`lab`] makes it.
-    Nothing,
-    /// A connection of the frame's flow, whose destination was then removed.
-    RemovedDestination,
-    /// A connection of the frame's flow, whose destination's connections are to end.
-    EndingDestination,
-    /// `drop_packet` drops each packet that would open a connection.
-    DropPacketUp,
-    /// As many connections as there may be.
-    FullTable,
-}
-
-/// What is to come of it.
-#[derive(Clone, Copy)]
-enum Expect {
-    /// A connection to this destination, to which the frame is sent.
-    Open(u32),
-    /// A drop that only its reason counts.
-    Drop(DropReason),
-    /// A drop after a connection to this destination was opened.
-    OpenAndDrop(u32, DropReason),
-    /// A drop with which this destination's connection ends.
-    EndAndDrop(u32, DropReason),
-}
-
-struct Row {
-    what: &'static str,
-    given: Given,
-    input: Vec<u8>,
-    /// The length of the first buffer, where it isn't the whole frame, and of the frame.
-    buffers: Option<(usize, usize)>,
-    expect: Expect,
-}
-
-fn row(what: &'static str, input: impl Into<Vec<u8>>, expect: Expect) -> Row {
-    Row { what, given: Given::Nothing, input: input.into(), buffers: None, expect }
-}
-
-impl From<Frame> for Vec<u8> {
-    fn from(frame: Frame) -> Self {
-        frame.build()
-    }
-}
+/// Reasons that are given for other frames than the one that just came: the worker's, of its port's answers
+/// (`worker_memory.rs` has them), and those for fragments that were held (`director_fragments.rs`).
+const FOR_OTHER_FRAMES: [DropReason; 4] =
+    [TransmitRingFull, NoEgressSocket, ReassemblyTimeout, ReassemblyFull];
 
 /// TCP 80 and UDP 53 over both families, and services that fail in their ways.
 fn lab(limit: u32) -> Lab {
@@ -78,293 +26,6 @@ fn lab(limit: u32) -> Lab {
     lab.unresolved.insert(6);
     lab.publish(&plans(), &[]);
     lab
-}
-
-fn plans() -> [Plan<'static>; 8] {
-    [
-        (v4(Tcp, 80), &[(1, 1)]),
-        (v4(Udp, 53), &[(2, 1)]),
-        (v6(Tcp, 80), &[(3, 1)]),
-        (v6(Udp, 53), &[(4, 1)]),
-        (v4(Tcp, NO_DESTINATION_PORT), &[]),
-        (v4(Tcp, QUIESCED_PORT), &[(5, 0)]),
-        (v4(Tcp, UNRESOLVED_PORT), &[(6, 1)]),
-        (v4(Tcp, JUMBO_PORT), &[(10, 1)]),
-    ]
-}
-
-fn cut(frame: Frame, len: usize) -> Vec<u8> {
-    frame.build()[..len].to_vec()
-}
-
-fn padded(frame: Frame, byte: u8) -> Vec<u8> {
-    let mut frame = frame.build();
-    frame.resize(frame.len().max(60), byte);
-    frame
-}
-
-fn ethernet_and_vlan() -> Vec<Row> {
-    use Expect::{Drop, Open};
-    vec![
-        row("no byte at all", Vec::new(), Drop(Truncated)),
-        row("an Ethernet header cut short", cut(tcp("S"), 13), Drop(Truncated)),
-        row("an Ethernet header alone", cut(tcp("S"), 14), Drop(Truncated)),
-        row("ARP", [&[0xff; 6][..], &[2; 6], &[8, 6], &[0; 46]].concat(), Drop(NotIp)),
-        row("an 802.3 length", [&[1; 12][..], &[0, 46], &[0; 46]].concat(), Drop(NotIp)),
-        row("a SYN without a tag", tcp("S"), Open(1)),
-        row("a SYN behind 802.1Q", tcp("S").tags(&[0x8100]), Open(1)),
-        row("a SYN behind 802.1ad", tcp("S").tags(&[0x88a8]), Open(1)),
-        row("a SYN behind 802.1ad and 802.1Q", tcp("S").tags(&[0x88a8, 0x8100]), Open(1)),
-        row("a v6 SYN behind two old double tags", tcp("S").v6().tags(&[0x9100, 0x9100]), Open(3)),
-        row("three tags", tcp("S").tags(&[0x88a8, 0x8100, 0x8100]), Drop(TooManyVlanTags)),
-        row("a tag cut short", cut(tcp("S").tags(&[0x8100]), 17), Drop(Truncated)),
-        row("a tag and nothing behind", cut(tcp("S").tags(&[0x8100]), 18), Drop(Truncated)),
-        row("a second tag cut short", cut(tcp("S").tags(&[0x8100, 0x8100]), 21), Drop(Truncated)),
-        row("ARP behind a tag", [&[1; 12][..], &[0x81, 0, 0, 1, 8, 6], &[0; 46]].concat(), Drop(NotIp)),
-        row("a short frame padded with zeros", padded(tcp("S"), 0), Open(1)),
-        row("a short frame padded with garbage", padded(tcp("S"), 0xaa), Open(1)),
-        row("bytes behind a v6 packet", [tcp("S").v6().build(), vec![0xaa; 9]].concat(), Open(3)),
-    ]
-}
-
-fn ipv4() -> Vec<Row> {
-    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
-    let mut wrong_checksum = tcp("S").build();
-    wrong_checksum[24] ^= 1;
-    let mut zero_checksum = tcp("S").build();
-    zero_checksum[24..26].fill(0);
-    let mut rows = vec![
-        row("v4 TCP", tcp("S").payload(3), Open(1)),
-        row("v4 UDP", udp(), Open(2)),
-        row("an empty UDP datagram", udp().payload(0), Open(2)),
-        row("19 of 20 header bytes", cut(tcp("S"), 33), Drop(Truncated)),
-        row("a header and half a segment", cut(tcp("S"), 44), Drop(Truncated)),
-        row("one byte less than the total length", cut(tcp("S").payload(9), 62), Drop(Truncated)),
-        row("a total length beyond the frame", with(&tcp("S"), 2, &[0, 41]), Drop(Truncated)),
-        row("the greatest total length", with(&tcp("S"), 2, &[0xff, 0xff]), Drop(Truncated)),
-        row("a total length within the header", with(&tcp("S"), 2, &[0, 19]), Drop(MalformedIp)),
-        row("a total length of 0", with(&tcp("S"), 2, &[0, 0]), Drop(MalformedIp)),
-        row("a total length of just the header", with(&tcp("S"), 2, &[0, 20]), Drop(MalformedTransport)),
-        row("version 6 behind the EtherType of v4", with(&tcp("S"), 0, &[0x65]), Drop(MalformedIp)),
-        row("version 0", with(&tcp("S"), 0, &[0x05]), Drop(MalformedIp)),
-        row("a header length of 16", with(&tcp("S"), 0, &[0x44]), Drop(MalformedIp)),
-        row("a header length beyond the frame", with(&tcp("S"), 0, &[0x4f]), Drop(Truncated)),
-        row("a wrong checksum", wrong_checksum, Drop(Ipv4Checksum)),
-        row("a checksum of zero", zero_checksum, Drop(Ipv4Checksum)),
-        row("four bytes of options", tcp("S").options(&[0x94, 4, 0, 0]), Open(1)),
-        row("forty bytes of options", tcp("S").options(&[1; 40]), Open(1)),
-        row("a loose source route", tcp("S").options(&[131, 7, 4, 192, 0, 2, 99, 0]), Drop(SourceRoute)),
-        row(
-            "a strict one behind fillers",
-            tcp("S").options(&[1, 137, 7, 4, 192, 0, 2, 99]),
-            Drop(SourceRoute),
-        ),
-        row("a source route behind the options' end", tcp("S").options(&[0, 131, 3, 4]), Open(1)),
-        row("an option of one byte", tcp("S").options(&[148, 1, 0, 0]), Drop(MalformedIp)),
-        row("an option beyond the header", tcp("S").options(&[7, 32, 4, 0]), Drop(MalformedIp)),
-        row("an option whose length is cut off", tcp("S").options(&[1, 1, 1, 7]), Drop(MalformedIp)),
-        row("options over UDP", udp().options(&[1; 8]), Open(2)),
-        row("a first fragment with ports", tcp("S").payload(64).fragment(0, true), Open(1)),
-        row("a first fragment of UDP", with(&udp().payload(56).fragment(0, true), 24, &[8, 8]), Open(2)),
-        row(
-            "a first fragment of 8 bytes of TCP",
-            cut_l4(tcp("S").fragment(0, true), 8),
-            Drop(MalformedTransport),
-        ),
-        row("a fragment in the middle", tcp("S").payload(64).fragment(8, true), Drop(Fragment)),
-        row("a last fragment", udp().payload(64).fragment(1480, false), Drop(Fragment)),
-        row("TTL 0", tcp("S").ttl(0), OpenAndDrop(1, TtlExceeded)),
-        row("TTL 1", tcp("S").ttl(1), OpenAndDrop(1, TtlExceeded)),
-        row("TTL 2", tcp("S").ttl(2), Open(1)),
-        row("TTL 255", tcp("S").ttl(255), Open(1)),
-        row("the MTU's size", udp().ip_len(1500), Open(2)),
-        row("the MTU's size behind a tag", udp().ip_len(1500).tags(&[0x8100]), Open(2)),
-        row("a byte more than the MTU", udp().ip_len(1501), OpenAndDrop(2, TooBig)),
-        row("too big at its last hop", udp().ip_len(1501).ttl(1), OpenAndDrop(2, TtlExceeded)),
-        row("9000 bytes to an interface of that MTU", tcp("S").port(JUMBO_PORT).ip_len(9000), Open(10)),
-        row("9001 bytes", tcp("S").port(JUMBO_PORT).ip_len(9001), OpenAndDrop(10, TooBig)),
-    ];
-    for (what, source) in [
-        ("from a multicast address", [224, 0, 0, 1]),
-        ("from loopback", [127, 0, 0, 1]),
-        ("from 0.0.0.0", [0; 4]),
-        ("from net 0", [0, 1, 2, 3]),
-        ("from the broadcast address", [255; 4]),
-        ("from the VIP", VIP),
-    ] {
-        rows.push(row(what, tcp("S").from(source), Drop(MartianSource)));
-    }
-    rows
-}
-
-fn ipv6() -> Vec<Row> {
-    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
-    let chain = |headers: &[u8]| tcp("S").extensions(headers);
-    let mut rows = vec![
-        row("v6 TCP", tcp("S").v6().payload(3), Open(3)),
-        row("v6 UDP", udp().v6(), Open(4)),
-        row("39 of 40 header bytes", cut(tcp("S").v6(), 53), Drop(Truncated)),
-        row("a payload length beyond the frame", with(&tcp("S").v6(), 4, &[0, 21]), Drop(Truncated)),
-        row("a payload length of 0", with(&tcp("S").v6(), 4, &[0, 0]), Drop(MalformedTransport)),
-        row("version 4 behind the EtherType of v6", with(&tcp("S").v6(), 0, &[0x45]), Drop(MalformedIp)),
-        row("hop limit 0", tcp("S").v6().ttl(0), OpenAndDrop(3, TtlExceeded)),
-        row("hop limit 1", tcp("S").v6().ttl(1), OpenAndDrop(3, TtlExceeded)),
-        row("hop limit 2", tcp("S").v6().ttl(2), Open(3)),
-        row("v6 of the MTU's size", udp().v6().ip_len(1500), Open(4)),
-        row("v6 of a byte more", udp().v6().ip_len(1501), OpenAndDrop(4, TooBig)),
-        row("hop-by-hop options", chain(&[HOP_BY_HOP]), Open(3)),
-        row(
-            "each extension once",
-            chain(&[HOP_BY_HOP, DESTINATION_OPTIONS, ROUTING, AUTHENTICATION]),
-            Open(3),
-        ),
-        row("eight extensions", chain(&[DESTINATION_OPTIONS; 8]), Open(3)),
-        row("nine extensions", chain(&[DESTINATION_OPTIONS; 9]), Drop(MalformedExtension)),
-        row("hop-by-hop options second", chain(&[ROUTING, HOP_BY_HOP]), Drop(MalformedExtension)),
-        row("hop-by-hop options twice", chain(&[HOP_BY_HOP, HOP_BY_HOP]), Drop(MalformedExtension)),
-        row("an extension beyond the packet", with(&chain(&[ROUTING]), 41, &[200]), Drop(MalformedExtension)),
-        row("an extension over the whole rest", with(&chain(&[ROUTING]), 41, &[2]), Drop(MalformedTransport)),
-        row(
-            "authentication of no length",
-            with(&chain(&[AUTHENTICATION]), 41, &[0]),
-            Drop(MalformedExtension),
-        ),
-        row(
-            "an extension cut short by the payload length",
-            with(&chain(&[ROUTING]), 4, &[0, 7]),
-            Drop(MalformedExtension),
-        ),
-        row("a fragment header alone", with(&chain(&[FRAGMENT]), 4, &[0, 7]), Drop(MalformedExtension)),
-        row("a first v6 fragment", tcp("S").v6().payload(64).fragment(0, true), Open(3)),
-        row("an atomic v6 fragment", tcp("S").v6().fragment(0, false), Open(3)),
-        row("a later v6 fragment", tcp("S").v6().payload(64).fragment(8, true), Drop(Fragment)),
-        row(
-            "a later v6 fragment behind options",
-            tcp("S").extensions(&[HOP_BY_HOP, FRAGMENT]).fragment(1480, false),
-            Drop(Fragment),
-        ),
-        row("no next header", other(59).v6(), Drop(OtherProtocol)),
-        row("ICMPv6 behind options", other(58).extensions(&[HOP_BY_HOP]), Drop(Icmp)),
-    ];
-    let first_then = |last| {
-        let mut address = [0; 16];
-        address[15] = last;
-        address
-    };
-    let mut multicast = first_then(1);
-    multicast[..2].copy_from_slice(&[0xff, 2]);
-    for (what, source) in [
-        ("from a v6 multicast address", multicast),
-        ("from ::1", first_then(1)),
-        ("from ::", first_then(0)),
-        ("from the v6 VIP", VIP6),
-    ] {
-        rows.push(row(what, tcp("S").from6(source), Drop(MartianSource)));
-    }
-    rows
-}
-
-/// An IPv4 packet whose payload is cut to `len` bytes, its total length with it.
-fn cut_l4(frame: Frame, len: usize) -> Vec<u8> {
-    let mut bytes = with(&frame, 2, &(20 + len as u16).to_be_bytes());
-    bytes.truncate(14 + 20 + len);
-    bytes
-}
-
-fn transport() -> Vec<Row> {
-    use Expect::{Drop, Open};
-    vec![
-        row("no byte of TCP", cut_l4(tcp("S"), 0), Drop(MalformedTransport)),
-        row("ports of TCP alone", cut_l4(tcp("S"), 4), Drop(MalformedTransport)),
-        row("19 bytes of TCP", cut_l4(tcp("S"), 19), Drop(MalformedTransport)),
-        row("a data offset of 16", with(&tcp("S"), 32, &[0x40]), Drop(MalformedTransport)),
-        row("a data offset of 0", with(&tcp("S"), 32, &[0]), Drop(MalformedTransport)),
-        row("a data offset beyond the packet", with(&tcp("S"), 32, &[0x60]), Drop(MalformedTransport)),
-        row("a data offset into the padding", padded_with_offset(), Drop(MalformedTransport)),
-        row("a data offset over TCP options", with(&tcp("S").payload(4), 32, &[0x60]), Open(1)),
-        row("7 bytes of UDP", cut_l4(udp(), 7), Drop(MalformedTransport)),
-        row("a UDP length of 7", with(&udp(), 24, &[0, 7]), Drop(MalformedTransport)),
-        row("a UDP length beyond the packet", with(&udp(), 24, &[0, 17]), Drop(MalformedTransport)),
-        row("a v6 UDP length beyond the packet", with(&udp().v6(), 44, &[0, 17]), Drop(MalformedTransport)),
-        row("a UDP length of 0", with(&udp(), 24, &[0, 0]), Open(2)),
-        row("a UDP length shorter than the packet", with(&udp(), 24, &[0, 9]), Open(2)),
-        row("ICMP", other(1), Drop(Icmp)),
-        row("ICMPv6", other(58).v6(), Drop(Icmp)),
-        row("GRE", other(47), Drop(OtherProtocol)),
-        row("SCTP", other(132), Drop(OtherProtocol)),
-        row("ESP over v6", other(50).v6(), Drop(OtherProtocol)),
-    ]
-}
-
-fn padded_with_offset() -> Vec<u8> {
-    let mut frame = with(&tcp("S"), 32, &[0x60]);
-    frame.resize(60, 0);
-    frame
-}
-
-fn services() -> Vec<Row> {
-    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
-    vec![
-        row("a port without a service", tcp("S").port(8080), Drop(NoService)),
-        row("a port of the other protocol", tcp("S").port(53), Drop(NoService)),
-        row("another address", with(&tcp("S"), 16, &[10, 0, 0, 101]), Drop(NoService)),
-        row("a service of the other family", tcp("S").v6().port(JUMBO_PORT), Drop(NoService)),
-        row("an ACK out of nowhere", tcp("A"), Drop(NoConnection)),
-        row("a FIN out of nowhere", tcp("F").v6(), Drop(NoConnection)),
-        row("an RST out of nowhere", tcp("R"), Drop(NoConnection)),
-        row("no flag", tcp(""), Drop(NoConnection)),
-        row("SYN with RST", tcp("SR"), Drop(NoConnection)),
-        row("SYN with ACK", tcp("SA"), Open(1)),
-        row("no destination", tcp("S").port(NO_DESTINATION_PORT), Drop(NoDestination)),
-        row("quiesced destinations", tcp("S").port(QUIESCED_PORT), Drop(NoDestination)),
-        row("an unresolved neighbour", tcp("S").port(UNRESOLVED_PORT), OpenAndDrop(6, NeighborUnresolved)),
-        Row {
-            given: Given::RemovedDestination,
-            ..row("a connection of a removed destination", tcp("A"), Drop(DestinationRemoved))
-        },
-        Row {
-            given: Given::EndingDestination,
-            ..row("data to an ending destination", tcp("A"), EndAndDrop(1, DestinationReset))
-        },
-        Row {
-            given: Given::DropPacketUp,
-            ..row("the packet that drop_packet drops", tcp("S"), Drop(DropPacket))
-        },
-        Row { given: Given::FullTable, ..row("a full connection table", tcp("S"), Drop(TableFull)) },
-    ]
-}
-
-fn several_buffers() -> Vec<Row> {
-    use Expect::{Drop, Open};
-    let jumbo = || tcp("S").port(JUMBO_PORT).ip_len(8000);
-    let buffers = |what, frame: Frame, head, wire_len, expect| Row {
-        buffers: Some((head, wire_len)),
-        ..row(what, frame, expect)
-    };
-    vec![
-        buffers("8000 bytes in three buffers", jumbo(), 3000, 8014, Open(10)),
-        buffers("8000 bytes, tagged, in two buffers", jumbo().tags(&[0x8100]), 4096, 8018, Open(10)),
-        buffers("v6 in two buffers", udp().v6().ip_len(1400), 100, 1414, Open(4)),
-        buffers("headers alone in the first buffer", jumbo(), 54, 8014, Open(10)),
-        buffers("a TCP header over two buffers", jumbo(), 50, 8014, Drop(MalformedTransport)),
-        buffers("an IP header over two buffers", jumbo(), 30, 8014, Drop(Truncated)),
-        buffers("later buffers that are missing", jumbo(), 3000, 3000, Drop(Truncated)),
-        buffers("later buffers that end early", jumbo(), 3000, 8013, Drop(Truncated)),
-        buffers(
-            "an extension over two buffers",
-            tcp("S").extensions(&[ROUTING]),
-            60,
-            82,
-            Drop(MalformedExtension),
-        ),
-    ]
-}
-
-fn rows() -> Vec<Row> {
-    [ethernet_and_vlan(), ipv4(), ipv6(), transport(), services(), several_buffers()]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 fn check(row: &Row) {
@@ -388,6 +49,9 @@ fn check(row: &Row) {
         }
         Given::FullTable => assert_eq!(lab.send(0, &tcp("S").client_port(1)), Ok(1)),
     }
+    for frame in &row.before {
+        lab.process(&mut frame.clone());
+    }
     let before = lab.counts();
     let (head, wire_len) = row.buffers.unwrap_or((row.input.len(), row.input.len()));
     let mut frame = row.input[..head].to_vec();
@@ -396,7 +60,7 @@ fn check(row: &Row) {
 
     let opened = |id: u32| {
         let len = ip_len(&row.input) as i64;
-        let side = if matches!(id, 2 | 4) { "inactive" } else { "active" };
+        let side = if matches!(id, 2 | 4 | 7) { "inactive" } else { "active" };
         let mut opened = moves(&[("received", 1), ("created", 1), ("live", 1)]);
         for (name, by) in [("connections", 1), ("packets", 1), ("bytes", len), (side, 1)] {
             opened.insert(format!("{id} {name}"), by);
@@ -417,9 +81,14 @@ fn check(row: &Row) {
             (Verdict::Drop(reason), row.input[..head].to_vec(), ended)
         }
         Expect::OpenAndDrop(id, reason) => (Verdict::Drop(reason), row.input[..head].to_vec(), opened(id)),
+        Expect::Hold => (Verdict::Held, row.input[..head].to_vec(), moves(&[("received", 1), ("held", 1)])),
+        Expect::DropAll(_, reason) => {
+            (Verdict::Drop(reason), row.input[..head].to_vec(), moves(&[("received", 1)]))
+        }
     };
     if let Verdict::Drop(reason) = decided {
-        moving.insert(format!("drop {}", reason.name()), 1);
+        let frames = if let Expect::DropAll(frames, _) = row.expect { frames } else { 1 };
+        moving.insert(format!("drop {}", reason.name()), frames);
     }
     assert_eq!(verdict, decided, "{what}: {:02x?}", row.input);
     assert_eq!(frame, left, "{what}: the frame that was left");
@@ -438,17 +107,18 @@ fn each_reason_to_drop_has_a_row() {
     let shown: BTreeSet<&str> = rows()
         .iter()
         .filter_map(|row| match row.expect {
-            Expect::Drop(reason) | Expect::OpenAndDrop(_, reason) | Expect::EndAndDrop(_, reason) => {
-                Some(reason.name())
-            }
-            Expect::Open(_) => None,
+            Expect::Drop(reason)
+            | Expect::DropAll(_, reason)
+            | Expect::OpenAndDrop(_, reason)
+            | Expect::EndAndDrop(_, reason) => Some(reason.name()),
+            Expect::Open(_) | Expect::Hold => None,
         })
         .collect();
     for reason in DropReason::ALL {
         let here = shown.contains(reason.name());
         assert_ne!(
             here,
-            OF_THE_WORKER.contains(reason),
+            FOR_OTHER_FRAMES.contains(reason),
             "{}: exactly one of both must have it",
             reason.name()
         );

@@ -72,7 +72,7 @@ fn dropped_frames_allocate_nothing() {
         tcp("S").from([127, 0, 0, 1]).build(),
         tcp("S").tags(&[0x8100; 3]).build(),
         tcp("S").extensions(&[60; 9]).build(),
-        udp().payload(64).fragment(8, true).build(),
+        udp().payload(61).fragment(8, true).build(),
         other(1).build(),
         vec![0; 60],
         Vec::new(),

@@ -1,5 +1,9 @@
 //! Many workers and one scheduler: over 100,000 connections from real threads every destination gets its share within 1 % of
-//! them. Connections stay, so that schedulers which compare load see it.
+//! them. Connections stay, so that schedulers which compare load see it. Clients and what they talk to are spread evenly
+//! over all addresses, as a hash has to find them.
+//!
+//! `ovf`, `lblc` and `lblcr` have no shares: where a connection goes depends on how full the others are, or on what was
+//! talked to before.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,6 +28,13 @@ fn destination(id: u32, weight: u32) -> Arc<Destination> {
     })
 }
 
+/// Different for every number, and spread over all 32 bits.
+const fn scattered(number: u32) -> u32 {
+    let word = (number ^ number >> 16).wrapping_mul(0x21f0_aaad);
+    let word = (word ^ word >> 15).wrapping_mul(0xd35a_2d97);
+    word ^ word >> 15
+}
+
 #[test]
 fn shares_hold_with_many_workers() {
     let weights = [5, 3, 2];
@@ -37,6 +48,11 @@ fn shares_hold_with_many_workers() {
         (SchedulerName::Sed, weighted),
         (SchedulerName::Nq, weighted),
         (SchedulerName::Twos, weighted),
+        (SchedulerName::Sh, weighted),
+        (SchedulerName::Mh, weighted),
+        // Whatever their weights.
+        (SchedulerName::Dh, evenly),
+        (SchedulerName::Fo, [CONNECTIONS, 0, 0]),
     ];
     for (name, shares) in rows {
         let list: Vec<_> = (0..3).map(|id| destination(id, weights[id as usize])).collect();
@@ -46,9 +62,11 @@ fn shares_hold_with_many_workers() {
                 let (scheduler, list) = (&scheduler, &list);
                 scope.spawn(move || {
                     for connection in 0..CONNECTIONS / WORKERS {
+                        let number = connection * WORKERS + worker;
+                        let address = |number| scattered(number).to_be_bytes();
                         let flow = NewFlow {
-                            client: SocketAddr::from(([192, 0, 2, worker as u8], connection as u16)),
-                            virtual_address: SocketAddr::from(([10, 0, 0, 100], 80)),
+                            client: SocketAddr::from((address(number), connection as u16)),
+                            virtual_address: SocketAddr::from((address(!number), 80)),
                             now: Now(u64::from(connection)),
                         };
                         let picked = scheduler.pick(list, &flow).unwrap();

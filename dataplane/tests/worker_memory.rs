@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memory::frame::{forwarded, other, tcp, udp};
+use memory::frame::{forwarded, other, tcp, udp, with};
 use memory::lab::{Lab, moved, moves, server_mac, v4, v6};
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::port::memory::{MemoryFrame, MemoryPort};
@@ -58,6 +58,9 @@ fn a_batch_of_mixed_frames_is_sorted_out() {
     let port = worker.port_mut();
     let sent =
         |frame: usize, id| (InterfaceSlot(u8::from(id == 10)), forwarded(&frames[frame], server_mac(id)));
+    // The segment without a connection is answered: a reset.
+    let answer = port.transmitted.remove(3).1;
+    assert_eq!((&answer[..6], answer[14 + 20 + 13]), (&frames[4][6..12], 0x04));
     assert_eq!(port.transmitted, [sent(0, 2), sent(2, 1), sent(3, 10), sent(5, 1), sent(7, 2)]);
     assert_eq!(port.lent, 0);
     let mut moving = moved(&before, &lab.counts());
@@ -78,7 +81,8 @@ fn a_batch_of_mixed_frames_is_sorted_out() {
 fn more_than_a_batch_takes_several_rounds_and_keeps_its_order() {
     let mut lab = lab();
     let mut port = MemoryPort::default();
-    let frames: Vec<_> = (0..BATCH as u16 * 2 + 1).map(|flow| udp().client_port(flow).build()).collect();
+    let frames: Vec<_> =
+        (0..BATCH as u16 * 2 + 1).map(|flow| udp().client_port(1000 + flow).build()).collect();
     for frame in &frames {
         port.arrive(EGRESS, frame);
     }
@@ -95,7 +99,7 @@ fn a_full_transmit_ring_costs_what_does_not_fit_and_nothing_more() {
     let mut port = MemoryPort::default();
     port.transmit_room = Some(10);
     for flow in 0..30 {
-        port.arrive(EGRESS, &udp().client_port(flow).build());
+        port.arrive(EGRESS, &udp().client_port(1000 + flow).build());
         port.arrive(EGRESS, &other(47).build());
     }
     let now = lab.now;
@@ -110,9 +114,36 @@ fn a_full_transmit_ring_costs_what_does_not_fit_and_nothing_more() {
     assert_eq!((port.lent, port.transmitted.len(), port.counters().transmit_ring_full), (0, 10, 20));
     // Once there is room again, the flows go on.
     port.transmitted.clear();
-    port.arrive(EGRESS, &udp().client_port(29).build());
+    port.arrive(EGRESS, &udp().client_port(1029).build());
     worker.forward_batch(now);
     assert_eq!(worker.port_mut().transmitted.len(), 1);
+}
+
+#[test]
+fn fragments_are_given_back_and_sent_when_their_datagram_is_complete() {
+    let mut lab = lab();
+    let part = |offset, more| udp().payload(56).fragment(offset, more);
+    let first = with(&part(0, true), 24, &136_u16.to_be_bytes());
+    let last = part(64, false).payload(64).build();
+    let mut port = MemoryPort::default();
+    port.arrive(EGRESS, &last);
+    port.arrive(EGRESS, &first);
+    // Once more, when there is room for a frame only.
+    port.arrive(EGRESS, &first);
+    let (now, counters) = (lab.now, Arc::clone(&lab.counters[0]));
+    let (mut worker, _handle) = worker(&mut lab, port);
+    worker.forward_batch(now);
+    let port = worker.port_mut();
+    let sent = [&first, &last].map(|frame| (EGRESS, forwarded(frame, server_mac(1))));
+    assert_eq!((port.transmitted.as_slice(), port.lent), (&sent[..], 0));
+    assert_eq!((counters.forwarded.get(), counters.fragments_held.get()), (2, 2));
+
+    port.transmit_room = Some(3);
+    port.arrive(EGRESS, &last);
+    worker.forward_batch(now);
+    let port = worker.port_mut();
+    assert_eq!((port.transmitted.len(), port.lent), (3, 0));
+    assert_eq!((counters.forwarded.get(), counters.dropped(DropReason::TransmitRingFull)), (3, 1));
 }
 
 /// A port whose frames come from another thread and that has no socket on interface 1.
@@ -148,6 +179,9 @@ impl Port for FedPort {
         self.memory.transmit(frame, egress)
     }
     fn send(&mut self, bytes: &[u8], egress: InterfaceSlot) -> Result<(), TransmitRefused> {
+        if egress != EGRESS {
+            return Err(TransmitRefused::NoSuchInterface);
+        }
         self.memory.send(bytes, egress)
     }
     fn release(&mut self, frame: MemoryFrame) {
@@ -232,7 +266,11 @@ fn frames_for_an_interface_without_a_socket_are_counted() {
     running.feed.send(tcp("S").v6().build()).unwrap();
     let counters = Arc::clone(&lab.counters[0]);
     until("the drop", || counters.dropped(DropReason::NoEgressSocket) == 1);
-    assert_eq!((counters.received.get(), counters.forwarded.get()), (1, 0));
+    let part = |offset, more| tcp("A").v6().payload(44).fragment(offset, more).build();
+    running.feed.send(part(0, true)).unwrap();
+    running.feed.send(part(64, false)).unwrap();
+    until("the fragments' drop", || counters.dropped(DropReason::NoEgressSocket) == 3);
+    assert_eq!((counters.received.get(), counters.forwarded.get()), (3, 0));
     running.handle.send(Command::Stop).unwrap();
     assert_eq!(running.thread.join().unwrap().memory.lent, 0);
 }

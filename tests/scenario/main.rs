@@ -5,6 +5,7 @@
 mod crash;
 mod demo;
 mod idle;
+mod ipvsadm;
 mod lifecycle;
 mod readme;
 mod real_server;

@@ -33,6 +33,8 @@ const SOURCE: u16 = 9;
 const INTERFACE: u16 = 10;
 /// 0 the file, 1 a tool; u8. Without it, a tool.
 const OWNER: u16 = 11;
+/// The netlink port of a client, u32.
+const PORT: u16 = 12;
 
 fn text(kind: u16, text: &str) -> DefaultNla {
     DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
@@ -53,6 +55,14 @@ fn network(kind: u16, network: IpNet) -> DefaultNla {
 
 pub(super) fn of_json(json: &[u8]) -> Vec<DefaultNla> {
     vec![DefaultNla::new(JSON, json.to_vec())]
+}
+
+pub(super) fn of_name(name: &str) -> Vec<DefaultNla> {
+    vec![text(NAME, name)]
+}
+
+pub(super) fn of_port(port: u32) -> Vec<DefaultNla> {
+    vec![number(PORT, port)]
 }
 
 pub(super) fn of_setting(setting: &Setting) -> Vec<DefaultNla> {
@@ -94,6 +104,7 @@ pub(super) struct Attributes {
     source: Option<IpNet>,
     interface: Option<String>,
     owner: Option<u8>,
+    port: Option<u32>,
 }
 
 fn read_number(bytes: &[u8]) -> Result<u32, DecodeError> {
@@ -155,6 +166,7 @@ impl Attributes {
                     found.interface = Some(name.as_str().to_owned());
                 }
                 OWNER => found.owner = Some(read_byte(value)?),
+                PORT => found.port = Some(read_number(value)?),
                 _ => {}
             }
         }
@@ -166,6 +178,14 @@ impl Attributes {
             return Err(DecodeError::from("a setting without name or value"));
         };
         Ok(Setting { name, value, default: self.default.unwrap_or(0) })
+    }
+
+    pub(super) fn name(self) -> Result<String, DecodeError> {
+        self.name.ok_or_else(|| DecodeError::from("no name"))
+    }
+
+    pub(super) fn port(&self) -> Result<u32, DecodeError> {
+        self.port.ok_or_else(|| DecodeError::from("no port"))
     }
 
     pub(super) fn owner(&self) -> Result<Owner, DecodeError> {

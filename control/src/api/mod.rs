@@ -8,6 +8,7 @@
 mod acknowledge;
 mod attributes;
 pub(crate) mod client;
+pub mod ipvs;
 pub(crate) mod server;
 
 use netlink_packet_core::{
@@ -35,6 +36,8 @@ mod command {
     pub(super) const NEW_MARK: u8 = 4;
     pub(super) const DEL_MARK: u8 = 5;
     pub(super) const GET_MARKS: u8 = 6;
+    pub(super) const HELLO: u8 = 7;
+    pub(super) const GET_PROC: u8 = 8;
 }
 
 /// A setting.
@@ -68,6 +71,12 @@ pub(crate) enum Xlvs {
     Mark(MarkEntry),
     /// Deletes a mark rule.
     DeleteMark(MarkSpec),
+    /// Tells the netlink port that all later answers on the connection are to carry, as the kernel's would.
+    Hello(u32),
+    /// Asks for the text of a file that IPVS has in `/proc/net`, by its name.
+    Proc(String),
+    /// A piece of that text.
+    ProcText(Vec<u8>),
 }
 
 impl GenlFamily for Xlvs {
@@ -87,6 +96,8 @@ impl GenlFamily for Xlvs {
             Self::GetMarks => command::GET_MARKS,
             Self::Mark(_) => command::NEW_MARK,
             Self::DeleteMark(_) => command::DEL_MARK,
+            Self::Hello(_) => command::HELLO,
+            Self::Proc(_) | Self::ProcText(_) => command::GET_PROC,
         }
     }
 
@@ -104,6 +115,9 @@ impl Xlvs {
             Self::Setting(setting) => attributes::of_setting(setting),
             Self::Mark(entry) => attributes::of_mark(&entry.rule, Some(entry.owner)),
             Self::DeleteMark(rule) => attributes::of_mark(rule, None),
+            Self::Hello(port) => attributes::of_port(*port),
+            Self::Proc(name) => attributes::of_name(name),
+            Self::ProcText(text) => attributes::of_json(text),
         }
     }
 
@@ -118,8 +132,10 @@ impl Xlvs {
     /// A request: for a dump, or for a change that is to be acknowledged.
     fn request(self, sequence: u32) -> Vec<u8> {
         let flags = match self {
-            Self::Status(_) | Self::GetSettings | Self::GetMarks => NLM_F_DUMP,
-            Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) => NLM_F_ACK,
+            Self::Status(_) | Self::GetSettings | Self::GetMarks | Self::Proc(_) | Self::ProcText(_) => {
+                NLM_F_DUMP
+            }
+            Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) => NLM_F_ACK,
         };
         self.datagram(sequence, NLM_F_REQUEST | flags)
     }
@@ -154,6 +170,9 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
                 Self::Mark(MarkEntry { owner: attributes.owner()?, rule: attributes.mark()? })
             }
             command::DEL_MARK => Self::DeleteMark(attributes.mark()?),
+            command::HELLO => Self::Hello(attributes.port()?),
+            command::GET_PROC if attributes.json.is_empty() => Self::Proc(attributes.name()?),
+            command::GET_PROC => Self::ProcText(attributes.json),
             _ => return Err(DecodeError::from("unknown command")),
         })
     }
@@ -196,6 +215,9 @@ mod tests {
         for message in [
             Xlvs::Status(Vec::new()),
             Xlvs::Status(b"{}".to_vec()),
+            Xlvs::Hello(4711),
+            Xlvs::Proc("ip_vs_conn".to_owned()),
+            Xlvs::ProcText(b"Pro FromIP".to_vec()),
             Xlvs::GetSettings,
             Xlvs::Setting(Setting { name, value: 1, default: 0 }),
             Xlvs::GetMarks,

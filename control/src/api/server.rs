@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use super::acknowledge::{acknowledge, done};
-use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs};
+use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
 use crate::registry::MarkSpec;
 use crate::status::Status;
 
@@ -39,6 +39,10 @@ pub(crate) enum Request {
     AddMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
     /// One mark rule less.
     DeleteMark(MarkSpec, oneshot::Sender<Result<(), Refusal>>),
+    /// A message of IPVS's; the answers need the table no more.
+    Ipvs(Vec<u8>, ipvs::Peer, oneshot::Sender<ipvs::Replies>),
+    /// The text of a file that IPVS has in `/proc/net`, if there is such a one.
+    Proc(String, oneshot::Sender<Option<String>>),
 }
 
 /// Why the control thread did not make a change.
@@ -137,28 +141,64 @@ async fn accept(mut listener: UnixSeqpacketListener, requests: mpsc::Sender<Requ
 /// Serves a client until it hangs up, or takes too long to take an answer.
 async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
     let mut buffer = vec![0; MAX_DATAGRAM];
+    // Nobody but the daemon's user can connect.
+    let mut peer = ipvs::Peer { port: 0, access: ipvs::Access::Full };
     loop {
         let Ok(received) = client.recv(&mut buffer).await else { return };
-        let bytes = received.bytes_read();
-        if bytes == 0 {
+        let datagram = &buffer[..received.bytes_read()];
+        if datagram.is_empty() {
             return;
         }
-        let datagrams = if received.truncated() {
-            vec![error(NetlinkHeader::default(), Errno::MSGSIZE)]
-        } else {
-            answer(&buffer[..bytes], requests).await
-        };
-        for datagram in datagrams {
-            match tokio::time::timeout(SEND_LIMIT, client.send(&datagram)).await {
-                Ok(Ok(_)) => {}
-                _ => return,
+        if received.truncated() {
+            if send(client, peer, [error(NetlinkHeader::default(), Errno::MSGSIZE)]).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        // One after the other: what a client can make the daemon hold is one list.
+        for message in ipvs::messages(datagram) {
+            let sent = if ipvs::handles(message) {
+                let asked = |answer| Request::Ipvs(message.to_vec(), peer, answer);
+                match ask(requests, asked).await {
+                    Ok(replies) => send(client, peer, replies).await,
+                    Err(errno) => send(client, peer, ipvs::refuse(message, peer, errno)).await,
+                }
+            } else {
+                let answers = answer(message, requests, &mut peer).await;
+                send(client, peer, answers).await
+            };
+            if sent.is_err() {
+                return;
             }
         }
     }
 }
 
+/// The client took too long, or is gone.
+struct Lost;
+
+/// Sends datagrams to a client, with its port in the answers.
+async fn send(
+    client: &UnixSeqpacket,
+    peer: ipvs::Peer,
+    datagrams: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<(), Lost> {
+    /// Where a message's header has the port.
+    const PORT: std::ops::Range<usize> = 12..16;
+    for mut datagram in datagrams {
+        if let Some(port) = datagram.get_mut(PORT).filter(|_| peer.port != 0) {
+            port.copy_from_slice(&peer.port.to_ne_bytes());
+        }
+        match tokio::time::timeout(SEND_LIMIT, client.send(&datagram)).await {
+            Ok(Ok(_)) => {}
+            _ => return Err(Lost),
+        }
+    }
+    Ok(())
+}
+
 /// The datagrams that answer a request.
-async fn answer(request: &[u8], requests: &mpsc::Sender<Request>) -> Vec<Vec<u8>> {
+async fn answer(request: &[u8], requests: &mpsc::Sender<Request>, peer: &mut ipvs::Peer) -> Vec<Vec<u8>> {
     let Ok(message) = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request) else {
         return vec![error(NetlinkHeader::default(), Errno::INVAL)];
     };
@@ -182,6 +222,19 @@ async fn answer(request: &[u8], requests: &mpsc::Sender<Request>) -> Vec<Vec<u8>
         }
         Xlvs::Mark(entry) => change(header, requests, |answer| Request::AddMark(entry.rule, answer)).await,
         Xlvs::DeleteMark(rule) => change(header, requests, |answer| Request::DeleteMark(rule, answer)).await,
+        Xlvs::Hello(port) => {
+            peer.port = port;
+            Ok(vec![acknowledge(header, None)])
+        }
+        Xlvs::Proc(name) => match ask(requests, |answer| Request::Proc(name, answer)).await {
+            Ok(Some(text)) => {
+                let pieces = text.as_bytes().chunks(TEXT_BYTES).map(|piece| Xlvs::ProcText(piece.to_vec()));
+                Ok(dump(header, pieces))
+            }
+            Ok(None) => Err(Errno::NOENT),
+            Err(errno) => Err(errno),
+        },
+        Xlvs::ProcText(_) => Err(Errno::INVAL),
     };
     done.unwrap_or_else(|errno| vec![error(header, errno)])
 }

@@ -4,6 +4,7 @@
 //! to standard error as `xlvs: …` (those of a configuration file begin with the file's name instead); standard output
 //! carries only what was asked for.
 
+mod adm;
 mod check;
 mod client;
 mod completions;
@@ -13,13 +14,15 @@ mod real_server;
 mod run;
 mod settings;
 mod status;
+mod wrap;
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::{self, DEFAULT_SOCKET, InterfaceName};
@@ -80,6 +83,26 @@ Exit codes:
   2  usage error
   3  CAP_NET_ADMIN or the right to write /run/xlvs is missing";
 
+const WRAP_HELP: &str = "\
+Examples:
+  xlvs wrap -- ipvsadm -Ln
+  xlvs wrap -- keepalived -n -l
+
+What it does: puts libxlvs_preload.so into the program (LD_PRELOAD) and names the daemon's socket to it (XLVS_SOCKET),
+then runs it in its own place. Whatever the program says to IPVS in the kernel goes to the daemon, and the files
+/proc/net/ip_vs, ip_vs_conn and ip_vs_stats come from there; all else (routes, VRRP, other netlink) stays the kernel's.
+Programs that it starts are treated alike.
+
+Environment:
+  XLVS_PRELOAD     the library, if it is neither next to xlvs nor in ../lib/xlvs from there
+  XLVS_DIAL_MS     how long the program waits for a daemon that is gone [default: 200]
+  XLVS_ANSWER_MS   how long it waits for an answer [default: 500]
+
+Exit codes:
+  that of the program, once it runs
+  1  library or program not found, or the program is static or set-uid: no library can be loaded into it
+  2  usage error";
+
 /// A layer-4 load balancer (director) by direct routing, on AF_XDP
 #[derive(Debug, Parser)]
 #[command(name = "xlvs", version, after_help = EXIT_CODES, max_term_width = 110)]
@@ -136,11 +159,31 @@ enum Command {
         #[command(subcommand)]
         action: mark::MarkAction,
     },
+    /// ipvsadm's commands against the running director
+    ///
+    /// The same as a link to xlvs with the name ipvsadm, ipvsadm-save or ipvsadm-restore.
+    #[command(disable_help_flag = true, after_help = EXIT_CODES)]
+    Adm {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// ipvsadm's words, such as `-Ln`; `-h` lists them
+        #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Prepare this host to answer for a VIP, as a real server
     #[command(after_long_help = REAL_SERVER_HELP, subcommand_value_name = "up|down")]
     RealServer {
         #[command(subcommand)]
         action: RealServerAction,
+    },
+    /// Run ipvsadm or keepalived, unmodified, so that it drives the director
+    #[command(after_long_help = WRAP_HELP)]
+    Wrap {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// The program and its arguments
+        #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+        command: Vec<OsString>,
     },
     /// Print a shell's completions
     Completions {
@@ -209,7 +252,13 @@ fn socket_path(text: &str) -> Result<PathBuf, &'static str> {
 
 /// Does what the process's arguments say. Wrong ones end the process with exit code 2.
 pub(crate) fn main() -> ExitCode {
+    if let Some(done) = called_as_ipvsadm() {
+        return ended(done);
+    }
     let done = match Cli::parse().command {
+        Command::Adm { socket, words } => {
+            return ended(adm::adm(&socket.path(), adm::Called::Ipvsadm, "xlvs adm", &words));
+        }
         Command::Run(args) => run::run(args),
         Command::Check { file } => check::check(&file),
         Command::Detach { interface } => detach::detach(&interface),
@@ -218,10 +267,27 @@ pub(crate) fn main() -> ExitCode {
         Command::Mark { action } => mark::mark(action),
         Command::RealServer { action: RealServerAction::Up { vips } } => real_server::up(&vips),
         Command::RealServer { action: RealServerAction::Down { vips } } => real_server::down(&vips),
+        Command::Wrap { socket, command } => {
+            wrap::wrap(&socket.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), &command)
+        }
         Command::Completions { shell } => completions::print(shell),
     };
+    ended(done.map(|()| 0))
+}
+
+/// What comes of the program when it is called as one of ipvsadm's.
+fn called_as_ipvsadm() -> Option<Result<u8, Failure>> {
+    let mut words = std::env::args_os();
+    let program = PathBuf::from(words.next()?);
+    let called = adm::Called::of(&program)?;
+    let socket = std::env::var_os("XLVS_SOCKET").map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from);
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    Some(adm::adm(&socket, called, &name, &words.collect::<Vec<_>>()))
+}
+
+fn ended(done: Result<u8, Failure>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             // When standard error is closed there is nobody to tell; the exit code still does.
             let _ = writeln!(std::io::stderr(), "{failure}");

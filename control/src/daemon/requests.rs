@@ -1,11 +1,15 @@
 //! What clients of the control socket ask of the daemon. A change is acknowledged when every worker has taken it up.
 
 use tokio::sync::oneshot;
+use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::settings::Settings;
 
 use super::Daemon;
+use crate::adm::render::proc::ProcFile;
+use crate::api::ipvs;
 use crate::api::server::{Refusal, Request};
 use crate::api::{MarkEntry, Setting};
+use crate::ipvs::Ipvs;
 use crate::registry::{MarkSpec, RegistryError};
 
 impl Daemon {
@@ -37,7 +41,29 @@ impl Daemon {
                 }
                 self.acknowledge(done, answer).await;
             }
+            Request::Ipvs(message, peer, answer) => drop(answer.send(self.ipvs(&message, peer))),
+            Request::Proc(name, answer) => drop(answer.send(self.proc(&name))),
         }
+    }
+
+    /// What tools say in IPVS's own words. Acknowledged at once, as thousands of changes may follow each other: workers have
+    /// them within milliseconds.
+    fn ipvs(&mut self, message: &[u8], peer: ipvs::Peer) -> ipvs::Replies {
+        let services = self.publisher.table();
+        let connections = &self.launched.connections;
+        let mut table = Ipvs::new(&mut self.registry, connections, services, Now::read());
+        let replies = ipvs::answer(message, &mut table, peer);
+        if table.changed() {
+            self.want_real_servers();
+            self.dirty = true;
+        }
+        replies
+    }
+
+    fn proc(&mut self, name: &str) -> Option<String> {
+        let file = ProcFile::ALL.into_iter().find(|file| file.name() == name)?;
+        let (services, connections) = (self.publisher.table(), &self.launched.connections);
+        file.read(&mut Ipvs::new(&mut self.registry, connections, services, Now::read())).ok()
     }
 
     async fn acknowledge(

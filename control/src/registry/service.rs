@@ -125,7 +125,8 @@ impl DestinationEntry {
 pub(super) struct Lists {
     /// Those that its scheduler picks from.
     pub(super) picked: Box<[Arc<Destination>]>,
-    /// Those whose forwarding method is not built: only live connections go on to them.
+    /// Those that it is not told of: whose forwarding method is not built (only live connections go on to them), and that have
+    /// failed where connections are to end then.
     pub(super) others: Vec<Arc<Destination>>,
 }
 
@@ -168,7 +169,11 @@ impl ServiceEntry {
     /// What one of its destinations is to its connections: one that has failed ends them, if the service says so.
     #[must_use]
     pub fn standing(&self, entry: &DestinationEntry) -> Standing {
-        self.present(entry, 0).1
+        if entry.failed && self.options.drain == Some(Drain::Reset) {
+            Standing::Ending
+        } else {
+            Standing::Present
+        }
     }
 
     /// Its counts as lists show them, and its rates.
@@ -191,13 +196,8 @@ impl ServiceEntry {
 
     /// What its scheduler picks from, with the weights as they were given.
     fn unscaled(&self) -> Box<[Arc<Destination>]> {
-        let picked = self.destinations.iter().filter(|entry| entry.spec.forwarding.is_built());
-        picked
-            .map(|entry| {
-                let (weight, standing) = self.present(entry, entry.spec.weight);
-                entry.snapshot(weight, standing, &Way::Unknown)
-            })
-            .collect()
+        let picked = self.destinations.iter().filter(|entry| self.is_picked(entry));
+        picked.map(|entry| entry.snapshot(entry.spec.weight, Standing::Present, &Way::Unknown)).collect()
     }
 
     /// After each single change of the list: a scheduler whose turn goes on from where it stands is told of each, so that
@@ -212,13 +212,10 @@ impl ServiceEntry {
         self.told = picked;
     }
 
-    /// The weight and standing of a destination that would have this weight.
-    fn present(&self, entry: &DestinationEntry, weight: u32) -> (u32, Standing) {
-        if entry.failed && self.options.drain == Some(Drain::Reset) {
-            (0, Standing::Ending)
-        } else {
-            (weight, Standing::Present)
-        }
+    /// Whether its scheduler is told of a destination. One that has failed and whose connections end is left out rather than
+    /// quiesced: `sh`, `dh` and `mh` would go on to place clients on a quiesced one.
+    fn is_picked(&self, entry: &DestinationEntry) -> bool {
+        entry.spec.forwarding.is_built() && self.standing(entry) == Standing::Present
     }
 
     /// Its destinations for the next table; its scheduler is told of what changed since it was told last.
@@ -249,17 +246,20 @@ impl ServiceEntry {
         let mut others = Vec::new();
         let mut picked = Vec::with_capacity(self.destinations.len());
         for ((entry, way), progress) in self.destinations.iter().zip(&ways).zip(&progress) {
-            if !entry.spec.forwarding.is_built() {
-                others.push(entry.snapshot(0, Standing::Finishing, way));
+            if !self.is_picked(entry) {
+                let standing = match self.standing(entry) {
+                    Standing::Present => Standing::Finishing,
+                    standing => standing,
+                };
+                others.push(entry.snapshot(0, standing, way));
                 continue;
             }
             let ramped = |weight: u32| {
                 let full = weight.saturating_mul(factor);
                 progress.map_or(full, |progress| progress.of(full))
             };
-            let (weight, standing) = self.present(entry, ramped(entry.spec.weight));
             entry.counters.set_last_weight(ramped(entry.last_weight));
-            picked.push(entry.snapshot(weight, standing, way));
+            picked.push(entry.snapshot(ramped(entry.spec.weight), Standing::Present, way));
         }
         let picked: Box<[_]> = picked.into();
         let same =

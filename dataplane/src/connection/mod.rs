@@ -4,6 +4,9 @@
 //! Timeouts are [`Duration`]s; states carry the kernel's names.
 
 pub mod cache;
+mod index;
+#[cfg(all(test, feature = "loom"))]
+mod race;
 pub mod record;
 pub mod sctp;
 pub mod table;

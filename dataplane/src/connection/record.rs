@@ -2,15 +2,13 @@
 //! a lock and so that records can come to live in a file that outlives the process.
 //!
 //! A v4 record takes one cache line (64 B), a v6 one two. `word` decides what the rest means: it carries a generation that
-//! changes whenever the slot changes hands. A reader takes `word`, reads the key, and takes `word` again: equal generations
-//! mean that the key belonged to it. Key and destination are written only while the record is not live.
+//! changes whenever the slot changes hands. A reader takes `word`, reads the rest, and takes `word` again: equal generations
+//! mean that what it read belonged to it (`race.rs` tries that in every order). Key and destination are written only while
+//! the record is not live.
 //!
 //! Templates are records too. `link` means one thing to a connection, the template that it was opened by, and another to a
 //! template: how many live connections it has (none is forgotten while it has any) and its timeout.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
-};
 use std::time::Duration;
 
 use super::State;
@@ -18,6 +16,9 @@ use super::table::NewConnection;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
+use crate::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
+};
 
 const LIVE: u64 = 1 << 8;
 /// A template that is not followed any more: it lives on for its connections and is in no index.
@@ -81,6 +82,17 @@ pub enum Role {
     Template(Duration),
 }
 
+/// What a packet of a connection has to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Where it goes.
+    pub destination: DestinationId,
+    /// When it expires.
+    pub deadline: Now,
+    /// The template that it was opened by.
+    pub template: Option<TemplateSlot>,
+}
+
 /// A template is kept so long at a time while its connections live (golden `persist.jsonl`).
 const KEPT_FOR_CONNECTIONS_MS: u64 = 60_000;
 
@@ -92,14 +104,14 @@ pub struct Record<const WORDS: usize> {
     word: AtomicU64,
     /// Milliseconds of [`Now`].
     deadline: AtomicU64,
+    /// The generation, above the wheel tick at which its authoritative timer is due; other timers of it are stale.
+    armed: AtomicU64,
+    /// Of a connection: its template's slot plus 1, or 0. Of a template: its timeout in milliseconds above its connections.
+    link: AtomicU64,
     destination: AtomicU32,
-    /// The wheel tick at which the record's authoritative timer is due; other timers of it are stale.
-    armed: AtomicU32,
     packets: AtomicU32,
     /// The firewall mark it was opened by; 0 for none.
     mark: AtomicU32,
-    /// Of a connection: its template's slot plus 1, or 0. Of a template: its timeout in milliseconds above its connections.
-    link: AtomicU64,
 }
 
 impl<const WORDS: usize> Default for Record<WORDS> {
@@ -108,11 +120,11 @@ impl<const WORDS: usize> Default for Record<WORDS> {
             key: std::array::from_fn(|_| AtomicU64::new(0)),
             word: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
+            armed: AtomicU64::new(0),
+            link: AtomicU64::new(0),
             destination: AtomicU32::new(0),
-            armed: AtomicU32::new(0),
             packets: AtomicU32::new(0),
             mark: AtomicU32::new(0),
-            link: AtomicU64::new(0),
         }
     }
 }
@@ -144,8 +156,20 @@ impl<const WORDS: usize> Record<WORDS> {
         (word.is_live() && self.unchanged_since(word)).then_some((word, key))
     }
 
+    /// What a packet of the connection of `word` has to know; `None` if the slot is not its any more.
+    #[inline]
+    #[must_use]
+    pub fn about(&self, word: Word) -> Option<About> {
+        let about =
+            About { destination: self.destination(), deadline: self.deadline(), template: self.template() };
+        self.unchanged_since(word).then_some(about)
+    }
+
     /// Fills a free record. Only the worker that took the slot from the free list may call this.
     pub(super) fn occupy(&self, key: &FlowKey<WORDS>, new: &NewConnection) -> Word {
+        // Whoever sees any of what follows sees the former connection's end, too.
+        fence(Release);
+        let free = self.word.load(Relaxed);
         for (mine, its) in self.key.iter().zip(key.0) {
             mine.store(its, Relaxed);
         }
@@ -157,9 +181,9 @@ impl<const WORDS: usize> Record<WORDS> {
             Role::Template(timeout) => (timeout.as_millis() as u64) << 32,
         };
         self.link.store(link, Relaxed);
-        self.armed.store(0, Relaxed);
+        // Swapped and not stored: in the order of changes it has to stand behind a late one of the former connection's.
+        self.armed.swap(free & !0xffff_ffff, AcqRel);
         self.packets.store(0, Relaxed);
-        let free = self.word.load(Relaxed);
         let word = Word(free | LIVE | new.state as u64);
         self.word.store(word.0, Release);
         word
@@ -283,12 +307,19 @@ impl<const WORDS: usize> Record<WORDS> {
         self.word.fetch_update(AcqRel, Relaxed, orphaned).is_ok()
     }
 
+    /// The tick of the authoritative timer.
     pub(super) fn armed(&self) -> u32 {
-        self.armed.load(Relaxed)
+        self.armed.load(Relaxed) as u32
     }
 
-    pub(super) fn set_armed(&self, tick: u32) {
-        self.armed.store(tick, Relaxed);
+    /// Makes the timer at `tick` the authoritative one, unless the slot is not `word`'s any more: its new connection's timer
+    /// has to stay.
+    pub(super) fn set_armed(&self, word: Word, tick: u32) {
+        let its = |seen: u64| {
+            let same = (seen >> GENERATION_SHIFT) as u32 == word.generation();
+            same.then_some(seen & !0xffff_ffff | u64::from(tick))
+        };
+        let _ = self.armed.fetch_update(AcqRel, Relaxed, its);
     }
 }
 

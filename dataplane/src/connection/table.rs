@@ -1,26 +1,25 @@
-//! The connection table that all workers share: an index from flow to slot on dashmap's shards, and the slots' records.
+//! The connection table that all workers share: an index from flow to slot, and the slots' records.
 //!
-//! A flow may arrive on any worker, so that this table is the truth and a worker's [`super::cache`] is not. Locks: the index
-//! takes a shard's read lock for a flow that the worker's cache doesn't know, its write lock to add and remove; no guard
-//! leaves this file. Bound: `limit` connections; adding beyond fails with [`TableFull`]. The index has its final size from
-//! the beginning, so that no insertion waits for a rehash; records are allocated 16384 at a time as they are first needed.
+//! A flow may arrive on any worker, so that this table is the truth and a worker's [`super::cache`] is not. Locks: the
+//! [`super::index`] takes a shard's read lock for a flow that the worker's cache doesn't know, its write lock to add and
+//! remove. Bound: `limit` connections; adding beyond fails with [`TableFull`]. Records are allocated 16384 at a time as they
+//! are first needed.
 
-use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-use dashmap::{DashMap, SharedValue};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::State;
+use super::index::Index;
 use super::record::{Record, Role, TemplateSlot, Word};
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-const SHARDS: usize = 1024;
-const CHUNK: usize = 1 << 14;
+/// Loom takes its time for each record.
+const CHUNK: usize = if cfg!(feature = "loom") { 4 } else { 1 << 14 };
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
-const FREE_BATCH: usize = 256;
+const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 
 /// How many connections, of all families together, there are and may be.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub struct Population {
 impl Population {
     /// Nobody yet, and at most `limit`.
     #[must_use]
-    pub const fn new(limit: u32) -> Self {
+    pub fn new(limit: u32) -> Self {
         Self { live: AtomicU32::new(0), limit }
     }
 
@@ -66,55 +65,10 @@ impl Population {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFull;
 
-/// What the index keeps of a flow: its record's slot, and as much of its hash as spares a look at most other records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IndexEntry {
-    slot: u32,
-    tag: u32,
-}
-
-impl std::hash::Hash for IndexEntry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(spread(self.tag));
-    }
-}
-
-/// The tag as the index's own hash: 32 good bits, spread over both ends of the word.
-const fn spread(tag: u32) -> u64 {
-    (tag as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-const fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
-}
-
-/// Entries come hashed.
-#[derive(Clone, Debug, Default)]
-struct Spread;
-
-struct SpreadHasher(u64);
-
-impl Hasher for SpreadHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-impl BuildHasher for Spread {
-    type Hasher = SpreadHasher;
-    fn build_hasher(&self) -> SpreadHasher {
-        SpreadHasher(0)
-    }
-}
-
 /// The shared table of one address family.
 #[derive(Debug)]
 pub struct ConnectionTable<const WORDS: usize> {
-    index: DashMap<IndexEntry, (), Spread>,
+    index: Index,
     chunks: Box<[OnceLock<Box<[Record<WORDS>]>>]>,
     /// Slots never used so far begin here.
     unused: AtomicU32,
@@ -163,12 +117,10 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     #[must_use]
     pub fn new(population: Arc<Population>, seed: HashSeed) -> Self {
         let limit = population.limit() as usize;
-        // Shards fill unevenly; an eighth more than the mean is never exceeded by so many at once.
-        let capacity = (limit + limit / 8).max(SHARDS * 8);
         // A worker may keep slots back; they must not be missing at the limit.
         let chunks = (limit + 64 * 2 * FREE_BATCH).div_ceil(CHUNK);
         Self {
-            index: DashMap::with_capacity_and_hasher_and_shard_amount(capacity, Spread, SHARDS),
+            index: Index::new(limit),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             unused: AtomicU32::new(0),
             free: Mutex::default(),
@@ -203,43 +155,30 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         self.unused.load(Relaxed).min((self.chunks.len() * CHUNK) as u32)
     }
 
-    fn is_flow(&self, entry: IndexEntry, key: &FlowKey<WORDS>, hash: u64) -> Option<Word> {
-        if entry.tag != tag(hash) {
-            return None;
-        }
-        self.record(entry.slot)?.matches(key)
+    /// The flow's word, if the slot is its.
+    fn is_flow(&self, slot: u32, key: &FlowKey<WORDS>) -> Option<Word> {
+        self.record(slot)?.matches(key)
     }
 
     /// Looks the flow up in the shared index.
     #[must_use]
     pub fn find(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<(u32, Word)> {
-        let spread = spread(tag(hash));
-        let shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.read();
-        let mut word = None;
-        let (entry, _) = shard.get(spread, |(entry, _)| {
-            word = self.is_flow(*entry, key, hash);
-            word.is_some()
-        })?;
-        Some((entry.slot, word?))
+        self.index.find(hash, |slot| self.is_flow(slot, key), |slot, word| (slot, word))
     }
 
     /// Finds a template and holds it: it stays until [`Self::release_template`] is called as often. One whose time was over and
     /// that lives on for its connections is found; one that has none is not.
     #[must_use]
     pub fn hold_template(&self, key: &FlowKey<WORDS>, hash: u64, now: Now) -> Option<HeldTemplate> {
-        let spread = spread(tag(hash));
-        let shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.read();
-        let mut word = None;
-        let (entry, _) = shard.get(spread, |(entry, _)| {
-            word = self.is_flow(*entry, key, hash);
-            word.is_some()
-        })?;
-        let (slot, word, record) = (entry.slot, word?, self.record(entry.slot)?);
-        if record.deadline() <= now && !record.keep_for_connections(now) {
-            return None;
-        }
-        record.hold();
-        Some(HeldTemplate { slot: TemplateSlot(slot), word, destination: record.destination() })
+        let hold = |slot: u32, word: Word| {
+            let record = self.record(slot)?;
+            if record.deadline() <= now && !record.keep_for_connections(now) {
+                return None;
+            }
+            record.hold();
+            Some(HeldTemplate { slot: TemplateSlot(slot), word, destination: record.destination() })
+        };
+        self.index.find(hash, |slot| self.is_flow(slot, key), hold)?
     }
 
     /// Gives a template back that was held. Returns how many connections it has left.
@@ -260,15 +199,8 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     pub fn orphan_template(&self, template: &HeldTemplate) {
         let Some(record) = self.record(template.slot.0) else { return };
         let Some((_, key)) = record.read() else { return };
-        let entry = IndexEntry { slot: template.slot.0, tag: tag(self.hash(&key)) };
-        let spread = spread(entry.tag);
-        let Some(shard) = self.index.shards().get(self.index.determine_shard(spread as usize)) else {
-            return;
-        };
-        let mut shard = shard.write();
-        if record.orphan(template.word) {
-            shard.remove_entry(spread, |(its, _)| *its == entry);
-        }
+        let is_orphaned = || record.orphan(template.word).then_some(());
+        let _ = self.index.remove(self.hash(&key), template.slot.0, is_orphaned);
     }
 
     /// Adds the flow, unless another worker just did. A template is held, whether it is new or not.
@@ -282,33 +214,26 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         free: &mut FreeSlots,
         new: &NewConnection,
     ) -> Result<Added, TableFull> {
-        let spread = spread(tag(hash));
-        let shard = &self.index.shards()[self.index.determine_shard(spread as usize)];
-        let mut shard = shard.write();
-        let mut word = None;
-        let found = shard.get(spread, |(entry, _)| {
-            word = self.is_flow(*entry, key, hash);
-            word.is_some()
-        });
         let is_template = matches!(new.role, Role::Template(_));
-        if let (Some((entry, _)), Some(word)) = (found, word) {
-            if let Some(record) = self.record(entry.slot).filter(|_| is_template) {
+        let found = |slot: u32, word: Word| {
+            if let Some(record) = self.record(slot).filter(|_| is_template) {
                 record.hold();
             }
-            return Ok(Added::Existing(entry.slot, word));
-        }
-        self.population.admit()?;
-        let Some((slot, record)) = self.take_slot(free) else {
-            self.population.discharge();
-            return Err(TableFull);
+            Added::Existing(slot, word)
         };
-        let word = record.occupy(key, new);
-        if is_template {
-            record.hold();
-        }
-        let entry = IndexEntry { slot, tag: tag(hash) };
-        shard.insert(spread, (entry, SharedValue::new(())), |(entry, _)| self::spread(entry.tag));
-        Ok(Added::New(slot, word))
+        let make = || {
+            self.population.admit()?;
+            let Some((slot, record)) = self.take_slot(free) else {
+                self.population.discharge();
+                return Err(TableFull);
+            };
+            let word = record.occupy(key, new);
+            if is_template {
+                record.hold();
+            }
+            Ok((slot, Added::New(slot, word)))
+        };
+        self.index.find_or_insert(hash, |slot| self.is_flow(slot, key), found, make)
     }
 
     /// Removes the connection that `word` was read of; `None` if it is gone already, or is a template that has connections.
@@ -319,15 +244,10 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         if seen.generation() != word.generation() {
             return None;
         }
-        let entry = IndexEntry { slot, tag: tag(self.hash(&key)) };
-        let spread = spread(entry.tag);
-        let mut shard = self.index.shards().get(self.index.determine_shard(spread as usize))?.write();
-        if seen.is_template() && record.connections() > 0 {
-            return None;
-        }
-        let state = record.vacate(word)?;
-        shard.remove_entry(spread, |(its, _)| *its == entry);
-        drop(shard);
+        let state = self.index.remove(self.hash(&key), slot, || {
+            let is_kept = seen.is_template() && record.connections() > 0;
+            if is_kept { None } else { record.vacate(word) }
+        })?;
         self.population.discharge();
         self.give_slot(free, slot);
         Some(state)

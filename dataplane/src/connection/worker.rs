@@ -14,7 +14,7 @@ use crate::destination::DestinationId;
 use crate::flow::FlowKey;
 
 /// Entries of a worker's flow cache: 512 KiB.
-const CACHE_ENTRIES: usize = 1 << 16;
+const CACHE_ENTRIES: usize = if cfg!(feature = "loom") { 1 } else { 1 << 16 };
 
 /// The connections as one worker sees them.
 #[derive(Debug)]
@@ -115,7 +115,14 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     fn set_timer(&mut self, slot: u32, word: Word, deadline: Now) {
         let tick = self.wheel.set(Timer { slot, generation: word.generation() }, deadline);
         if let Some(record) = self.table.record(slot) {
-            record.set_armed(tick);
+            record.set_armed(word, tick);
+        }
+    }
+
+    /// Sets a timer for the deadline that the record has now.
+    fn arm(&mut self, slot: u32, word: Word) {
+        if let Some(deadline) = self.table.record(slot).map(Record::deadline) {
+            self.set_timer(slot, word, deadline);
         }
     }
 
@@ -159,9 +166,12 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
                 continue;
             }
             if record.deadline() > now || word.is_template() && record.keep_for_connections(now) {
-                self.set_timer(timer.slot, word, record.deadline());
+                self.arm(timer.slot, word);
             } else if let Some(ended) = self.remove(timer.slot, word) {
                 removed(ended);
+            } else {
+                // Gone already, or a template that another worker has just taken hold of: it needs a timer.
+                self.arm(timer.slot, word);
             }
         }
         budget

@@ -5,39 +5,49 @@ use super::Director;
 use crate::clock::Now;
 use crate::destination::Path;
 use crate::flow::Family;
-use crate::fragment::{Cut, Datagram, Outcome, Taken};
+use crate::fragment::{Cut, Datagram, Emission, Outcome, Taken};
 use crate::packet::{Fragment, Packet};
-use crate::port::InterfaceSlot;
 use crate::verdict::{DropReason, Verdict};
 
-/// Why a datagram doesn't go on, and whom to tell: the packet, and the MTU that it is too big for.
-type Refusal = (DropReason, Option<(Packet, u32)>);
-
 impl Director {
+    /// Takes a fragment in. The packet that it completes, if any, is in `joined` and `whole` until it is sent or refused.
     pub(super) fn take_fragment(
         &mut self,
         head: &[u8],
         wire_len: usize,
-        ingress: InterfaceSlot,
         now: Now,
-    ) -> Verdict {
-        let fragment = match Fragment::parse(head, wire_len) {
-            Ok(fragment) => fragment,
-            Err(reason) => return self.drop(reason),
-        };
+    ) -> Result<Packet, Verdict> {
+        let fragment = Fragment::parse(head, wire_len).map_err(|reason| self.drop(reason))?;
         let Taken { outcome, refused, timed_out, evicted } = self.fragments.take(&fragment, head, now);
         self.counters.drop_frames(DropReason::ReassemblyTimeout, timed_out);
         self.counters.drop_frames(DropReason::ReassemblyFull, evicted);
         match outcome {
             Outcome::Held => {
                 self.counters.fragments_held.add(1);
-                Verdict::Held
+                Err(Verdict::Held)
             }
             Outcome::Refused(reason) => {
                 self.counters.drop_frames(reason, refused);
-                self.drop(reason)
+                Err(self.drop(reason))
             }
-            Outcome::Complete(datagram) => self.send_on(&datagram, ingress, now),
+            Outcome::Complete(datagram) => self.join(datagram),
+        }
+    }
+
+    fn join(&mut self, datagram: Datagram) -> Result<Packet, Verdict> {
+        let joined = datagram.join(&mut self.whole);
+        match joined.and_then(|()| Packet::parse(&self.whole, self.whole.len())) {
+            Ok(packet) => {
+                self.joined = Some(datagram);
+                Ok(packet)
+            }
+            Err(reason) => {
+                // A fragment within a fragment.
+                let nested = reason == DropReason::Fragment;
+                let reason = if nested { DropReason::MalformedExtension } else { reason };
+                self.counters.drop_frames(reason, datagram.pieces().len());
+                Err(Verdict::Drop(reason))
+            }
         }
     }
 
@@ -51,73 +61,39 @@ impl Director {
         datagrams
     }
 
-    fn send_on(&mut self, datagram: &Datagram, ingress: InterfaceSlot, now: Now) -> Verdict {
-        let fragments = datagram.pieces().len();
-        let mut whole = std::mem::take(&mut self.whole);
-        let verdict = match self.cut_datagram(datagram, &mut whole, ingress, now) {
-            Ok(egress) => {
-                self.counters.fragments_reassembled.add(fragments as u64);
-                Verdict::Emit(egress)
-            }
-            Err((reason, told)) => {
-                if let Some((packet, mtu)) = told {
-                    self.answer_to(&whole, &packet, reason, mtu, now);
-                }
-                self.counters.drop_frames(reason, fragments);
-                Verdict::Drop(reason)
-            }
-        };
+    /// Drops the joined datagram, with an answer to its sender where one is due.
+    #[cold]
+    pub(super) fn refuse_joined(
+        &mut self,
+        packet: &Packet,
+        reason: DropReason,
+        mtu: u32,
+        now: Now,
+    ) -> Verdict {
+        let whole = std::mem::take(&mut self.whole);
+        self.answer_to(&whole, packet, reason, mtu, now);
         self.whole = whole;
-        verdict
+        let fragments = self.joined.take().map_or(1, |datagram| datagram.pieces().len());
+        self.counters.drop_frames(reason, fragments);
+        Verdict::Drop(reason)
     }
 
-    /// Routes a complete datagram as one packet, and leaves its fragments in the emission.
-    fn cut_datagram(
-        &mut self,
-        datagram: &Datagram,
-        whole: &mut Vec<u8>,
-        ingress: InterfaceSlot,
-        now: Now,
-    ) -> Result<InterfaceSlot, Refusal> {
-        datagram.join(whole).map_err(|reason| (reason, None))?;
-        let packet = Packet::parse(whole, whole.len()).map_err(|reason| match reason {
-            // A fragment within a fragment.
-            DropReason::Fragment => (DropReason::MalformedExtension, None),
-            reason => (reason, None),
-        })?;
-        let path = self.find_path(&packet, ingress, now).map_err(|reason| (reason, Some((packet, 0))))?;
-        let refused = |reason| (reason, Some((packet, path.mtu)));
-        if packet.ttl <= 1 {
-            return Err(refused(DropReason::TtlExceeded));
-        }
-        let (longest, mtu) = (datagram.longest(), path.mtu as usize);
-        let first = datagram.first_part();
-        let has_transport_header = packet.l4_offset + packet.transport.header_len() <= first.end;
-        let largest = if longest > mtu {
-            if !may_be_cut(whole, &packet) {
-                return Err(refused(DropReason::TooBig));
+    /// Sends the joined datagram on, in fragments.
+    #[cold]
+    pub(super) fn send_joined(&mut self, packet: &Packet, path: &Path, now: Now) -> Verdict {
+        let emitted = self.joined.as_ref().ok_or(DropReason::Truncated).and_then(|datagram| {
+            emit(&mut self.emission, datagram, &self.whole, packet, path)?;
+            Ok(datagram.pieces().len())
+        });
+        match emitted {
+            Ok(fragments) => {
+                self.emission.send_along(path, packet.family, self.wall_clock.midnight_ms(now));
+                self.counters.fragments_reassembled.add(fragments as u64);
+                self.joined = None;
+                Verdict::Emit(path.egress)
             }
-            Some(mtu)
-        } else {
-            // A real server's firewall would drop a first fragment without ports.
-            (!has_transport_header).then_some(longest)
-        };
-        match largest {
-            None => self.emission.take_over(datagram),
-            Some(largest) => self
-                .emission
-                .cut(&Cut {
-                    family: packet.family,
-                    ip_offset: packet.ip_offset,
-                    header: datagram.first_header(),
-                    ttl: packet.ttl,
-                    payload: &whole[first.start..],
-                    largest,
-                })
-                .map_err(refused)?,
+            Err(reason) => self.refuse_joined(packet, reason, path.mtu, now),
         }
-        self.emission.send_along(&path, packet.family, self.wall_clock.midnight_ms(now));
-        Ok(path.egress)
     }
 
     /// A packet that is larger than its way's MTU: cut if it may be, refused if not. One in several buffers is not cut.
@@ -130,7 +106,6 @@ impl Director {
                 family: packet.family,
                 ip_offset: packet.ip_offset,
                 header,
-                ttl: packet.ttl,
                 payload,
                 largest: path.mtu as usize,
             }),
@@ -145,6 +120,39 @@ impl Director {
             Err(reason) => self.refuse(head, packet, reason, path.mtu, now),
         }
     }
+}
+
+/// Puts a datagram's fragments into the emission: as they came, or cut anew of `whole` if they are larger than the way, or the
+/// first of them lacks the transport header.
+fn emit(
+    emission: &mut Emission,
+    datagram: &Datagram,
+    whole: &[u8],
+    packet: &Packet,
+    path: &Path,
+) -> Result<(), DropReason> {
+    if packet.ttl <= 1 {
+        return Err(DropReason::TtlExceeded);
+    }
+    let (longest, mtu) = (datagram.longest(), path.mtu as usize);
+    let first = datagram.first_part();
+    let has_transport_header = packet.l4_offset + packet.transport.header_len() <= first.end;
+    let largest = match (longest > mtu, has_transport_header) {
+        (true, _) if !may_be_cut(whole, packet) => return Err(DropReason::TooBig),
+        (true, _) => mtu,
+        (false, false) => longest,
+        (false, true) => {
+            emission.take_over(datagram);
+            return Ok(());
+        }
+    };
+    emission.cut(&Cut {
+        family: packet.family,
+        ip_offset: packet.ip_offset,
+        header: &datagram.header(whole),
+        payload: whole.get(first.start..).ok_or(DropReason::Truncated)?,
+        largest,
+    })
 }
 
 /// The length of an IPv4 packet's header.

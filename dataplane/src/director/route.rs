@@ -82,17 +82,17 @@ where
     FlowKey<WORDS>: TableKey,
 {
     let hash = connections.hash(key);
-    let Some(found) = connections.find(key, hash) else {
+    let found = connections.find(key, hash);
+    let Some((found, its)) = found.and_then(|found| Some((found, found.record.about(found.word)?))) else {
         return open(context, connections, key, hash, packet);
     };
-    let id = found.record.destination();
     let known = Known {
         slot: found.slot,
         word: found.word,
-        persistent: found.record.template().is_some(),
-        expired: found.record.deadline() <= context.now,
+        persistent: its.template.is_some(),
+        expired: its.deadline <= context.now,
     };
-    match next(context, &known, context.services.destination(id), packet.transport) {
+    match next(context, &known, context.services.destination(its.destination), packet.transport) {
         Next::GoesOn(destination) => {
             go_on(context, connections, &known, destination, packet);
             Ok(destination)
@@ -312,9 +312,10 @@ where
         }
         // Another worker opened the connection in the meantime: the flow stays on its destination.
         Ok(Added::Existing(slot, word)) => {
-            let record = connections.table().record(slot).ok_or(DropReason::DestinationRemoved)?;
-            let known = Known { slot, word, persistent: record.template().is_some(), expired: false };
-            let theirs = context.services.destination(record.destination());
+            let its = connections.table().record(slot).and_then(|record| record.about(word));
+            let its = its.ok_or(DropReason::DestinationRemoved)?;
+            let known = Known { slot, word, persistent: its.template.is_some(), expired: false };
+            let theirs = context.services.destination(its.destination);
             let theirs = theirs.ok_or(DropReason::DestinationRemoved)?;
             go_on(context, connections, &known, theirs, packet);
             Ok(theirs)

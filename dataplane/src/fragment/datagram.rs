@@ -145,9 +145,21 @@ impl Datagram {
         Ok(())
     }
 
-    /// Of a complete datagram: the headers of its first fragment, from the frame's beginning.
-    pub(crate) fn first_header(&self) -> &[u8] {
-        self.pieces.first().map_or(&[], |first| &first.frame[..first.fragment.payload_at])
+    /// Of a complete datagram that was joined to `whole`: the headers of its fragments, when it is cut anew, from the frame's
+    /// beginning.
+    pub(crate) fn header(&self, whole: &[u8]) -> Vec<u8> {
+        let Some(first) = self.pieces.first() else { return Vec::new() };
+        let (ip, end) = (first.fragment.ip_offset, first.fragment.payload_at);
+        match first.fragment.family() {
+            Family::V4 => whole[..end].to_vec(),
+            Family::V6 => {
+                let mut header = first.frame[..end].to_vec();
+                // Traffic class and hop limit are the whole's.
+                header[ip + 1] = whole[ip + 1];
+                header[ip + 7] = whole[ip + 7];
+                header
+            }
+        }
     }
 
     /// Where, in the frame that [`Self::join`] writes, the payload of the first fragment begins and ends.

@@ -91,7 +91,6 @@ pub(crate) struct Cut<'f> {
     /// The first fragment's headers from the frame's beginning, IPv6's fragment header included. Their lengths, offset and
     /// checksum need not be right.
     pub(crate) header: &'f [u8],
-    pub(crate) ttl: u8,
     pub(crate) payload: &'f [u8],
     /// The largest IP packet that may come of it.
     pub(crate) largest: usize,
@@ -104,7 +103,7 @@ impl Emission {
     /// [`DropReason::TooBig`] when there is no room for eight bytes behind the headers.
     pub(crate) fn cut(&mut self, what: &Cut<'_>) -> Result<(), DropReason> {
         self.clear();
-        let &Cut { family, ip_offset, header, ttl, payload, largest } = what;
+        let &Cut { family, ip_offset, header, payload, largest } = what;
         let (l2, first) = header.split_at_checked(ip_offset).ok_or(DropReason::Truncated)?;
         let least = match family {
             Family::V4 => IPV4_HEADER,
@@ -134,13 +133,11 @@ impl Emission {
                     let flags = u16::from(ip[6] & 0x40) << 8 | if more { 0x2000 } else { 0 };
                     ip[2..4].copy_from_slice(&total.to_be_bytes());
                     ip[6..8].copy_from_slice(&(flags | (offset / 8) as u16).to_be_bytes());
-                    ip[8] = ttl;
                     mend_checksum(ip);
                 }
                 Family::V6 => {
                     let payload_len = (ip.len() - IPV6_HEADER + len) as u16;
                     ip[4..6].copy_from_slice(&payload_len.to_be_bytes());
-                    ip[7] = ttl;
                     let at = ip.len() - FRAGMENT_HEADER + 2;
                     let field = offset as u16 | u16::from(more);
                     ip[at..at + 2].copy_from_slice(&field.to_be_bytes());

@@ -23,6 +23,8 @@ pub enum L4 {
     /// A TCP segment with these of the flags S, A, F, R.
     Tcp(&'static str),
     Udp,
+    /// An SCTP packet of one chunk of this type.
+    Sctp(u8),
     /// A protocol by its number, followed by 20 bytes.
     Other(u8),
     /// An ICMP or ICMPv6 message of this type, quoting the beginning of a packet of this protocol that the VIP sent to the client.
@@ -43,6 +45,7 @@ pub struct Frame {
     options: Vec<u8>,
     /// Offset in bytes, and whether more follow.
     fragment: Option<(u16, bool)>,
+    dont_fragment: bool,
     extensions: Vec<u8>,
     l4: L4,
     payload: usize,
@@ -61,6 +64,7 @@ pub fn tcp(flags: &'static str) -> Frame {
         ident: 7,
         options: Vec::new(),
         fragment: None,
+        dont_fragment: true,
         extensions: Vec::new(),
         l4: L4::Tcp(flags),
         payload: 0,
@@ -70,6 +74,11 @@ pub fn tcp(flags: &'static str) -> Frame {
 /// A UDP datagram to VIP:53.
 pub fn udp() -> Frame {
     Frame { l4: L4::Udp, port: 53, payload: 8, ..tcp("") }
+}
+
+/// An SCTP packet to VIP:9000, of one chunk.
+pub fn sctp(chunk: u8) -> Frame {
+    Frame { l4: L4::Sctp(chunk), port: 9000, payload: 16, ..tcp("") }
 }
 
 /// A packet of another protocol.
@@ -108,6 +117,10 @@ impl Frame {
     pub fn ident(self, ident: u16) -> Self {
         Self { ident, ..self }
     }
+    /// IPv4 without DF.
+    pub fn may_be_cut(self) -> Self {
+        Self { dont_fragment: false, ..self }
+    }
     /// IPv4 options; a multiple of four bytes.
     pub fn options(self, options: &[u8]) -> Self {
         Self { options: options.to_vec(), ..self }
@@ -144,6 +157,7 @@ impl Frame {
         let protocol = match self.l4 {
             L4::Tcp(_) => 6,
             L4::Udp => 17,
+            L4::Sctp(_) => 132,
             L4::Other(number) => number,
             L4::IcmpError(..) => {
                 if self.v6 {
@@ -169,7 +183,7 @@ impl Frame {
             let mut header =
                 Ipv4Header::new(l4.len() as u16, self.ttl, protocol.into(), self.client, VIP).unwrap();
             header.identification = self.ident;
-            header.dont_fragment = self.fragment.is_none();
+            header.dont_fragment = self.dont_fragment && self.fragment.is_none();
             header.options = self.options.as_slice().try_into().unwrap();
             header.set_payload_len(l4.len()).unwrap();
             if let Some((offset, more)) = self.fragment {
@@ -199,6 +213,11 @@ impl Frame {
                 UdpHeader { source_port: self.client_port, destination_port: self.port, length, checksum: 0 }
                     .to_bytes()
                     .to_vec()
+            }
+            L4::Sctp(chunk) => {
+                let [from, to] = [self.client_port.to_be_bytes(), self.port.to_be_bytes()];
+                let len = (4 + payload.len() as u16).to_be_bytes();
+                [&from[..], &to, &[0, 0, 0, 7, 0, 0, 0, 0, chunk, 0], &len].concat()
             }
             L4::Other(_) => vec![0x11; 20],
             L4::IcmpError(icmp_type, protocol) => {

@@ -17,7 +17,7 @@ use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::service::{Service, ServiceKey};
+use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
@@ -68,6 +68,8 @@ pub struct Lab {
     pub removed_are: Standing,
     /// The settings, from the next [`Lab::publish`] on.
     pub settings: Settings,
+    /// The services whose clients are persistent, from the next [`Lab::publish`] on.
+    pub persistent: HashMap<ServiceKey, Persistence>,
     pub now: Now,
     destinations: BTreeMap<u32, Arc<DestinationCounters>>,
     schedulers: HashMap<ServiceKey, Arc<dyn Scheduler>>,
@@ -90,7 +92,7 @@ impl Lab {
             Director::new(services, &connections, fragments, Arc::clone(counters), worker, now)
         };
         let directors = counters.iter().enumerate().map(director).collect();
-        let (unresolved, destinations, schedulers) = Default::default();
+        let (unresolved, destinations, schedulers, persistent) = Default::default();
         Self {
             directors,
             counters,
@@ -100,6 +102,7 @@ impl Lab {
             unresolved,
             removed_are: Standing::Removed,
             settings: Settings::default(),
+            persistent,
             now,
             destinations,
             schedulers,
@@ -107,7 +110,13 @@ impl Lab {
         }
     }
 
-    /// The table of these services (rr), those in `removed` unavailable; all directors take it up.
+    /// Gives a service its scheduler, to be told of its destinations at the next [`Lab::publish`].
+    pub fn schedule(&mut self, key: ServiceKey, name: SchedulerName, options: SchedulerOptions) {
+        self.schedulers.insert(key, name.start(options, &[]));
+    }
+
+    /// The table of these services (rr, unless [`Self::schedule`] said otherwise), those in `removed` unavailable; all directors
+    /// take it up.
     pub fn publish(&mut self, plans: &[Plan<'_>], removed: &[u32]) {
         self.services = Arc::new(self.table(plans, removed));
         for director in &mut self.directors {
@@ -127,7 +136,8 @@ impl Lab {
                 .or_insert_with(|| SchedulerName::start(SchedulerName::Rr, SchedulerOptions::default(), &[]));
             let before = self.services.service(key).map_or(&[][..], |service| &service.destinations);
             scheduler.changed(before, &now);
-            services.push(Service::new(*key, Arc::clone(scheduler), now));
+            let persistence = self.persistent.get(key).copied();
+            services.push(Service { persistence, ..Service::new(*key, Arc::clone(scheduler), now) });
         }
         let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, self.removed_are)).collect();
         let mut table = ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed);
@@ -139,6 +149,9 @@ impl Lab {
     fn destination(&mut self, id: u32, weight: u32, standing: Standing) -> Arc<Destination> {
         let counters = self.destinations.entry(id);
         let counters = counters.or_insert_with(|| Arc::new(DestinationCounters::new(self.workers)));
+        if weight > 0 {
+            counters.set_last_weight(weight);
+        }
         let path = Path {
             destination_mac: server_mac(id),
             source_mac: DIRECTOR_MAC,

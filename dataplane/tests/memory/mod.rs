@@ -1,7 +1,8 @@
-//! The packet path in memory: frames ([`frame`]) and directors over one pair of connection tables ([`lab`]), without root and
+//! The packet path in memory: frames ([`frame`], [`fragments`]) and directors over one pair of connection tables ([`lab`]), without root and
 //! without a network.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used)]
 
+pub mod fragments;
 pub mod frame;
 pub mod lab;

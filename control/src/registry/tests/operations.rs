@@ -6,21 +6,33 @@ use xlvs_dataplane::flow::Granularity;
 use super::*;
 
 #[test]
-fn turns_go_on_as_if_each_destination_had_come_alone() {
-    for (scheduler, destinations) in
-        [(SchedulerName::Rr, [(11, 1), (12, 1), (13, 1)]), (SchedulerName::Wrr, [(11, 3), (12, 1), (13, 2)])]
-    {
-        let mut at_once = registry(scheduler, &destinations[..1]);
-        let mut one_by_one = registry(scheduler, &destinations[..1]);
-        let before = (picks(&table(&mut at_once), 2), picks(&table(&mut one_by_one), 2));
-        assert_eq!(before.0, before.1);
-        for (host, weight) in destinations.into_iter().skip(1) {
-            at_once.add_destination(&web(), real(host), weighing(weight)).unwrap();
+fn turns_begin_and_go_on_as_if_each_destination_had_come_alone() {
+    let destinations = [(11, 3), (12, 1), (13, 2)];
+    for scheduler in [SchedulerName::Rr, SchedulerName::Wrr] {
+        let mut one_by_one = registry(scheduler, &[]);
+        for (host, weight) in destinations {
             one_by_one.add_destination(&web(), real(host), weighing(weight)).unwrap();
             table(&mut one_by_one);
         }
-        assert_eq!(picks(&table(&mut at_once), 12), picks(&table(&mut one_by_one), 12), "{scheduler}");
+        let mut at_once = registry(scheduler, &destinations);
+        let mut filed = Registry::new(1, 7);
+        let mut configuration = file(&destinations);
+        configuration.services[0].scheduler = scheduler;
+        apply(&mut filed, &configuration);
+        let expected = picks(&table(&mut one_by_one), 5);
+        assert_eq!(picks(&table(&mut at_once), 5), expected, "{scheduler}");
+        assert_eq!(picks(&table(&mut filed), 5), expected, "{scheduler}");
+
+        one_by_one.delete_destination(&web(), real(12)).unwrap();
+        table(&mut one_by_one);
+        one_by_one.add_destination(&web(), real(12), weighing(4)).unwrap();
+        at_once.delete_destination(&web(), real(12)).unwrap();
+        at_once.add_destination(&web(), real(12), weighing(4)).unwrap();
+        assert_eq!(picks(&table(&mut at_once), 9), picks(&table(&mut one_by_one), 9), "{scheduler}");
     }
+    // The kernel's turn begins as the first alone would have it: its bar stands at 1, whatever comes.
+    let mut weighted = registry(SchedulerName::Wrr, &[(11, 3), (12, 1)]);
+    assert_eq!(picks(&table(&mut weighted), 6), [12, 11, 11, 11, 12, 11]);
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! An operator goes on as before: ipvsadm's commands drive the director, by our own command line, by links with its names, and by
+//! Debian's ipvsadm itself.
+//!
+//! ```text
+//!   client ── bridge ── director (no service in its file)
+//!                 └──── rs1 rs2 rs3
+//! ```
+
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use xlvs_tests::command::{Finished, run};
+use xlvs_tests::lab::xlvs;
+use xlvs_tests::{Config, Daemon, Lab, within};
+
+const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
+
+/// How ipvsadm is called.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// `xlvs adm`.
+    Adm,
+    /// A link to xlvs with ipvsadm's name.
+    Link,
+    /// Debian's ipvsadm under `xlvs wrap`.
+    Wrapped,
+}
+
+fn ipvsadm(lab: &Lab, daemon: &Daemon<'_>, way: Way, line: &str) -> Finished {
+    let mut command = match way {
+        Way::Adm => {
+            let mut command = Command::new(xlvs());
+            command.arg("adm");
+            command
+        }
+        Way::Link => {
+            let link = lab.dir().join("ipvsadm");
+            let _ = symlink(xlvs(), &link);
+            Command::new(link)
+        }
+        Way::Wrapped => {
+            let mut command = Command::new(xlvs());
+            command.args(["wrap", "--", "ipvsadm"]);
+            command
+        }
+    };
+    command.env("XLVS_SOCKET", daemon.socket()).args(line.split(' '));
+    run(command, Duration::from_secs(10))
+}
+
+fn target(address: IpAddr) -> String {
+    if address.is_ipv4() { format!("{address}:80") } else { format!("[{address}]:80") }
+}
+
+#[test]
+fn services_made_by_ipvsadm_are_served_and_listed_alike_by_all_its_ways() {
+    let lab = Lab::with_web(&[]);
+    let mut config = Config::web(&lab, &SERVERS);
+    config.services.clear();
+    let daemon = Daemon::start(&lab, &config);
+    for (way, vip) in [(Way::Adm, lab.v4("vip")), (Way::Link, lab.v6("vip")), (Way::Wrapped, lab.v4("vip"))] {
+        let address = |server: &str| if vip.is_ipv4() { lab.v4(server) } else { lab.v6(server) };
+        let call = |line: &str| ipvsadm(&lab, &daemon, way, line);
+        let _ = call(&format!("-A -t {} -s rr -p 300", target(vip))).ok();
+        for server in SERVERS {
+            let _ = call(&format!("-a -t {} -r {} -g", target(vip), target(address(server)))).ok();
+        }
+        within("the real servers' neighbours are known", Duration::from_secs(5), || {
+            let service = daemon.service(vip, 80);
+            let all = xlvs_tests::daemon::list(&service, "destinations");
+            let known = all.iter().all(|destination| destination["neighbor"] == "resolved");
+            if known && all.len() == 3 { Ok(()) } else { Err(service.to_string()) }
+        });
+        let answers = lab.get_many(vip, 6);
+        assert_eq!(answers.values().collect::<Vec<_>>(), [&6], "{way:?}: persistent: {answers:?}");
+        let _ = call(&format!("-E -t {} -s rr", target(vip))).ok();
+        let answers = lab.get_many(vip, 6);
+        assert_eq!(answers.len(), 3, "{way:?}: all take their turns: {answers:?}");
+
+        // All three ways list the same, and see the connections.
+        let lists =
+            [Way::Adm, Way::Link, Way::Wrapped].map(|way| ipvsadm(&lab, &daemon, way, "-Ln").ok().stdout);
+        assert!(lists[0].contains(&target(vip)) && lists[0].lines().count() == 7, "{}", lists[0]);
+        assert_eq!(lists[0], lists[1]);
+        assert_eq!(lists[0], lists[2]);
+        let connections = call("-Lcn").ok().stdout;
+        assert!(connections.lines().filter(|line| line.contains("FIN_WAIT")).count() >= 6, "{connections}");
+
+        let saved = call("-S -n").ok().stdout;
+        assert!(saved.starts_with(&format!("-A -t {} -s rr\n", target(vip))), "{saved}");
+        let again = call(&format!("-A -t {} -s rr", target(vip)));
+        assert_eq!((again.code, again.stderr.as_str()), (Some(255), "Service already exists\n"), "{way:?}");
+        let refused = call("--start-daemon master --mcast-interface eth0");
+        assert_ne!(refused.code, Some(0), "{way:?}: what is not built yet is never said to have worked");
+        let _ = call("-C").ok();
+        assert_eq!(call("-Ln").ok().stdout.lines().count(), 3, "{way:?}: empty");
+    }
+}
+
+#[test]
+fn without_a_daemon_every_way_says_so() {
+    let lab = Lab::up(&["--servers", "1"]);
+    let mut config = Config::web(&lab, &["rs1"]);
+    config.services.clear();
+    let mut daemon = Daemon::start(&lab, &config);
+    let _ = daemon.stop();
+    for way in [Way::Adm, Way::Link] {
+        let done = ipvsadm(&lab, &daemon, way, "-Ln");
+        assert_eq!(done.code, Some(2), "{way:?}: {done:?}");
+        assert!(done.stderr.contains("no daemon answers on"), "{way:?}: {}", done.stderr);
+    }
+    assert_ne!(ipvsadm(&lab, &daemon, Way::Wrapped, "-Ln").code, Some(0));
+}
