@@ -37,23 +37,27 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// The director in memory: packets of known connections, new connections, expired connections.
-    Pipeline(options::Pipeline),
+    Pipeline(pipeline::Pipeline),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
 
+impl Bench {
+    const fn common(&self) -> &options::Common {
+        match self {
+            Self::Pipeline(options) => &options.sampling.common,
+            Self::Stages(options) => &options.sampling.common,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let result = match Arguments::parse().bench {
-        Bench::Pipeline(options) => {
-            let printer = Printer::new(options.json);
-            printer.head(options.seed);
-            pipeline::run(&options, |figure| printer.figure(&figure))
-        }
-        Bench::Stages(options) => {
-            let printer = Printer::new(options.json);
-            printer.stages_head(options.seed);
-            stages::run(&options, &printer)
-        }
+    let bench = Arguments::parse().bench;
+    let common = bench.common();
+    let printer = Printer::new(common.json, common.seed);
+    let result = match &bench {
+        Bench::Pipeline(options) => pipeline::run(options, &printer),
+        Bench::Stages(options) => stages::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -98,7 +98,11 @@ impl<'w> Hand<'w> {
             for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
                 match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
                     Verdict::Forward(_) => forwarded += 1,
-                    Verdict::Drop(why) => reason = Some(why),
+                    other => {
+                        if let Verdict::Drop(why) = other {
+                            reason = Some(why);
+                        }
+                    }
                 }
             }
             (forwarded, reason)
