@@ -5,6 +5,7 @@
 //! it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds unless a name
 //! ends otherwise.
 
+mod lab;
 mod options;
 mod pipeline;
 mod reference;
@@ -12,6 +13,7 @@ mod report;
 mod samples;
 mod stages;
 mod traffic;
+mod wire;
 mod work;
 mod world;
 
@@ -38,6 +40,8 @@ struct Arguments {
 enum Bench {
     /// The director in memory: packets of known connections, new connections, expired connections.
     Pipeline(pipeline::Pipeline),
+    /// Frames through network namespaces: the director beside a bare AF_XDP forwarder and the kernel's own ways. Needs root.
+    Wire(wire::Wire),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
@@ -47,6 +51,7 @@ impl Bench {
         match self {
             Self::Pipeline(options) => &options.sampling.common,
             Self::Stages(options) => &options.sampling.common,
+            Self::Wire(options) => &options.windows.common,
         }
     }
 }
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
     let result = match &bench {
         Bench::Pipeline(options) => pipeline::run(options, &printer),
         Bench::Stages(options) => stages::run(options, &printer),
+        Bench::Wire(options) => wire::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use crate::report::{Column, Printer, Row, left, right};
 use crate::samples::{Samples, Summary};
 use crate::traffic::{Mix, Spread};
 use crate::work::Hand;
-use crate::world::{Plan, World};
+use crate::world::{Plan, World, roomy};
 
 /// Rounds of connections that come and go, at most: a minute passes in each, and the timing wheel's horizon of
 /// 17 minutes must not come by.
@@ -151,17 +151,17 @@ pub(crate) fn run(options: &Pipeline, printer: &Printer) -> Result<(), String> {
             for &services in &options.services {
                 for &scheduler in &options.schedulers {
                     for &flows in &options.flows {
-                        let passing =
-                            2 * workers * u64::from(options.sampling.batches + warming(options)) * BATCH as u64;
+                        let passing = 2
+                            * workers
+                            * u64::from(options.sampling.batches + warming(options))
+                            * BATCH as u64;
                         let plan = Plan {
-                            mix,
                             scheduler,
                             services,
                             destinations: options.destinations,
-                            flows,
                             workers: workers as usize,
-                            passing,
-                            seed: options.sampling.common.seed,
+                            limit: roomy(flows, passing),
+                            ..Plan::simple(mix, flows, options.sampling.common.seed)
                         };
                         population(options, &plan, &cores, printer)?;
                     }
@@ -185,7 +185,8 @@ fn population(
     printer: &Printer,
 ) -> Result<(), String> {
     let world = World::new(plan);
-    let walk = RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(options.sampling.common.seed));
+    let walk =
+        RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(options.sampling.common.seed));
     let barrier = Barrier::new(plan.workers);
     let results: Vec<Result<Vec<Measured>, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = cores
@@ -254,7 +255,8 @@ fn work(
     hand.begin_passing();
     for round in 0..=passing_rounds {
         hand.open(warm, None);
-        let allocations = counted(barrier, || hand.open(options.sampling.batches, Some(&mut opened.director)));
+        let allocations =
+            counted(barrier, || hand.open(options.sampling.batches, Some(&mut opened.director)));
         opened.director.end_round(round > 0);
         opened.allocations += if round > 0 { allocations } else { 0 };
         let allocations = counted(barrier, || hand.expire(&mut expired.director));

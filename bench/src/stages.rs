@@ -12,7 +12,6 @@ use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::direct_routing;
 use xlvs_dataplane::flow::{FlowKey, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::packet::{Key, Packet};
-use xlvs_dataplane::scheduler::SchedulerName;
 use xlvs_dataplane::service::table::ServiceTable;
 
 use crate::options::{Sampling, flows, services};
@@ -159,14 +158,8 @@ pub(crate) fn run(options: &Stages, printer: &Printer) -> Result<(), String> {
     }
     for &flows in &options.flows {
         let plan = Plan {
-            mix: options.traffic,
-            scheduler: SchedulerName::Rr,
             services: options.services,
-            destinations: 4,
-            flows,
-            workers: 1,
-            passing: 0,
-            seed: options.sampling.common.seed,
+            ..Plan::simple(options.traffic, flows, options.sampling.common.seed)
         };
         let world = World::new(&plan);
         for stage in measure(options, &world)? {

@@ -119,7 +119,16 @@ impl<'w> Hand<'w> {
 
     /// Opens and establishes this worker's share of the lasting connections.
     pub(crate) fn populate(&mut self) {
-        let (opens, flows) = (self.opens, self.world.flows);
+        self.establish(self.opens);
+    }
+
+    /// Opens and establishes all lasting connections, as the only worker that does.
+    pub(crate) fn populate_all(&mut self) {
+        self.establish(Share { first: 0, step: 1 });
+    }
+
+    fn establish(&mut self, opens: Share) {
+        let flows = self.world.flows;
         let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
         let mut done = 0;
         while done < mine {

@@ -1,0 +1,361 @@
+//! `xlvs-bench wire`: frames through the lab, counted where they end. In each round every case is measured once: the bare
+//! forwarder, the director, the kernel's own ways, and the generator with a sink in the forwarder's place. Rates are
+//! millions of frames a second of 64 bytes on the wire.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::counters::WorkerCounters;
+use xlvs_dataplane::director::Director;
+use xlvs_dataplane::worker::IdlePolicy;
+
+use crate::lab::{
+    Arms, Bare, Cores, Forwarder, Generator, Idle, InProcess, IpForward, Lab, NftForward, Order, Redirect,
+    Sink, pause, watch,
+};
+use crate::options::{Windows, flows, workers};
+use crate::report::{Column, Printer, Row, left, right};
+use crate::samples::Summary;
+use crate::traffic::{Mix, virtual_address};
+use crate::work::Hand;
+use crate::world::{Plan, World};
+
+/// What `xlvs-bench wire` takes. Lists are separated by commas; numbers may end in k or M.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Wire {
+    /// What forwards: generator (nothing does), bare, director, xdp_redirect, ip_forward, nft_fwd.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "generator,bare,director,xdp_redirect,ip_forward,nft_fwd"
+    )]
+    cases: Vec<Kind>,
+    /// Live connections of the director, all of which have packets.
+    #[arg(long, value_delimiter = ',', default_value = "1,1k,100k,1M", value_parser = flows)]
+    flows: Vec<u64>,
+    /// Queues, each with a worker and a generator of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = workers)]
+    workers: Vec<u64>,
+    /// Interfaces of the director and the bare forwarder: one or two.
+    #[arg(long, value_delimiter = ',', default_value = "two,one")]
+    arms: Vec<Arms>,
+    /// What their workers do when nothing arrives: busy or adaptive.
+    #[arg(long, value_delimiter = ',', default_value = "busy,adaptive")]
+    idle: Vec<Idle>,
+    #[command(flatten)]
+    pub(crate) windows: Windows,
+}
+
+/// What forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Generator,
+    Bare,
+    Director,
+    Redirect,
+    IpForward,
+    NftForward,
+}
+
+const KINDS: [Kind; 6] =
+    [Kind::Generator, Kind::Bare, Kind::Director, Kind::Redirect, Kind::IpForward, Kind::NftForward];
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Generator => "generator",
+            Self::Bare => "bare",
+            Self::Director => "director",
+            Self::Redirect => "xdp_redirect",
+            Self::IpForward => "ip_forward",
+            Self::NftForward => "nft_fwd",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        KINDS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            KINDS.iter().fold("expected one of".to_owned(), |mut text, kind| {
+                let _ = write!(text, " {}", kind.name());
+                text
+            })
+        })
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    kind: Kind,
+    workers: u32,
+    arms: Arms,
+    /// Of forwarders in user space.
+    idle: Option<IdlePolicy>,
+    /// What the generator sends, and the director knows.
+    flows: u64,
+}
+
+impl Case {
+    /// All cases of a run, the bare forwarder before those that are compared with it.
+    fn all(options: &Wire) -> Vec<Self> {
+        let mut cases = Vec::new();
+        let most_flows = options.flows.iter().copied().max().unwrap_or(1);
+        for &workers in &options.workers {
+            let case = |kind, arms, idle, flows| Self { kind, workers: workers as u32, arms, idle, flows };
+            for kind in KINDS.into_iter().filter(|kind| options.cases.contains(kind)) {
+                match kind {
+                    Kind::Bare | Kind::Director => {
+                        for &arms in &options.arms {
+                            for &Idle(idle) in &options.idle {
+                                let flows =
+                                    if kind == Kind::Bare { &[most_flows] } else { options.flows.as_slice() };
+                                cases.extend(flows.iter().map(|&flows| case(kind, arms, Some(idle), flows)));
+                            }
+                        }
+                    }
+                    // The kernel's ways don't look at flows.
+                    _ => cases.push(case(kind, Arms::Two, None, most_flows)),
+                }
+            }
+        }
+        cases
+    }
+
+    /// Whether it is what `other` is compared with.
+    fn is_bare_of(&self, other: &Self) -> bool {
+        let like = other.idle.is_none() || (self.arms == other.arms && self.idle == other.idle);
+        self.kind == Kind::Bare && self.workers == other.workers && like
+    }
+}
+
+/// Frames a second, in millions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// What arrived at the sink.
+    pub(crate) mpps: f64,
+    /// What the generator sent.
+    pub(crate) offered_mpps: f64,
+}
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+struct Figure {
+    bench: &'static str,
+    case: &'static str,
+    arms: &'static str,
+    idle: Option<&'static str>,
+    flows: u64,
+    services: u64,
+    workers: u32,
+    /// The median over the rounds.
+    mpps: f64,
+    /// The distance of the quartiles.
+    spread: f64,
+    offered_mpps: f64,
+    /// To the bare forwarder with the same workers, arms and idle policy: the median over the rounds of the ratio in each.
+    ratio_to_bare: Option<f64>,
+    ratio_spread: Option<f64>,
+    /// Whether a worker has a generator on its core.
+    shared_cores: bool,
+    rounds: u32,
+    seed: u64,
+}
+
+impl Row for Figure {
+    const NOTES: &'static [&'static str] = &[
+        "Mpps of 64-byte frames at the sink: median over rounds, ± distance of the quartiles; offered: sent by the generator",
+        "÷bare: to the bare forwarder of the same round, workers, arms and idle policy · shared: a worker has a generator on its core",
+    ];
+
+    const COLUMNS: &'static [Column<Self>] = &[
+        left("case", 12, |row| row.case.to_owned()),
+        right("workers", 7, |row| row.workers.to_string()),
+        left("arms", 4, |row| row.arms.to_owned()),
+        left("idle", 8, |row| row.idle.unwrap_or("-").to_owned()),
+        right("flows", 9, |row| row.flows.to_string()),
+        right("Mpps", 8, |row| format!("{:.3}", row.mpps)),
+        right("±", 7, |row| format!("{:.3}", row.spread)),
+        right("offered", 8, |row| format!("{:.3}", row.offered_mpps)),
+        right("÷bare", 7, |row| row.ratio_to_bare.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"))),
+        right("±", 6, |row| row.ratio_spread.map_or("-".to_owned(), |spread| format!("{spread:.3}"))),
+        left("shared", 6, |row| if row.shared_cores { "yes" } else { "no" }.to_owned()),
+    ];
+}
+
+/// The lab of a number of queues, and the cores that it is used with.
+struct Place {
+    lab: Lab,
+    cores: Cores,
+}
+
+/// Connections of a number of flows whose packets leave by these arms.
+struct Known {
+    flows: u64,
+    arms: Arms,
+    world: World,
+}
+
+/// Measures all cases.
+///
+/// # Errors
+/// What the kernel refuses, and frames that did not take the way that was to be measured.
+pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
+    watch()?;
+    let mut cases = Case::all(options);
+    printer.head::<Figure>();
+    if cases.iter().any(|case| case.kind == Kind::NftForward) && !NftForward::is_there() {
+        printer.remark("nft_fwd is left out: there is no nft; the Debian package nftables has it");
+        cases.retain(|case| case.kind != Kind::NftForward);
+    }
+    let mut places = Vec::new();
+    for case in &cases {
+        if !places.iter().any(|place: &Place| place.lab.queues == case.workers) {
+            places.push(Place { cores: Cores::choose(case.workers)?, lab: Lab::new(case.workers)? });
+        }
+    }
+    let seed = options.windows.common.seed;
+    let most_workers = options.workers.iter().copied().max().unwrap_or(1) as usize;
+    let mut known: Vec<Known> = Vec::new();
+    for case in cases.iter().filter(|case| case.kind == Kind::Director) {
+        if !known.iter().any(|known| known.flows == case.flows && known.arms == case.arms) {
+            let world = populated(case.flows, case.arms, most_workers, seed)?;
+            known.push(Known { flows: case.flows, arms: case.arms, world });
+        }
+    }
+
+    let mut rates: Vec<Vec<Rate>> = vec![Vec::new(); cases.len()];
+    for round in 0..options.windows.rounds {
+        for (case, rates) in cases.iter().zip(&mut rates) {
+            let place = places.iter().find(|place| place.lab.queues == case.workers);
+            let place = place.ok_or("no lab has been built for a case")?;
+            let known = known.iter().find(|known| known.flows == case.flows && known.arms == case.arms);
+            let seed = seed.wrapping_add(u64::from(round) << 32);
+            rates.push(measure(case, place, known.map(|known| &known.world), &options.windows, seed)?);
+        }
+    }
+    for (case, own) in cases.iter().zip(&rates) {
+        let bare = cases.iter().zip(&rates).find(|(bare, _)| bare.is_bare_of(case)).map(|(_, rates)| rates);
+        let shared = places.iter().any(|place| place.lab.queues == case.workers && place.cores.shared);
+        printer.row(&figure(case, own, bare, shared, options));
+    }
+    Ok(())
+}
+
+/// A world of UDP flows that are all known.
+pub(crate) fn populated(flows: u64, arms: Arms, workers: usize, seed: u64) -> Result<World, String> {
+    let plan = Plan { workers, egress: arms.egress(), ..Plan::simple(mix()?, flows, seed) };
+    let world = World::new(&plan);
+    // One hand opens all connections, whoever will see their packets.
+    let mut hand = Hand::new(&world, 0, true, seed);
+    hand.populate_all();
+    hand.check()?;
+    drop(hand);
+    Ok(world)
+}
+
+/// What the generator sends: UDP, as that needs no opening, over IPv4.
+pub(crate) fn mix() -> Result<Mix, String> {
+    "udp4".parse().map_err(str::to_owned)
+}
+
+/// The service that all frames are for.
+pub(crate) fn service(mix: Mix) -> SocketAddr {
+    virtual_address(mix.kind(0), 0)
+}
+
+/// New directors on a world's tables, one a worker.
+pub(crate) fn directors(world: &World, workers: u32) -> Vec<Director> {
+    (0..workers as usize)
+        .map(|number| {
+            let counters = Arc::new(WorkerCounters::default());
+            Director::new(Arc::clone(&world.lasting), &world.tables, counters, number, Now::read())
+        })
+        .collect()
+}
+
+/// One window of a case.
+fn measure(
+    case: &Case,
+    Place { lab, cores }: &Place,
+    world: Option<&World>,
+    windows: &Windows,
+    seed: u64,
+) -> Result<Rate, String> {
+    let mix = mix()?;
+    let idle = case.idle.unwrap_or_default();
+    let sink = match case.kind {
+        Kind::Generator => Sink::in_front(lab)?,
+        _ => Sink::behind(lab, case.arms)?,
+    };
+    let forwarder: Box<dyn Forwarder> = match case.kind {
+        Kind::Generator | Kind::IpForward => Box::new(IpForward),
+        Kind::Bare => Box::new(Bare::start(lab, cores, case.arms, idle)?),
+        Kind::Redirect => Box::new(Redirect::start(lab)?),
+        Kind::NftForward => Box::new(NftForward::start(lab)?),
+        Kind::Director => {
+            let directors = directors(world.ok_or("a director without a world")?, case.workers);
+            Box::new(InProcess::start(lab, cores, case.arms, idle, directors, &[service(mix)])?)
+        }
+    };
+    let traffic = crate::traffic::Traffic { mix, services: 1 };
+    let rate =
+        throughput(lab, cores, &Order { traffic, flows: case.flows, rate: None, seed }, &sink, windows)?;
+    forwarder.finish()?;
+    if rate.mpps == 0.0 {
+        return Err(format!("no frame came through {} ({} arms)", case.kind.name(), case.arms.name()));
+    }
+    Ok(rate)
+}
+
+/// Lets the generator run, and counts at the sink.
+///
+/// # Errors
+/// When the generator fails, or a signal comes.
+pub(crate) fn throughput(
+    lab: &Lab,
+    cores: &Cores,
+    order: &Order,
+    sink: &Sink,
+    windows: &Windows,
+) -> Result<Rate, String> {
+    let generator = Generator::start(lab, cores, order)?;
+    pause(Duration::from_millis(windows.warm_up_ms))?;
+    let (begin, arrived, sent) = (Instant::now(), sink.arrived()?, generator.sent()?);
+    pause(Duration::from_millis(windows.window_ms))?;
+    let (time, arrived, sent) = (begin.elapsed(), sink.arrived()? - arrived, generator.sent()? - sent);
+    generator.stop()?;
+    let mpps = |frames: u64| frames as f64 / time.as_secs_f64() / 1e6;
+    Ok(Rate { mpps: mpps(arrived), offered_mpps: mpps(sent) })
+}
+
+fn figure(case: &Case, rates: &[Rate], bare: Option<&Vec<Rate>>, shared: bool, options: &Wire) -> Figure {
+    let rate = Summary::of(rates.iter().map(|rate| rate.mpps).collect());
+    let ratio = bare
+        .map(|bare| Summary::of(rates.iter().zip(bare).map(|(rate, bare)| rate.mpps / bare.mpps).collect()));
+    Figure {
+        bench: "wire",
+        case: case.kind.name(),
+        arms: case.arms.name(),
+        idle: case.idle.map(IdlePolicy::name),
+        flows: case.flows,
+        services: 1,
+        workers: case.workers,
+        mpps: rate.median,
+        spread: rate.spread,
+        offered_mpps: Summary::of(rates.iter().map(|rate| rate.offered_mpps).collect()).median,
+        ratio_to_bare: ratio.map(|ratio| ratio.median),
+        ratio_spread: ratio.map(|ratio| ratio.spread),
+        shared_cores: shared,
+        rounds: options.windows.rounds,
+        seed: options.windows.common.seed,
+    }
+}
