@@ -5,7 +5,9 @@
 //! it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds unless a name
 //! ends otherwise.
 
+mod curves;
 mod lab;
+mod latency;
 mod options;
 mod pipeline;
 mod reference;
@@ -42,6 +44,8 @@ enum Bench {
     Pipeline(pipeline::Pipeline),
     /// Frames through network namespaces: the director beside a bare AF_XDP forwarder and the kernel's own ways. Needs root.
     Wire(wire::Wire),
+    /// How long frames are on the way through the director, at shares of its greatest rate. Needs root.
+    Latency(latency::Latency),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
@@ -52,6 +56,7 @@ impl Bench {
             Self::Pipeline(options) => &options.sampling.common,
             Self::Stages(options) => &options.sampling.common,
             Self::Wire(options) => &options.windows.common,
+            Self::Latency(options) => &options.windows.common,
         }
     }
 }
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
         Bench::Pipeline(options) => pipeline::run(options, &printer),
         Bench::Stages(options) => stages::run(options, &printer),
         Bench::Wire(options) => wire::run(options, &printer),
+        Bench::Latency(options) => latency::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,8 @@
 //! What the benchmarks' command lines have in common: how numbers are written, where figures go, how often is measured.
 //! Parsed into values that can't be wrong.
 
+use std::time::Duration;
+
 use clap::Args;
 
 /// The most connections that a population may have: slots are 32 bits, and the table holds as many again in reserve.
@@ -32,20 +34,41 @@ pub(crate) struct Sampling {
     pub(crate) common: Common,
 }
 
-/// How often the benchmarks on the wire measure.
+/// How often and how long the benchmarks on the wire measure.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Windows {
-    /// Rounds of each figure; in each round every case is measured once.
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rounds: u32,
-    /// How long is measured in each round, in milliseconds.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=600_000))]
-    pub(crate) window_ms: u64,
+    /// Rounds of each figure; in each round every case is measured once [default: 9 of wire, 5 of latency].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: Option<u32>,
+    /// How long is measured in each round, in milliseconds [default: 500 of wire, 2000 of latency].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    window_ms: Option<u64>,
     /// How long traffic flows before that, in milliseconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600_000))]
-    pub(crate) warm_up_ms: u64,
+    warm_up_ms: u64,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// [`Windows`] with nothing left open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) rounds: u32,
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Windows {
+    /// With these defaults.
+    pub(crate) fn or(&self, rounds: u32, window_ms: u64) -> Schedule {
+        Schedule {
+            rounds: self.rounds.unwrap_or(rounds),
+            warm_up: Duration::from_millis(self.warm_up_ms),
+            window: Duration::from_millis(self.window_ms.unwrap_or(window_ms)),
+            seed: self.common.seed,
+        }
+    }
 }
 
 /// A number from 1 to `most`.

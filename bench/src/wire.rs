@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
@@ -19,10 +19,10 @@ use crate::lab::{
     Arms, Bare, Cores, Forwarder, Generator, Idle, InProcess, IpForward, Lab, NftForward, Order, Redirect,
     Sink, pause, watch,
 };
-use crate::options::{Windows, flows, workers};
+use crate::options::{Schedule, Windows, flows, workers};
 use crate::report::{Column, Printer, Row, left, right};
 use crate::samples::Summary;
-use crate::traffic::{Mix, virtual_address};
+use crate::traffic::{Mix, Traffic, virtual_address};
 use crate::work::Hand;
 use crate::world::{Plan, World};
 
@@ -222,38 +222,45 @@ pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
             places.push(Place { cores: Cores::choose(case.workers)?, lab: Lab::new(case.workers)? });
         }
     }
-    let seed = options.windows.common.seed;
+    let schedule = options.windows.or(9, 500);
+    let seed = schedule.seed;
     let most_workers = options.workers.iter().copied().max().unwrap_or(1) as usize;
     let mut known: Vec<Known> = Vec::new();
     for case in cases.iter().filter(|case| case.kind == Kind::Director) {
         if !known.iter().any(|known| known.flows == case.flows && known.arms == case.arms) {
-            let world = populated(case.flows, case.arms, most_workers, seed)?;
+            let plan = Plan {
+                workers: most_workers,
+                egress: case.arms.egress(),
+                ..Plan::simple(mix()?, case.flows, seed)
+            };
+            let world = populate(World::new(&plan), seed)?;
             known.push(Known { flows: case.flows, arms: case.arms, world });
         }
     }
 
     let mut rates: Vec<Vec<Rate>> = vec![Vec::new(); cases.len()];
-    for round in 0..options.windows.rounds {
+    for round in 0..schedule.rounds {
         for (case, rates) in cases.iter().zip(&mut rates) {
             let place = places.iter().find(|place| place.lab.queues == case.workers);
             let place = place.ok_or("no lab has been built for a case")?;
             let known = known.iter().find(|known| known.flows == case.flows && known.arms == case.arms);
             let seed = seed.wrapping_add(u64::from(round) << 32);
-            rates.push(measure(case, place, known.map(|known| &known.world), &options.windows, seed)?);
+            rates.push(measure(case, place, known.map(|known| &known.world), &schedule, seed)?);
         }
     }
     for (case, own) in cases.iter().zip(&rates) {
         let bare = cases.iter().zip(&rates).find(|(bare, _)| bare.is_bare_of(case)).map(|(_, rates)| rates);
         let shared = places.iter().any(|place| place.lab.queues == case.workers && place.cores.shared);
-        printer.row(&figure(case, own, bare, shared, options));
+        printer.row(&figure(case, own, bare, shared, &schedule));
     }
     Ok(())
 }
 
-/// A world of UDP flows that are all known.
-pub(crate) fn populated(flows: u64, arms: Arms, workers: usize, seed: u64) -> Result<World, String> {
-    let plan = Plan { workers, egress: arms.egress(), ..Plan::simple(mix()?, flows, seed) };
-    let world = World::new(&plan);
+/// Lets a world know all its flows.
+///
+/// # Errors
+/// When a packet did not open its connection.
+pub(crate) fn populate(world: World, seed: u64) -> Result<World, String> {
     // One hand opens all connections, whoever will see their packets.
     let mut hand = Hand::new(&world, 0, true, seed);
     hand.populate_all();
@@ -267,9 +274,10 @@ pub(crate) fn mix() -> Result<Mix, String> {
     "udp4".parse().map_err(str::to_owned)
 }
 
-/// The service that all frames are for.
-pub(crate) fn service(mix: Mix) -> SocketAddr {
-    virtual_address(mix.kind(0), 0)
+/// The addresses of those services of a world of UDP that `serves` says, by number.
+pub(crate) fn addresses(world: &World, serves: impl Fn(usize) -> bool) -> Vec<SocketAddr> {
+    let numbers = (0..world.services as u32).filter(|number| serves(*number as usize));
+    numbers.map(|number| virtual_address(world.traffic.mix.kind(0), number)).collect()
 }
 
 /// New directors on a world's tables, one a worker.
@@ -287,10 +295,9 @@ fn measure(
     case: &Case,
     Place { lab, cores }: &Place,
     world: Option<&World>,
-    windows: &Windows,
+    schedule: &Schedule,
     seed: u64,
 ) -> Result<Rate, String> {
-    let mix = mix()?;
     let idle = case.idle.unwrap_or_default();
     let sink = match case.kind {
         Kind::Generator => Sink::in_front(lab)?,
@@ -302,13 +309,14 @@ fn measure(
         Kind::Redirect => Box::new(Redirect::start(lab)?),
         Kind::NftForward => Box::new(NftForward::start(lab)?),
         Kind::Director => {
-            let directors = directors(world.ok_or("a director without a world")?, case.workers);
-            Box::new(InProcess::start(lab, cores, case.arms, idle, directors, &[service(mix)])?)
+            let world = world.ok_or("a director without a world")?;
+            let (directors, services) = (directors(world, case.workers), addresses(world, |_| true));
+            Box::new(InProcess::start(lab, cores, case.arms, idle, directors, &services)?)
         }
     };
-    let traffic = crate::traffic::Traffic { mix, services: 1 };
+    let traffic = Traffic { mix: mix()?, services: 1 };
     let rate =
-        throughput(lab, cores, &Order { traffic, flows: case.flows, rate: None, seed }, &sink, windows)?;
+        throughput(lab, cores, &Order { traffic, flows: case.flows, rate: None, seed }, &sink, schedule)?;
     forwarder.finish()?;
     if rate.mpps == 0.0 {
         return Err(format!("no frame came through {} ({} arms)", case.kind.name(), case.arms.name()));
@@ -325,19 +333,25 @@ pub(crate) fn throughput(
     cores: &Cores,
     order: &Order,
     sink: &Sink,
-    windows: &Windows,
+    schedule: &Schedule,
 ) -> Result<Rate, String> {
     let generator = Generator::start(lab, cores, order)?;
-    pause(Duration::from_millis(windows.warm_up_ms))?;
+    pause(schedule.warm_up)?;
     let (begin, arrived, sent) = (Instant::now(), sink.arrived()?, generator.sent()?);
-    pause(Duration::from_millis(windows.window_ms))?;
+    pause(schedule.window)?;
     let (time, arrived, sent) = (begin.elapsed(), sink.arrived()? - arrived, generator.sent()? - sent);
     generator.stop()?;
     let mpps = |frames: u64| frames as f64 / time.as_secs_f64() / 1e6;
     Ok(Rate { mpps: mpps(arrived), offered_mpps: mpps(sent) })
 }
 
-fn figure(case: &Case, rates: &[Rate], bare: Option<&Vec<Rate>>, shared: bool, options: &Wire) -> Figure {
+fn figure(
+    case: &Case,
+    rates: &[Rate],
+    bare: Option<&Vec<Rate>>,
+    shared: bool,
+    schedule: &Schedule,
+) -> Figure {
     let rate = Summary::of(rates.iter().map(|rate| rate.mpps).collect());
     let ratio = bare
         .map(|bare| Summary::of(rates.iter().zip(bare).map(|(rate, bare)| rate.mpps / bare.mpps).collect()));
@@ -355,7 +369,7 @@ fn figure(case: &Case, rates: &[Rate], bare: Option<&Vec<Rate>>, shared: bool, o
         ratio_to_bare: ratio.map(|ratio| ratio.median),
         ratio_spread: ratio.map(|ratio| ratio.spread),
         shared_cores: shared,
-        rounds: options.windows.rounds,
-        seed: options.windows.common.seed,
+        rounds: schedule.rounds,
+        seed: schedule.seed,
     }
 }

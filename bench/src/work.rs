@@ -2,6 +2,7 @@
 //! the director's own calls are timed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -90,7 +91,10 @@ impl<'w> Hand<'w> {
 
     /// Hands the first `count` frames of the batch to the director. Returns how long it took.
     fn process(&mut self, count: usize) -> u64 {
-        let now = self.now();
+        self.process_at(count, self.now())
+    }
+
+    fn process_at(&mut self, count: usize, now: Now) -> u64 {
         let (director, lengths) = (&mut self.director, &self.lengths[..count]);
         let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
         let (time, (forwarded, reason)) = self.watch.time(|| {
@@ -173,6 +177,27 @@ impl<'w> Hand<'w> {
         }
         let created = self.counters.connections_created.get() - before;
         self.lose((u64::from(batches) * BATCH as u64).abs_diff(created), None);
+    }
+
+    /// Opens `count` connections that see no other packet, and expire evenly over the time from `begin` on, if nothing but their
+    /// own director's clock ends them.
+    pub(crate) fn open_idle(&mut self, count: u64, begin: Now, over: Duration) {
+        drop(self.director.install(Arc::clone(&self.world.passing)));
+        let first = self.world.flows;
+        let mut done = 0;
+        while done < count {
+            let batch = (count - done).min(BATCH as u64);
+            self.write(batch as usize, Segment::Opening, |_, position| first + done + position);
+            let ends = begin.0 + (over.as_millis() as u64 * done) / count;
+            self.process_at(batch as usize, Now(ends.saturating_sub(SHORT_MS)));
+            done += batch;
+        }
+        drop(self.director.install(Arc::clone(&self.world.lasting)));
+    }
+
+    /// The director with all that it knows.
+    pub(crate) fn into_director(self) -> Director {
+        self.director
     }
 
     /// Lets a minute pass, and expires what was opened in it.

@@ -38,6 +38,7 @@ pub(crate) struct World {
     /// Connections made under this table live for [`SHORT_MS`].
     pub(crate) passing: Arc<ServiceTable>,
     pub(crate) tables: ConnectionTables,
+    all: Vec<Service>,
 }
 
 /// What is asked of a [`World`].
@@ -121,7 +122,15 @@ impl World {
                 v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
                 v6: Arc::new(ConnectionTable::new(population, hash)),
             },
+            all: services,
         }
+    }
+
+    /// A table of which connections stay, with those services that `serves` says, by number.
+    pub(crate) fn table(&self, epoch: u64, serves: impl Fn(usize) -> bool) -> Arc<ServiceTable> {
+        let services = self.all.iter().enumerate().filter(|(number, _)| serves(*number));
+        let services = services.map(|(_, service)| service.clone());
+        Arc::new(ServiceTable::new(epoch, self.lasting.timeouts, services, []))
     }
 
     /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.

@@ -39,9 +39,9 @@ impl Bare {
             let mut programs = Vec::new();
             for (slot, interface) in (0_u8..).zip(arms.interfaces()) {
                 let mut program = Program::load("to_socket")?;
-                program.register(ports.iter().flat_map(AfXdpPort::sockets).filter_map(|socket| {
-                    (socket.slot == InterfaceSlot(slot)).then(|| (socket.queue, socket.fd.as_raw_fd()))
-                }))?;
+                let sockets = ports.iter().flat_map(AfXdpPort::sockets);
+                let sockets = sockets.filter(|socket| socket.slot == InterfaceSlot(slot));
+                program.register(sockets.map(|socket| (socket.queue, socket.fd.as_raw_fd())))?;
                 program.attach(interface)?;
                 programs.push(program);
             }

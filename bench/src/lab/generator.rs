@@ -128,6 +128,15 @@ impl Generator {
         self.queues.iter().map(|queue| Ok(queue.progress.get()?[word])).sum()
     }
 
+    /// Has nothing more sent.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn halt(&mut self) -> Result<(), String> {
+        self.stop.store(true, Relaxed);
+        self.queues.iter_mut().try_for_each(|queue| queue.stop.set([1]))
+    }
+
     /// Ends the generator.
     ///
     /// # Errors
@@ -137,9 +146,8 @@ impl Generator {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        self.stop.store(true, Relaxed);
-        // A thread that goes on in the kernel ends its call a moment later by itself.
-        let told: Result<(), String> = self.queues.iter_mut().try_for_each(|queue| queue.stop.set([1]));
+        // A thread that could not be told ends its call to the kernel a moment later by itself.
+        let told = self.halt();
         let ended = self.queues.iter_mut().filter_map(|queue| queue.thread.take()).try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| Err("the generator's thread panicked".to_owned()))
         });

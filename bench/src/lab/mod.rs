@@ -26,7 +26,7 @@ pub(crate) use forwarder::{Arms, Forwarder, Idle};
 pub(crate) use generator::{Generator, Order};
 pub(crate) use interrupt::{pause, watch};
 pub(crate) use kernel::{IpForward, NftForward, Redirect};
-pub(crate) use sink::Sink;
+pub(crate) use sink::{Delays, Sink};
 
 use namespace::{Namespace, run};
 
