@@ -47,6 +47,7 @@ pub(crate) fn draw(file: &Path, curves: &[Curve<'_>]) -> Result<(), String> {
         let mut chart = ChartBuilder::on(area)
             .caption(panel, ("sans-serif", 20))
             .margin(12)
+            .margin_right(40)
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d(FIRST..LAST, (least * 0.8..most * 1.25).log_scale())
@@ -72,7 +73,7 @@ pub(crate) fn draw(file: &Path, curves: &[Curve<'_>]) -> Result<(), String> {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE)
+            .background_style(WHITE.mix(0.8))
             .border_style(BLACK)
             .draw()
             .map_err(|error| failed(&error))?;

@@ -1,13 +1,15 @@
 //! `xlvs-bench`: what the director costs. Time on a shared machine means little alone, so that every figure stands beside
 //! references that were measured in the same run, in turns with it; seed and machine are printed with them.
 //!
-//! [`pipeline`] measures the director in memory, [`stages`] takes it apart; [`traffic`] makes its frames, [`world`] what it serves, [`reference`] what
-//! it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds unless a name
-//! ends otherwise.
+//! [`pipeline`] measures the director in memory, [`stages`] takes it apart, [`memory`] weighs its tables; [`wire`] and [`latency`] send
+//! frames through the [`lab`], [`curves`] draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
+//! [`reference`] what it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds
+//! unless a name ends otherwise.
 
 mod curves;
 mod lab;
 mod latency;
+mod memory;
 mod options;
 mod pipeline;
 mod reference;
@@ -46,6 +48,8 @@ enum Bench {
     Wire(wire::Wire),
     /// How long frames are on the way through the director, at shares of its greatest rate. Needs root.
     Latency(latency::Latency),
+    /// What connections and templates take.
+    Memory(memory::Memory),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
@@ -57,6 +61,7 @@ impl Bench {
             Self::Stages(options) => &options.sampling.common,
             Self::Wire(options) => &options.windows.common,
             Self::Latency(options) => &options.windows.common,
+            Self::Memory(options) => &options.common,
         }
     }
 }
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Bench::Stages(options) => stages::run(options, &printer),
         Bench::Wire(options) => wire::run(options, &printer),
         Bench::Latency(options) => latency::run(options, &printer),
+        Bench::Memory(options) => memory::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -48,8 +48,14 @@ pub(crate) struct Hand<'w> {
 }
 
 impl<'w> Hand<'w> {
+    /// Memory that packets are written into.
+    pub(crate) const FRAME_BYTES: u64 = (CHUNKS * CHUNK) as u64;
+
     pub(crate) fn new(world: &'w World, number: usize, any_worker: bool, seed: u64) -> Self {
         let counters = Arc::new(WorkerCounters::default());
+        // Written once, so that all of it has its pages.
+        let mut chunks = vec![0; CHUNKS * CHUNK];
+        chunks.fill(0xff);
         let share = Share { first: number as u64, step: world.workers as u64 };
         Self {
             world,
@@ -65,7 +71,7 @@ impl<'w> Hand<'w> {
             sees: if any_worker { Share { first: 0, step: 1 } } else { share },
             random: ChaCha8Rng::seed_from_u64(seed.wrapping_add(number as u64)),
             watch: Stopwatch::new(),
-            chunks: vec![0; CHUNKS * CHUNK],
+            chunks,
             first: 0,
             lengths: [0; BATCH],
             ahead_ms: 0,
@@ -183,7 +189,8 @@ impl<'w> Hand<'w> {
     /// own director's clock ends them.
     pub(crate) fn open_idle(&mut self, count: u64, begin: Now, over: Duration) {
         drop(self.director.install(Arc::clone(&self.world.passing)));
-        let first = self.world.flows;
+        let first = self.world.flows + self.opened;
+        self.opened += count;
         let mut done = 0;
         while done < count {
             let batch = (count - done).min(BATCH as u64);
