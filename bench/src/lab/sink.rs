@@ -70,7 +70,10 @@ impl Delays {
     pub(crate) fn since(&self, before: &Self) -> Result<Histogram<u64>, String> {
         let mut histogram = Self::histogram()?;
         for (bucket, (now, before)) in self.0.iter().zip(&before.0).enumerate() {
-            histogram.saturating_record_n(delay(bucket), now - before);
+            // To record a delay no times would count for least and greatest.
+            if now > before {
+                histogram.saturating_record_n(delay(bucket), now - before);
+            }
         }
         Ok(histogram)
     }
