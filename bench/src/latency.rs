@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -22,7 +22,7 @@ use crate::options::{Schedule, Windows, flows, services};
 use crate::report::{Column, Printer, Row, left, right};
 use crate::samples::Summary;
 use crate::traffic::Traffic;
-use crate::wire::{addresses, directors, mix, populate, throughput};
+use crate::wire::{TURN_LIMIT, addresses, directors, mix, populate, throughput};
 use crate::work::Hand;
 use crate::world::{Plan, World, roomy};
 
@@ -31,6 +31,8 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// What starting a director and the generator may take, at each try.
 const STARTS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30)];
+/// A timer comes due so long after its deadline, at most.
+const TICK: Duration = Duration::from_millis(256);
 /// What opening an idle connection may take.
 const OPEN_NS: u64 = 5_000;
 
@@ -332,7 +334,7 @@ impl Bench<'_> {
         hand.populate();
         let opening = Duration::from_nanos(idle * OPEN_NS);
         let begin = Now::read().after(opening + start + self.schedule.warm_up);
-        hand.open_idle(idle, begin, self.schedule.window);
+        hand.open_idle(idle, begin, self.schedule.window.saturating_sub(TICK));
         hand.check()?;
         let forwarder = self.director(&world, vec![hand.into_director()])?;
         let before = std::cell::Cell::new(0);
@@ -403,7 +405,11 @@ impl Bench<'_> {
             return generator.stop().map(|()| false);
         }
         let before = (sink.delays()?, generator.late()?, sink.arrived()?, generator.sent()?);
+        let began = Instant::now();
         pause(self.schedule.window)?;
+        while sink.arrived()? == before.2 && began.elapsed() < TURN_LIMIT {
+            pause(self.schedule.window)?;
+        }
         let late = generator.late()? - before.1;
         let delays = sink.delays()?.since(&before.0)?;
         generator.halt()?;
