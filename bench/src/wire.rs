@@ -215,15 +215,17 @@ pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
     watch()?;
     let mut cases = Case::all(options);
     printer.head::<Figure>();
-    if cases.iter().any(|case| case.kind == Kind::NftForward) && !NftForward::is_there() {
-        printer.remark("nft_fwd is left out: there is no nft; the Debian package nftables has it");
-        cases.retain(|case| case.kind != Kind::NftForward);
-    }
     let mut places = Vec::new();
     for case in &cases {
         if !places.iter().any(|place: &Place| place.lab.queues == case.workers) {
             places.push(Place { cores: Cores::choose(case.workers)?, lab: Lab::new(case.workers)? });
         }
+    }
+    if cases.iter().any(|case| case.kind == Kind::NftForward)
+        && let Some(Err(reason)) = places.first().map(|place| NftForward::start(&place.lab).map(drop))
+    {
+        printer.remark(&format!("nft_fwd is left out: {reason}"));
+        cases.retain(|case| case.kind != Kind::NftForward);
     }
     let schedule = options.windows.or(9, 500);
     let seed = schedule.seed;

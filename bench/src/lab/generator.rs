@@ -20,12 +20,20 @@ use crate::traffic::{CHUNK, Segment, Traffic};
 /// Bytes of a frame without checksum: the least that Ethernet has.
 const LEN: usize = 60;
 const HEADER_WORDS: usize = 6;
-/// Frames of one call: setting one up costs as much as thousands of them.
-const REPEAT: u32 = 1 << 21;
-/// Frames between two hand-overs to the receiver: of a generator without pause the kernel's own number, of one that is paced
-/// few, as frames wait for those behind them.
-const BATCH: u32 = 64;
-const PACED_BATCH: u32 = 4;
+/// How the kernel is called.
+#[derive(Clone, Copy)]
+struct Call {
+    /// Runs of the program. Nothing is sent for milliseconds between two calls, and a call that is told to stop still takes some
+    /// tens of nanoseconds for each that is left.
+    repeat: u32,
+    /// Runs between two hand-overs to the receiver.
+    batch: u32,
+}
+
+/// The kernel's own batch.
+const UNPACED: Call = Call { repeat: 1 << 21, batch: 64 };
+/// Frames wait for those behind them, so these are few. Most runs only look whether a frame is due.
+const PACED: Call = Call { repeat: 1 << 23, batch: 4 };
 /// How long a generator may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -88,11 +96,11 @@ impl Generator {
             progress.set([random, 0, 0, 0])?;
             let stop = program.cell("stops")?;
             let (stopping, template, core) = (Arc::clone(&generator.stop), template.clone(), *core);
-            let batch = if order.rate.is_some() { PACED_BATCH } else { BATCH };
+            let call = if order.rate.is_some() { PACED } else { UNPACED };
             let namespace = lab.generator.share()?;
             let thread = std::thread::Builder::new()
                 .name(format!("generator-{number}"))
-                .spawn(move || send(program, &namespace, core, &stopping, &template, batch))
+                .spawn(move || send(program, &namespace, core, &stopping, &template, call))
                 .map_err(|error| format!("the generator's thread can't be started: {error}"))?;
             generator.queues.push(Queue { progress, stop, thread: Some(thread) });
         }
@@ -192,7 +200,7 @@ fn send(
     core: core_affinity::CoreId,
     stopping: &AtomicBool,
     template: &[u8],
-    batch: u32,
+    call: Call,
 ) -> Result<(), String> {
     namespace.enter()?;
     if !core_affinity::set_for_current(core) {
@@ -202,8 +210,8 @@ fn send(
     while !stopping.load(Relaxed) {
         let run = program.test_run(TestRunOptions {
             data_in: Some(template),
-            repeat: REPEAT,
-            attrs: TestRunAttrs::new().xdp_live_frames(batch),
+            repeat: call.repeat,
+            attrs: TestRunAttrs::new().xdp_live_frames(call.batch),
             ..TestRunOptions::default()
         });
         match run {

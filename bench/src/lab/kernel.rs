@@ -56,11 +56,6 @@ pub(crate) struct NftForward {
 }
 
 impl NftForward {
-    /// Whether there is `nft` on this machine.
-    pub(crate) fn is_there() -> bool {
-        run("nft", &["--version"], "").is_ok()
-    }
-
     /// Adds the rule.
     ///
     /// # Errors

@@ -66,7 +66,9 @@ impl Namespace {
 /// Runs a program in the calling thread's namespace, with `input`; it has to succeed.
 pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), String> {
     let line = || format!("{program} {}", arguments.join(" "));
-    let failed = |error: std::io::Error| format!("{} can't be run: {error}", line());
+    let failed = |error: std::io::Error| {
+        format!("{} can't be run: {error} (Debian has it in iproute2, ethtool or nftables)", line())
+    };
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
