@@ -149,6 +149,14 @@ pub(crate) struct Rate {
     pub(crate) offered_mpps: f64,
 }
 
+/// What a round found out about a case.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    rate: Rate,
+    /// What its workers take of a core while nothing arrives, in percent. Only of workers in user space.
+    idle_cpu: Option<f64>,
+}
+
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 struct Figure {
@@ -167,6 +175,8 @@ struct Figure {
     /// To the bare forwarder with the same workers, arms and idle policy: the median over the rounds of the ratio in each.
     ratio_to_bare: Option<f64>,
     ratio_spread: Option<f64>,
+    /// What each worker takes of a core while nothing arrives.
+    idle_cpu_percent: Option<f64>,
     /// Whether a worker has a generator on its core.
     shared_cores: bool,
     rounds: u32,
@@ -177,6 +187,7 @@ impl Row for Figure {
     const NOTES: &'static [&'static str] = &[
         "Mpps of 64-byte frames at the sink: median over rounds, ± distance of the quartiles; offered: sent by the generator",
         "÷bare: to the bare forwarder of the same round, workers, arms and idle policy · shared: a worker has a generator on its core",
+        "idle %: what each worker takes of a core while nothing arrives",
     ];
 
     const COLUMNS: &'static [Column<Self>] = &[
@@ -190,6 +201,7 @@ impl Row for Figure {
         right("offered", 8, |row| format!("{:.3}", row.offered_mpps)),
         right("÷bare", 7, |row| row.ratio_to_bare.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"))),
         right("±", 6, |row| row.ratio_spread.map_or("-".to_owned(), |spread| format!("{spread:.3}"))),
+        right("idle %", 6, |row| row.idle_cpu_percent.map_or("-".to_owned(), |cpu| format!("{cpu:.1}"))),
         left("shared", 6, |row| if row.shared_cores { "yes" } else { "no" }.to_owned()),
     ];
 }
@@ -243,18 +255,19 @@ pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
         }
     }
 
-    let mut rates: Vec<Vec<Rate>> = vec![Vec::new(); cases.len()];
+    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); cases.len()];
     for round in 0..schedule.rounds {
-        for (case, rates) in cases.iter().zip(&mut rates) {
+        for (case, rounds) in cases.iter().zip(&mut rounds) {
             let place = places.iter().find(|place| place.lab.queues == case.workers);
             let place = place.ok_or("no lab has been built for a case")?;
             let known = known.iter().find(|known| known.flows == case.flows && known.arms == case.arms);
             let seed = seed.wrapping_add(u64::from(round) << 32);
-            rates.push(measure(case, place, known.map(|known| &known.world), &schedule, seed)?);
+            rounds.push(measure(case, place, known.map(|known| &known.world), &schedule, seed)?);
         }
     }
-    for (case, own) in cases.iter().zip(&rates) {
-        let bare = cases.iter().zip(&rates).find(|(bare, _)| bare.is_bare_of(case)).map(|(_, rates)| rates);
+    for (case, own) in cases.iter().zip(&rounds) {
+        let bare =
+            cases.iter().zip(&rounds).find(|(bare, _)| bare.is_bare_of(case)).map(|(_, rounds)| rounds);
         let shared = places.iter().any(|place| place.lab.queues == case.workers && place.cores.shared);
         printer.row(&figure(case, own, bare, shared, &schedule));
     }
@@ -295,14 +308,14 @@ pub(crate) fn directors(world: &World, workers: u32) -> Vec<Director> {
         .collect()
 }
 
-/// One window of a case.
+/// One round of a case: a window without frames if it has workers, then one with as many as go.
 fn measure(
     case: &Case,
     Place { lab, cores }: &Place,
     world: Option<&World>,
     schedule: &Schedule,
     seed: u64,
-) -> Result<Rate, String> {
+) -> Result<Round, String> {
     let idle = case.idle.unwrap_or_default();
     let sink = match case.kind {
         Kind::Generator => Sink::in_front(lab)?,
@@ -319,6 +332,10 @@ fn measure(
             Box::new(InProcess::start(lab, cores, case.arms, idle, directors, &services)?)
         }
     };
+    let idle_cpu = match case.idle {
+        Some(_) => Some(process_cpu(schedule.window)? / f64::from(case.workers)),
+        None => None,
+    };
     let traffic = Traffic { mix: mix()?, services: 1 };
     let rate =
         throughput(lab, cores, &Order { traffic, flows: case.flows, rate: None, seed }, &sink, schedule)?;
@@ -326,7 +343,18 @@ fn measure(
     if rate.mpps == 0.0 {
         return Err(format!("no frame came through {} ({} arms)", case.kind.name(), case.arms.name()));
     }
-    Ok(rate)
+    Ok(Round { rate, idle_cpu })
+}
+
+/// What this process takes of a core, in percent.
+fn process_cpu(time: Duration) -> Result<f64, String> {
+    let used = || {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+    };
+    let (begin, before) = (Instant::now(), used());
+    pause(time)?;
+    Ok((used() - before) / begin.elapsed().as_secs_f64() * 100.0)
 }
 
 /// Lets the generator run, and counts at the sink.
@@ -356,14 +384,17 @@ pub(crate) fn throughput(
 
 fn figure(
     case: &Case,
-    rates: &[Rate],
-    bare: Option<&Vec<Rate>>,
+    rounds: &[Round],
+    bare: Option<&Vec<Round>>,
     shared: bool,
     schedule: &Schedule,
 ) -> Figure {
-    let rate = Summary::of(rates.iter().map(|rate| rate.mpps).collect());
-    let ratio = bare
-        .map(|bare| Summary::of(rates.iter().zip(bare).map(|(rate, bare)| rate.mpps / bare.mpps).collect()));
+    let of = |value: fn(&Round) -> f64| Summary::of(rounds.iter().map(value).collect());
+    let rate = of(|round| round.rate.mpps);
+    let ratio = bare.map(|bare| {
+        let pairs = rounds.iter().zip(bare);
+        Summary::of(pairs.map(|(round, bare)| round.rate.mpps / bare.rate.mpps).collect())
+    });
     Figure {
         bench: "wire",
         case: case.kind.name(),
@@ -374,9 +405,10 @@ fn figure(
         workers: case.workers,
         mpps: rate.median,
         spread: rate.spread,
-        offered_mpps: Summary::of(rates.iter().map(|rate| rate.offered_mpps).collect()).median,
+        offered_mpps: of(|round| round.rate.offered_mpps).median,
         ratio_to_bare: ratio.map(|ratio| ratio.median),
         ratio_spread: ratio.map(|ratio| ratio.spread),
+        idle_cpu_percent: case.idle.map(|_| of(|round| round.idle_cpu.unwrap_or_default()).median),
         shared_cores: shared,
         rounds: schedule.rounds,
         seed: schedule.seed,

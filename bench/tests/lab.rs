@@ -57,6 +57,8 @@ fn every_way_from_the_generator_to_the_sink_is_measured_beside_the_bare_forwarde
         assert!(figure["spread"].is_number() && figure["services"] == 1, "{figure}");
         assert!(!figure["cpu"].as_str().unwrap().is_empty());
     }
+    assert!(of("director").iter().all(|figure| figure["idle_cpu_percent"].as_f64().unwrap() > 0.0));
+    assert!(of("ip_forward").iter().all(|figure| figure["idle_cpu_percent"].is_null()));
     assert!(of("bare").iter().all(|figure| figure["ratio_to_bare"] == 1.0));
     let kinds: BTreeSet<String> = of("director")
         .iter()
