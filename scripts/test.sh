@@ -15,7 +15,7 @@ fi
 filter=${1:-}
 
 need_root "the test run"
-install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables keepalived shellcheck
+install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables nftables keepalived shellcheck
 find_cargo
 
 # A test that was killed could not take its laboratory down.

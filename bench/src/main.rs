@@ -1,10 +1,15 @@
 //! `xlvs-bench`: what the director costs. Time on a shared machine means little alone, so that every figure stands beside
 //! references that were measured in the same run, in turns with it; seed and machine are printed with them.
 //!
-//! [`pipeline`] measures the director in memory, [`stages`] takes it apart; [`traffic`] makes its frames, [`world`] what it serves, [`reference`] what
-//! it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds unless a name
-//! ends otherwise.
+//! [`pipeline`] measures the director in memory, [`stages`] takes it apart, [`memory`] weighs its tables; [`wire`] and [`latency`] send
+//! frames through the [`lab`], [`curves`] draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
+//! [`reference`] what it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds
+//! unless a name ends otherwise.
 
+mod curves;
+mod lab;
+mod latency;
+mod memory;
 mod options;
 mod pipeline;
 mod reference;
@@ -12,6 +17,7 @@ mod report;
 mod samples;
 mod stages;
 mod traffic;
+mod wire;
 mod work;
 mod world;
 
@@ -37,23 +43,39 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// The director in memory: packets of known connections, new connections, expired connections.
-    Pipeline(options::Pipeline),
+    Pipeline(pipeline::Pipeline),
+    /// Frames through network namespaces: the director beside a bare AF_XDP forwarder and the kernel's own ways. Needs root.
+    Wire(wire::Wire),
+    /// How long frames are on the way through the director, at shares of its greatest rate. Needs root.
+    Latency(latency::Latency),
+    /// What connections and templates take.
+    Memory(memory::Memory),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
 
+impl Bench {
+    const fn common(&self) -> &options::Common {
+        match self {
+            Self::Pipeline(options) => &options.sampling.common,
+            Self::Stages(options) => &options.sampling.common,
+            Self::Wire(options) => &options.windows.common,
+            Self::Latency(options) => &options.windows.common,
+            Self::Memory(options) => &options.common,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let result = match Arguments::parse().bench {
-        Bench::Pipeline(options) => {
-            let printer = Printer::new(options.json);
-            printer.head(options.seed);
-            pipeline::run(&options, |figure| printer.figure(&figure))
-        }
-        Bench::Stages(options) => {
-            let printer = Printer::new(options.json);
-            printer.stages_head(options.seed);
-            stages::run(&options, &printer)
-        }
+    let bench = Arguments::parse().bench;
+    let common = bench.common();
+    let printer = Printer::new(common.json, common.seed);
+    let result = match &bench {
+        Bench::Pipeline(options) => pipeline::run(options, &printer),
+        Bench::Stages(options) => stages::run(options, &printer),
+        Bench::Wire(options) => wire::run(options, &printer),
+        Bench::Latency(options) => latency::run(options, &printer),
+        Bench::Memory(options) => memory::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

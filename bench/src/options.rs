@@ -1,53 +1,74 @@
-//! The command line of `xlvs-bench pipeline`, and how numbers are written in all benchmarks: parsed into values that can't be
-//! wrong.
+//! What the benchmarks' command lines have in common: how numbers are written, where figures go, how often is measured.
+//! Parsed into values that can't be wrong.
+
+use std::time::Duration;
 
 use clap::Args;
-use xlvs_dataplane::scheduler::SchedulerName;
-
-use crate::traffic::Mix;
 
 /// The most connections that a population may have: slots are 32 bits, and the table holds as many again in reserve.
 const MOST_FLOWS: u64 = 100_000_000;
 const MOST_SERVICES: u64 = 100_000;
 const MOST_WORKERS: u64 = 64;
 
-/// What `xlvs-bench pipeline` takes. Lists are separated by commas; numbers may end in k or M.
+/// What every benchmark takes.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Pipeline {
-    /// Live connections.
-    #[arg(long, value_delimiter = ',', default_value = "1,1k,100k,1M", value_parser = flows)]
-    pub(crate) flows: Vec<u64>,
-    /// Virtual services of all kinds of traffic together; at least one for each kind there is.
-    #[arg(long, value_delimiter = ',', default_value = "1,10000", value_parser = services)]
-    pub(crate) services: Vec<u64>,
-    /// Destinations of each service.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) destinations: u8,
-    /// Schedulers, by name.
-    #[arg(long, value_delimiter = ',', default_value = "rr,wrr")]
-    pub(crate) schedulers: Vec<SchedulerName>,
-    /// Workers, each pinned to a core of its own, all on the same connection table.
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = workers)]
-    pub(crate) workers: Vec<u64>,
-    /// Kinds of traffic: tcp4, udp4, tcp6, udp6 alone, or mixed (3 : 1 : 3 : 1).
-    #[arg(long, value_delimiter = ',', default_value = "mixed")]
-    pub(crate) traffic: Vec<Mix>,
-    /// Let a flow's packets come on any worker, as where the NIC doesn't hash; otherwise a flow stays on the worker that
-    /// opened it.
-    #[arg(long)]
-    pub(crate) any_worker: bool,
-    /// Rounds of each figure; the median and the quartiles are taken over them.
-    #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rounds: u32,
-    /// Batches of 64 packets in a round.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) batches: u32,
+pub(crate) struct Common {
     /// What all randomness comes of.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// One JSON object a line on standard output, the head on standard error.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How often the benchmarks in memory measure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Sampling {
+    /// Rounds of each figure; the median and the quartiles are taken over them.
+    #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Batches of 64 packets in a round.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batches: u32,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// How often and how long the benchmarks on the wire measure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Windows {
+    /// Rounds of each figure; in each round every case is measured once [default: 9 of wire, 5 of latency].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: Option<u32>,
+    /// How long is measured in each round, in milliseconds [default: 500 of wire, 2000 of latency].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    window_ms: Option<u64>,
+    /// How long traffic flows before that, in milliseconds.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    warm_up_ms: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// [`Windows`] with nothing left open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) rounds: u32,
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Windows {
+    /// With these defaults.
+    pub(crate) fn or(&self, rounds: u32, window_ms: u64) -> Schedule {
+        Schedule {
+            rounds: self.rounds.unwrap_or(rounds),
+            warm_up: Duration::from_millis(self.warm_up_ms),
+            window: Duration::from_millis(self.window_ms.unwrap_or(window_ms)),
+            seed: self.common.seed,
+        }
+    }
 }
 
 /// A number from 1 to `most`.
@@ -75,7 +96,7 @@ pub(crate) fn services(text: &str) -> Result<u64, String> {
 }
 
 /// Numbers of workers.
-fn workers(text: &str) -> Result<u64, String> {
+pub(crate) fn workers(text: &str) -> Result<u64, String> {
     number(text, MOST_WORKERS)
 }
 

@@ -4,23 +4,115 @@
 
 use std::sync::Barrier;
 
+use clap::Args;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 use xlvs_dataplane::port::BATCH;
+use xlvs_dataplane::scheduler::SchedulerName;
 
-use crate::options::Pipeline;
+use crate::options::{Sampling, flows, services, workers};
 use crate::reference::RandomWalk;
-use crate::report::Figure;
+use crate::report::{Column, Printer, Row, left, right};
 use crate::samples::{Samples, Summary};
-use crate::traffic::Spread;
+use crate::traffic::{Mix, Spread};
 use crate::work::Hand;
-use crate::world::{Plan, World};
+use crate::world::{Plan, World, roomy};
 
 /// Rounds of connections that come and go, at most: a minute passes in each, and the timing wheel's horizon of
 /// 17 minutes must not come by.
 const MOST_PASSING_ROUNDS: u32 = 14;
 /// Packets of known connections before the first round, at most: enough to fill a worker's flow cache several times.
 const MOST_WARMING: u64 = 1 << 18;
+
+/// What `xlvs-bench pipeline` takes. Lists are separated by commas; numbers may end in k or M.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pipeline {
+    /// Live connections.
+    #[arg(long, value_delimiter = ',', default_value = "1,1k,100k,1M", value_parser = flows)]
+    flows: Vec<u64>,
+    /// Virtual services of all kinds of traffic together; at least one for each kind there is.
+    #[arg(long, value_delimiter = ',', default_value = "1,10000", value_parser = services)]
+    services: Vec<u64>,
+    /// Destinations of each service.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    destinations: u8,
+    /// Schedulers, by name.
+    #[arg(long, value_delimiter = ',', default_value = "rr,wrr")]
+    schedulers: Vec<SchedulerName>,
+    /// Workers, each pinned to a core of its own, all on the same connection table.
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = workers)]
+    workers: Vec<u64>,
+    /// Kinds of traffic: tcp4, udp4, tcp6, udp6 alone, or mixed (3 : 1 : 3 : 1).
+    #[arg(long, value_delimiter = ',', default_value = "mixed")]
+    traffic: Vec<Mix>,
+    /// Let a flow's packets come on any worker, as where the NIC doesn't hash; otherwise a flow stays on the worker that
+    /// opened it.
+    #[arg(long)]
+    any_worker: bool,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+}
+
+/// One figure with its references. Times are ns per packet or connection; a `spread` is the distance of the quartiles
+/// over the rounds.
+#[derive(Clone, Debug, Serialize)]
+struct Figure {
+    bench: &'static str,
+    case: &'static str,
+    traffic: &'static str,
+    scheduler: &'static str,
+    flows: u64,
+    services: u64,
+    workers: usize,
+    /// The median over the rounds; of several workers the mean.
+    ns: f64,
+    spread: f64,
+    floor_ns: f64,
+    floor_spread: f64,
+    random_access_ns: f64,
+    random_access_spread: f64,
+    ratio_to_floor: f64,
+    /// What is above the floor, in random accesses.
+    above_floor_in_random_accesses: f64,
+    /// Quantiles over batches of 64, per packet.
+    p50_ns: f64,
+    p99_ns: f64,
+    p999_ns: f64,
+    allocations_per_packet: f64,
+    /// Millions a second, of all workers together.
+    mpps: f64,
+    table_bytes: u64,
+    rounds: usize,
+    seed: u64,
+}
+
+impl Row for Figure {
+    const NOTES: &'static [&'static str] = &[
+        "ns per packet or connection: median over rounds, ± distance of the quartiles; p50 to p99.9 over batches of 64",
+        "floor: parse and rewrite alone · access: one dependent random access into memory of the table's size",
+    ];
+
+    const COLUMNS: &'static [Column<Self>] = &[
+        left("case", 11, |row| row.case.to_owned()),
+        left("mix", 6, |row| row.traffic.to_owned()),
+        left("sch", 4, |row| row.scheduler.to_owned()),
+        right("flows", 9, |row| row.flows.to_string()),
+        right("services", 8, |row| row.services.to_string()),
+        right("workers", 7, |row| row.workers.to_string()),
+        right("ns", 9, |row| format!("{:.1}", row.ns)),
+        right("±", 7, |row| format!("{:.1}", row.spread)),
+        right("floor", 7, |row| format!("{:.1}", row.floor_ns)),
+        right("access", 7, |row| format!("{:.1}", row.random_access_ns)),
+        right("×floor", 7, |row| format!("{:.2}", row.ratio_to_floor)),
+        right("-floor/acc.", 12, |row| format!("{:.2}", row.above_floor_in_random_accesses)),
+        right("p50", 7, |row| format!("{:.1}", row.p50_ns)),
+        right("p99", 7, |row| format!("{:.1}", row.p99_ns)),
+        right("p99.9", 8, |row| format!("{:.1}", row.p999_ns)),
+        right("allocs", 10, |row| format!("{:.6}", row.allocations_per_packet)),
+        right("M/s", 7, |row| format!("{:.2}", row.mpps)),
+    ];
+}
 
 /// What was measured of a case by one worker, or by all of them.
 struct Measured {
@@ -39,11 +131,12 @@ impl Measured {
     }
 }
 
-/// Runs all combinations of the options; `tell` takes each figure as soon as it is there.
+/// Runs all combinations of the options; prints each figure as soon as it is there.
 ///
 /// # Errors
 /// What didn't go as it must for the figures to be true, or a machine without enough cores.
-pub(crate) fn run(options: &Pipeline, mut tell: impl FnMut(Figure)) -> Result<(), String> {
+pub(crate) fn run(options: &Pipeline, printer: &Printer) -> Result<(), String> {
+    printer.head::<Figure>();
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     for &workers in &options.workers {
         if workers as usize > cores.len() {
@@ -58,19 +151,19 @@ pub(crate) fn run(options: &Pipeline, mut tell: impl FnMut(Figure)) -> Result<()
             for &services in &options.services {
                 for &scheduler in &options.schedulers {
                     for &flows in &options.flows {
-                        let passing =
-                            2 * workers * u64::from(options.batches + warming(options)) * BATCH as u64;
+                        let passing = 2
+                            * workers
+                            * u64::from(options.sampling.batches + warming(options))
+                            * BATCH as u64;
                         let plan = Plan {
-                            mix,
                             scheduler,
                             services,
                             destinations: options.destinations,
-                            flows,
                             workers: workers as usize,
-                            passing,
-                            seed: options.seed,
+                            limit: roomy(flows, passing),
+                            ..Plan::simple(mix, flows, options.sampling.common.seed)
                         };
-                        population(options, &plan, &cores, &mut tell)?;
+                        population(options, &plan, &cores, printer)?;
                     }
                 }
             }
@@ -81,7 +174,7 @@ pub(crate) fn run(options: &Pipeline, mut tell: impl FnMut(Figure)) -> Result<()
 
 /// Untimed batches before a round's timed ones: the caches are as the round before last left them.
 const fn warming(options: &Pipeline) -> u32 {
-    options.batches.div_ceil(4)
+    options.sampling.batches.div_ceil(4)
 }
 
 /// Measures all cases of one population.
@@ -89,10 +182,11 @@ fn population(
     options: &Pipeline,
     plan: &Plan,
     cores: &[core_affinity::CoreId],
-    tell: &mut impl FnMut(Figure),
+    printer: &Printer,
 ) -> Result<(), String> {
     let world = World::new(plan);
-    let walk = RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(options.seed));
+    let walk =
+        RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(options.sampling.common.seed));
     let barrier = Barrier::new(plan.workers);
     let results: Vec<Result<Vec<Measured>, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = cores
@@ -120,7 +214,7 @@ fn population(
     let workers: Vec<Vec<Measured>> = results.into_iter().collect::<Result<_, _>>()?;
     for case in 0..workers[0].len() {
         let of_all: Vec<&Measured> = workers.iter().filter_map(|worker| worker.get(case)).collect();
-        tell(figure(options, &world, &of_all));
+        printer.row(&figure(options, &world, &of_all));
     }
     Ok(())
 }
@@ -133,13 +227,13 @@ fn work(
     barrier: &Barrier,
     number: usize,
 ) -> Result<Vec<Measured>, String> {
-    let passing_rounds = options.rounds.min(MOST_PASSING_ROUNDS);
+    let passing_rounds = options.sampling.rounds.min(MOST_PASSING_ROUNDS);
     // Made before the first barrier: a worker that failed later would leave the others waiting.
-    let mut uniform = Measured::new("hit_uniform", options.rounds)?;
-    let mut zipf = Measured::new("hit_zipf", options.rounds)?;
+    let mut uniform = Measured::new("hit_uniform", options.sampling.rounds)?;
+    let mut zipf = Measured::new("hit_zipf", options.sampling.rounds)?;
     let mut opened = Measured::new("new", passing_rounds)?;
     let mut expired = Measured::new("expired", passing_rounds)?;
-    let mut hand = Hand::new(world, number, options.any_worker, options.seed);
+    let mut hand = Hand::new(world, number, options.any_worker, options.sampling.common.seed);
     hand.begin_walk(walk, number);
     hand.populate();
     barrier.wait();
@@ -148,10 +242,10 @@ fn work(
     // Also the first samples are touched here, and thrown away: round 0 is not kept.
     for (spread, measured) in [(Spread::Uniform, &mut uniform), (Spread::Zipf, &mut zipf)] {
         hand.hit(spread, (4 * world.flows).min(MOST_WARMING).div_ceil(BATCH as u64) as u32, None);
-        for round in 0..=options.rounds {
+        for round in 0..=options.sampling.rounds {
             hand.hit(spread, warm, None);
             let allocations =
-                counted(barrier, || hand.hit(spread, options.batches, Some(&mut measured.director)));
+                counted(barrier, || hand.hit(spread, options.sampling.batches, Some(&mut measured.director)));
             measured.director.end_round(round > 0);
             measured.allocations += if round > 0 { allocations } else { 0 };
             references(&mut hand, walk, options, barrier, measured, round > 0);
@@ -161,7 +255,8 @@ fn work(
     hand.begin_passing();
     for round in 0..=passing_rounds {
         hand.open(warm, None);
-        let allocations = counted(barrier, || hand.open(options.batches, Some(&mut opened.director)));
+        let allocations =
+            counted(barrier, || hand.open(options.sampling.batches, Some(&mut opened.director)));
         opened.director.end_round(round > 0);
         opened.allocations += if round > 0 { allocations } else { 0 };
         let allocations = counted(barrier, || hand.expire(&mut expired.director));
@@ -186,10 +281,10 @@ fn references(
 ) {
     hand.floor(warming(options), None);
     barrier.wait();
-    hand.floor(options.batches, Some(&mut measured.floor));
+    hand.floor(options.sampling.batches, Some(&mut measured.floor));
     measured.floor.end_round(keep);
     barrier.wait();
-    hand.walk(walk, options.batches, &mut measured.walk);
+    hand.walk(walk, options.sampling.batches, &mut measured.walk);
     measured.walk.end_round(keep);
 }
 
@@ -254,6 +349,6 @@ fn figure(options: &Pipeline, world: &World, workers: &[&Measured]) -> Figure {
         mpps: world.workers as f64 * 1e3 / time.median,
         table_bytes: world.table_bytes() as u64,
         rounds: workers[0].director.rounds.len(),
-        seed: options.seed,
+        seed: options.sampling.common.seed,
     }
 }

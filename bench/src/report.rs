@@ -1,64 +1,49 @@
-//! What is printed: seed and machine first, then a row of a table, or a JSON object, for each figure.
+//! What is printed: machine, seed and command first, then a row of a table, or a JSON object, for each figure. A benchmark
+//! says what its rows are by [`Row`].
 
 use serde::Serialize;
 
-/// One figure with its references. Times are ns per packet or connection; a `spread` is the distance of the quartiles
-/// over the rounds.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) bench: &'static str,
-    pub(crate) case: &'static str,
-    pub(crate) traffic: &'static str,
-    pub(crate) scheduler: &'static str,
-    pub(crate) flows: u64,
-    pub(crate) services: u64,
-    pub(crate) workers: usize,
-    /// The median over the rounds; of several workers the mean.
-    pub(crate) ns: f64,
-    pub(crate) spread: f64,
-    pub(crate) floor_ns: f64,
-    pub(crate) floor_spread: f64,
-    pub(crate) random_access_ns: f64,
-    pub(crate) random_access_spread: f64,
-    pub(crate) ratio_to_floor: f64,
-    /// What is above the floor, in random accesses.
-    pub(crate) above_floor_in_random_accesses: f64,
-    /// Quantiles over batches of 64, per packet.
-    pub(crate) p50_ns: f64,
-    pub(crate) p99_ns: f64,
-    pub(crate) p999_ns: f64,
-    pub(crate) allocations_per_packet: f64,
-    /// Millions a second, of all workers together.
-    pub(crate) mpps: f64,
-    pub(crate) table_bytes: u64,
-    pub(crate) rounds: usize,
-    pub(crate) seed: u64,
+/// A column of a table.
+pub(crate) struct Column<R> {
+    title: &'static str,
+    width: usize,
+    left: bool,
+    cell: fn(&R) -> String,
 }
 
-/// A stage of a packet's way, summed up from the way's beginning.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Stage {
-    pub(crate) bench: &'static str,
-    pub(crate) case: &'static str,
-    pub(crate) traffic: &'static str,
-    pub(crate) flows: u64,
-    pub(crate) services: u64,
-    pub(crate) workers: usize,
-    /// Everything up to and with this stage.
-    pub(crate) ns: f64,
-    pub(crate) spread: f64,
-    /// This stage alone: the difference to the one before.
-    pub(crate) step_ns: f64,
-    pub(crate) ratio_to_director: f64,
-    pub(crate) seed: u64,
+/// A column of text.
+pub(crate) const fn left<R>(title: &'static str, width: usize, cell: fn(&R) -> String) -> Column<R> {
+    Column { title, width, left: true, cell }
 }
 
-/// What the figures were measured on.
+/// A column of numbers.
+pub(crate) const fn right<R>(title: &'static str, width: usize, cell: fn(&R) -> String) -> Column<R> {
+    Column { title, width, left: false, cell }
+}
+
+impl<R> Column<R> {
+    fn pad(&self, text: &str) -> String {
+        let width = self.width;
+        if self.left { format!("{text:width$}") } else { format!("{text:>width$}") }
+    }
+}
+
+/// A figure: as JSON all its fields, in a table these columns.
+pub(crate) trait Row: Serialize + Sized + 'static {
+    /// What the reader of the table has to know.
+    const NOTES: &'static [&'static str];
+    /// The table.
+    const COLUMNS: &'static [Column<Self>];
+}
+
+/// Where figures were measured, and by what.
 #[derive(Clone, Debug, Serialize)]
 struct Machine {
     cpu: String,
     cores: usize,
+    kernel: String,
     huge_pages: String,
+    command: String,
 }
 
 impl Machine {
@@ -70,19 +55,23 @@ impl Machine {
         let modes =
             std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
         let mode = modes.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+        let arguments = std::env::args().skip(1);
         Self {
             cpu: model.map_or_else(unknown, |(_, name)| name.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .map_or_else(|_| unknown(), |release| release.trim().to_owned()),
             huge_pages: mode.map_or_else(unknown, |(mode, _)| mode.to_owned()),
+            command: std::iter::once("xlvs-bench".to_owned()).chain(arguments).collect::<Vec<_>>().join(" "),
         }
     }
 }
 
 /// A figure as JSON tells it: with the machine, so that each line stands alone.
 #[derive(Serialize)]
-struct Line<'a, F> {
+struct Line<'a, R> {
     #[serde(flatten)]
-    figure: &'a F,
+    row: &'a R,
     #[serde(flatten)]
     machine: &'a Machine,
 }
@@ -91,115 +80,50 @@ struct Line<'a, F> {
 #[derive(Debug)]
 pub(crate) struct Printer {
     json: bool,
+    seed: u64,
     machine: Machine,
 }
 
 impl Printer {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, machine: Machine::read() }
+    pub(crate) fn new(json: bool, seed: u64) -> Self {
+        Self { json, seed, machine: Machine::read() }
     }
 
-    /// Seed and machine.
-    fn machine(&self, seed: u64) {
-        let Machine { cpu, cores, huge_pages } = &self.machine;
-        let head = format!("seed {seed} · {cpu}, {cores} cores · transparent huge pages: {huge_pages}");
-        if self.json { eprintln!("{head}") } else { println!("{head}") }
+    /// Seed, machine and command, and the head of a table.
+    pub(crate) fn head<R: Row>(&self) {
+        let Machine { cpu, cores, kernel, huge_pages, command } = &self.machine;
+        let seed = self.seed;
+        self.remark(&format!(
+            "seed {seed} · {cpu}, {cores} cores · Linux {kernel} · transparent huge pages: {huge_pages}\n{command}"
+        ));
+        if self.json {
+            return;
+        }
+        for note in R::NOTES {
+            println!("{note}");
+        }
+        println!();
+        self.table::<R>(|column| column.title.to_owned());
     }
 
-    fn line(&self, figure: &impl Serialize) {
-        match serde_json::to_string(&Line { figure, machine: &self.machine }) {
+    /// What is no figure: where JSON is printed, it goes to standard error.
+    pub(crate) fn remark(&self, text: &str) {
+        if self.json { eprintln!("{text}") } else { println!("{text}") }
+    }
+
+    /// One figure.
+    pub(crate) fn row<R: Row>(&self, row: &R) {
+        if !self.json {
+            return self.table::<R>(|column| (column.cell)(row));
+        }
+        match serde_json::to_string(&Line { row, machine: &self.machine }) {
             Ok(line) => println!("{line}"),
             Err(error) => eprintln!("xlvs-bench: a figure could not be written as JSON: {error}"),
         }
     }
 
-    /// The head of a table of [`Stage`]s.
-    pub(crate) fn stages_head(&self, seed: u64) {
-        self.machine(seed);
-        if self.json {
-            return;
-        }
-        println!("ns per packet of a known connection, up to and with each stage; step: this stage alone\n");
-        println!(
-            "{:12} {:6} {:>9} {:>8} {:>9} {:>7} {:>7} {:>9}",
-            "up to", "mix", "flows", "services", "ns", "±", "step", "÷director"
-        );
-    }
-
-    pub(crate) fn stage(&self, stage: &Stage) {
-        if self.json {
-            return self.line(stage);
-        }
-        println!(
-            "{:12} {:6} {:>9} {:>8} {:>9.1} {:>7.1} {:>7.1} {:>9.2}",
-            stage.case,
-            stage.traffic,
-            stage.flows,
-            stage.services,
-            stage.ns,
-            stage.spread,
-            stage.step_ns,
-            stage.ratio_to_director,
-        );
-    }
-
-    /// The head of a table of [`Figure`]s.
-    pub(crate) fn head(&self, seed: u64) {
-        self.machine(seed);
-        if self.json {
-            return;
-        }
-        println!(
-            "ns per packet or connection: median over rounds, ± distance of the quartiles; p50 to p99.9 over batches of 64"
-        );
-        println!(
-            "floor: parse and rewrite alone · access: one dependent random access into memory of the table's size\n"
-        );
-        println!(
-            "{:11} {:6} {:4} {:>9} {:>8} {:>7} {:>9} {:>7} {:>7} {:>7} {:>7} {:>12} {:>7} {:>7} {:>8} {:>10} {:>7}",
-            "case",
-            "mix",
-            "sch",
-            "flows",
-            "services",
-            "workers",
-            "ns",
-            "±",
-            "floor",
-            "access",
-            "×floor",
-            "-floor/acc.",
-            "p50",
-            "p99",
-            "p99.9",
-            "allocs",
-            "M/s",
-        );
-    }
-
-    pub(crate) fn figure(&self, figure: &Figure) {
-        if self.json {
-            return self.line(figure);
-        }
-        println!(
-            "{:11} {:6} {:4} {:>9} {:>8} {:>7} {:>9.1} {:>7.1} {:>7.1} {:>7.1} {:>7.2} {:>12.2} {:>7.1} {:>7.1} {:>8.1} {:>10.6} {:>7.2}",
-            figure.case,
-            figure.traffic,
-            figure.scheduler,
-            figure.flows,
-            figure.services,
-            figure.workers,
-            figure.ns,
-            figure.spread,
-            figure.floor_ns,
-            figure.random_access_ns,
-            figure.ratio_to_floor,
-            figure.above_floor_in_random_accesses,
-            figure.p50_ns,
-            figure.p99_ns,
-            figure.p999_ns,
-            figure.allocations_per_packet,
-            figure.mpps,
-        );
+    fn table<R: Row>(&self, cell: impl Fn(&Column<R>) -> String) {
+        let cells: Vec<String> = R::COLUMNS.iter().map(|column| column.pad(&cell(column))).collect();
+        println!("{}", cells.join(" ").trim_end());
     }
 }

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 
 use clap::Args;
+use serde::Serialize;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::worker::WorkerConnections;
 use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::direct_routing;
 use xlvs_dataplane::flow::{FlowKey, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::packet::{Key, Packet};
-use xlvs_dataplane::scheduler::SchedulerName;
 use xlvs_dataplane::service::table::ServiceTable;
 
-use crate::options::{flows, services};
-use crate::report::{Printer, Stage};
+use crate::options::{Sampling, flows, services};
+use crate::report::{Column, Printer, Row, left, right};
 use crate::samples::{Samples, Summary};
 use crate::traffic::{Mix, Spread};
 use crate::work::Hand;
@@ -26,25 +26,49 @@ use crate::world::{Plan, World};
 pub(crate) struct Stages {
     /// Live connections.
     #[arg(long, value_delimiter = ',', default_value = "1k,1M", value_parser = flows)]
-    pub(crate) flows: Vec<u64>,
+    flows: Vec<u64>,
     /// Virtual services of all kinds of traffic together.
     #[arg(long, default_value = "1", value_parser = services)]
-    pub(crate) services: u64,
+    services: u64,
     /// Kind of traffic: tcp4, udp4, tcp6, udp6 or mixed.
     #[arg(long, default_value = "mixed")]
-    pub(crate) traffic: Mix,
-    /// Rounds of each figure.
-    #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rounds: u32,
-    /// Batches of 64 packets in a round.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) batches: u32,
-    /// What all randomness comes of.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// One JSON object a line on standard output, the head on standard error.
-    #[arg(long)]
-    pub(crate) json: bool,
+    traffic: Mix,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+}
+
+/// A stage of a packet's way, summed up from the way's beginning.
+#[derive(Clone, Debug, Serialize)]
+struct Stage {
+    bench: &'static str,
+    case: &'static str,
+    traffic: &'static str,
+    flows: u64,
+    services: u64,
+    workers: usize,
+    /// Everything up to and with this stage.
+    ns: f64,
+    spread: f64,
+    /// This stage alone: the difference to the one before.
+    step_ns: f64,
+    ratio_to_director: f64,
+    seed: u64,
+}
+
+impl Row for Stage {
+    const NOTES: &'static [&'static str] =
+        &["ns per packet of a known connection, up to and with each stage; step: this stage alone"];
+
+    const COLUMNS: &'static [Column<Self>] = &[
+        left("up to", 12, |row| row.case.to_owned()),
+        left("mix", 6, |row| row.traffic.to_owned()),
+        right("flows", 9, |row| row.flows.to_string()),
+        right("services", 8, |row| row.services.to_string()),
+        right("ns", 9, |row| format!("{:.1}", row.ns)),
+        right("±", 7, |row| format!("{:.1}", row.spread)),
+        right("step", 7, |row| format!("{:.1}", row.step_ns)),
+        right("÷director", 9, |row| format!("{:.2}", row.ratio_to_director)),
+    ];
 }
 
 const PARSE: u8 = 0;
@@ -127,31 +151,26 @@ fn go_on<const LAST: u8, const WORDS: usize>(
 /// # Errors
 /// A frame that did not take the way that was measured.
 pub(crate) fn run(options: &Stages, printer: &Printer) -> Result<(), String> {
+    printer.head::<Stage>();
     let core = core_affinity::get_core_ids().unwrap_or_default().into_iter().next();
     if !core.is_some_and(core_affinity::set_for_current) {
         eprintln!("xlvs-bench: could not pin the worker to a core; its figures wander");
     }
     for &flows in &options.flows {
         let plan = Plan {
-            mix: options.traffic,
-            scheduler: SchedulerName::Rr,
             services: options.services,
-            destinations: 4,
-            flows,
-            workers: 1,
-            passing: 0,
-            seed: options.seed,
+            ..Plan::simple(options.traffic, flows, options.sampling.common.seed)
         };
         let world = World::new(&plan);
         for stage in measure(options, &world)? {
-            printer.stage(&stage);
+            printer.row(&stage);
         }
     }
     Ok(())
 }
 
 fn measure(options: &Stages, world: &World) -> Result<Vec<Stage>, String> {
-    let mut hand = Hand::new(world, 0, false, options.seed);
+    let mut hand = Hand::new(world, 0, false, options.sampling.common.seed);
     hand.populate();
     let mut way = Way {
         services: &world.lasting,
@@ -160,11 +179,11 @@ fn measure(options: &Stages, world: &World) -> Result<Vec<Stage>, String> {
     };
     let mut samples = Vec::new();
     for _ in NAMES {
-        samples.push(Samples::new(options.rounds as usize + 1).map_err(|error| error.to_string())?);
+        samples.push(Samples::new(options.sampling.rounds as usize + 1).map_err(|error| error.to_string())?);
     }
-    for round in 0..=options.rounds {
+    for round in 0..=options.sampling.rounds {
         // Round 0 is long: it fills both flow caches, and is thrown away.
-        let batches = if round == 0 { options.batches.max(4096) } else { options.batches };
+        let batches = if round == 0 { options.sampling.batches.max(4096) } else { options.sampling.batches };
         for (stage, samples) in samples.iter_mut().enumerate() {
             let warm = batches.div_ceil(4);
             match stage as u8 {
@@ -206,7 +225,7 @@ fn measure(options: &Stages, world: &World) -> Result<Vec<Stage>, String> {
                 spread: summary.spread,
                 step_ns: step,
                 ratio_to_director: summary.median / whole,
-                seed: options.seed,
+                seed: options.sampling.common.seed,
             }
         })
         .collect())

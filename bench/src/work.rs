@@ -2,6 +2,7 @@
 //! the director's own calls are timed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -47,8 +48,14 @@ pub(crate) struct Hand<'w> {
 }
 
 impl<'w> Hand<'w> {
+    /// Memory that packets are written into.
+    pub(crate) const FRAME_BYTES: u64 = (CHUNKS * CHUNK) as u64;
+
     pub(crate) fn new(world: &'w World, number: usize, any_worker: bool, seed: u64) -> Self {
         let counters = Arc::new(WorkerCounters::default());
+        // Written once, so that all of it has its pages.
+        let mut chunks = vec![0; CHUNKS * CHUNK];
+        chunks.fill(0xff);
         let share = Share { first: number as u64, step: world.workers as u64 };
         Self {
             world,
@@ -65,7 +72,7 @@ impl<'w> Hand<'w> {
             sees: if any_worker { Share { first: 0, step: 1 } } else { share },
             random: ChaCha8Rng::seed_from_u64(seed.wrapping_add(number as u64)),
             watch: Stopwatch::new(),
-            chunks: vec![0; CHUNKS * CHUNK],
+            chunks,
             first: 0,
             lengths: [0; BATCH],
             ahead_ms: 0,
@@ -91,7 +98,10 @@ impl<'w> Hand<'w> {
 
     /// Hands the first `count` frames of the batch to the director. Returns how long it took.
     fn process(&mut self, count: usize) -> u64 {
-        let now = self.now();
+        self.process_at(count, self.now())
+    }
+
+    fn process_at(&mut self, count: usize, now: Now) -> u64 {
         let (director, lengths) = (&mut self.director, &self.lengths[..count]);
         let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
         let (time, (forwarded, reason)) = self.watch.time(|| {
@@ -117,7 +127,16 @@ impl<'w> Hand<'w> {
 
     /// Opens and establishes this worker's share of the lasting connections.
     pub(crate) fn populate(&mut self) {
-        let (opens, flows) = (self.opens, self.world.flows);
+        self.establish(self.opens);
+    }
+
+    /// Opens and establishes all lasting connections, as the only worker that does.
+    pub(crate) fn populate_all(&mut self) {
+        self.establish(Share { first: 0, step: 1 });
+    }
+
+    fn establish(&mut self, opens: Share) {
+        let flows = self.world.flows;
         let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
         let mut done = 0;
         while done < mine {
@@ -162,6 +181,28 @@ impl<'w> Hand<'w> {
         }
         let created = self.counters.connections_created.get() - before;
         self.lose((u64::from(batches) * BATCH as u64).abs_diff(created), None);
+    }
+
+    /// Opens `count` connections that see no other packet, and expire evenly over the time from `begin` on, if nothing but their
+    /// own director's clock ends them.
+    pub(crate) fn open_idle(&mut self, count: u64, begin: Now, over: Duration) {
+        drop(self.director.install(Arc::clone(&self.world.passing)));
+        let first = self.world.flows + self.opened;
+        self.opened += count;
+        let mut done = 0;
+        while done < count {
+            let batch = (count - done).min(BATCH as u64);
+            self.write(batch as usize, Segment::Opening, |_, position| first + done + position);
+            let ends = begin.0 + (over.as_millis() as u64 * done) / count;
+            self.process_at(batch as usize, Now(ends.saturating_sub(SHORT_MS)));
+            done += batch;
+        }
+        drop(self.director.install(Arc::clone(&self.world.lasting)));
+    }
+
+    /// The director with all that it knows.
+    pub(crate) fn into_director(self) -> Director {
+        self.director
     }
 
     /// Lets a minute pass, and expires what was opened in it.

@@ -8,12 +8,12 @@ use xlvs_dataplane::connection::record::Record;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
 use xlvs_dataplane::director::ConnectionTables;
-use xlvs_dataplane::flow::{HashSeed, V4_WORDS, V6_WORDS};
+use xlvs_dataplane::flow::{Granularity, HashSeed, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::service::{Service, ServiceKey};
+use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 
 use crate::traffic::{Mix, Traffic, virtual_address};
 
@@ -40,6 +40,7 @@ pub(crate) struct World {
     pub(crate) passing: Arc<ServiceTable>,
     pub(crate) tables: ConnectionTables,
     pub(crate) fragments: Arc<Reassembly>,
+    all: Vec<Service>,
 }
 
 /// What is asked of a [`World`].
@@ -51,9 +52,37 @@ pub(crate) struct Plan {
     pub(crate) destinations: u8,
     pub(crate) flows: u64,
     pub(crate) workers: usize,
-    /// Connections that come and go at a time, at most.
-    pub(crate) passing: u64,
+    /// Connections and templates, at most; see [`roomy`].
+    pub(crate) limit: u64,
+    /// How long a client's template lives; `None` without persistence.
+    pub(crate) persistence: Option<Duration>,
+    /// The interface towards the real servers.
+    pub(crate) egress: InterfaceSlot,
     pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// One worker, one service of each kind without persistence, one interface, and the daemon's own room.
+    pub(crate) const fn simple(mix: Mix, flows: u64, seed: u64) -> Self {
+        Self {
+            mix,
+            scheduler: SchedulerName::Rr,
+            services: 1,
+            destinations: 4,
+            flows,
+            workers: 1,
+            limit: roomy(flows, 0),
+            persistence: None,
+            egress: InterfaceSlot(0),
+            seed,
+        }
+    }
+}
+
+/// A bound that `flows` connections and so many more at a time don't come near: the daemon's default if it will do.
+pub(crate) const fn roomy(flows: u64, passing: u64) -> u64 {
+    let needed = flows + passing + (1 << 16);
+    if needed > DEFAULT_LIMIT { needed } else { DEFAULT_LIMIT }
 }
 
 impl World {
@@ -66,22 +95,22 @@ impl World {
             for number in 0..each {
                 let first = services.len() as u32 * u32::from(plan.destinations);
                 let destinations: Box<[_]> = (0..u32::from(plan.destinations))
-                    .map(|number| {
-                        Arc::new(destination(first + number, kind.v6, 1 + number % 4, plan.workers))
-                    })
+                    .map(|number| Arc::new(destination(first + number, kind.v6, 1 + number % 4, plan)))
                     .collect();
                 let key =
                     ServiceKey::Address { protocol: kind.protocol, address: virtual_address(*kind, number) };
                 let scheduler = plan.scheduler.start(SchedulerOptions::default(), &destinations);
-                services.push(Service::new(key, scheduler, destinations));
+                let persistence = plan
+                    .persistence
+                    .map(|timeout| Persistence { timeout, granularity: Granularity::single(key.family()) });
+                services.push(Service { persistence, ..Service::new(key, scheduler, destinations) });
             }
         }
         let table = |epoch, udp| {
             let timeouts = Timeouts { tcp: LONG, tcp_fin: LONG, udp };
             Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []))
         };
-        let limit = DEFAULT_LIMIT.max(plan.flows + plan.passing + (1 << 16));
-        let population = Arc::new(Population::new(limit as u32));
+        let population = Arc::new(Population::new(plan.limit as u32));
         let hash = HashSeed([plan.seed ^ 0x6a09_e667_f3bc_c908, plan.seed ^ 0xbb67_ae85_84ca_a73b]);
         Self {
             traffic: Traffic { mix: plan.mix, services: each },
@@ -96,7 +125,15 @@ impl World {
                 v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
                 v6: Arc::new(ConnectionTable::new(population, hash)),
             },
+            all: services,
         }
+    }
+
+    /// A table of which connections stay, with those services that `serves` says, by number.
+    pub(crate) fn table(&self, epoch: u64, serves: impl Fn(usize) -> bool) -> Arc<ServiceTable> {
+        let services = self.all.iter().enumerate().filter(|(number, _)| serves(*number));
+        let services = services.map(|(_, service)| service.clone());
+        Arc::new(ServiceTable::new(epoch, self.lasting.timeouts, services, []))
     }
 
     /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.
@@ -107,7 +144,7 @@ impl World {
     }
 }
 
-fn destination(id: u32, v6: bool, weight: u32, workers: usize) -> Destination {
+fn destination(id: u32, v6: bool, weight: u32, plan: &Plan) -> Destination {
     let number = id % 0xffff + 1;
     Destination {
         id: DestinationId(id),
@@ -121,9 +158,9 @@ fn destination(id: u32, v6: bool, weight: u32, workers: usize) -> Destination {
         path: Some(Path {
             destination_mac: [2, 0, 0, 1, (number >> 8) as u8, number as u8],
             source_mac: [2, 0, 0, 0, 0, 2],
-            egress: InterfaceSlot(0),
+            egress: plan.egress,
             mtu: 1500,
         }),
-        counters: Arc::new(DestinationCounters::new(workers)),
+        counters: Arc::new(DestinationCounters::new(plan.workers)),
     }
 }

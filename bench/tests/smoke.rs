@@ -93,14 +93,58 @@ fn the_table_begins_with_seed_and_machine() {
 }
 
 #[test]
+fn stages_add_up_to_the_director() {
+    let output = bench(&["stages", "--json", "--flows=50", "--rounds=2", "--batches=4"]);
+    assert!(output.status.success());
+    let stages: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((stages.first().unwrap()["case"].as_str(), stages.len()), (Some("parse"), 8));
+    assert_eq!(stages.last().unwrap()["ratio_to_director"], 1.0);
+}
+
+#[test]
+fn memory_is_told_for_connections_and_templates_of_both_families() {
+    let output = bench(&["memory", "--json", "--flows=3k", "--steps=2"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let moments: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for family in ["v4", "v6"] {
+        let entries = |case: &str| -> Vec<u64> {
+            let of = moments.iter().filter(|figure| figure["case"] == case && figure["family"] == family);
+            of.map(|figure| figure["entries"].as_u64().unwrap()).collect()
+        };
+        assert_eq!(entries("connection"), [0, 1500, 3000]);
+        assert_eq!(entries("connection_and_template"), [0, 3000, 6000]);
+        assert_eq!(entries("template"), [3000]);
+    }
+    for moment in moments.iter().filter(|moment| moment["entries"] != 0 && moment["case"] != "template") {
+        // A record alone takes a cache line.
+        assert!(moment["bytes"].as_f64().unwrap() > 64.0, "{moment}");
+        assert!(moment["resident_mib"].as_f64().unwrap() > 0.0, "{moment}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_answered_with_what_is_allowed() {
-    for (argument, allowed) in [
-        ("--flows=0", "expected a number from 1"),
-        ("--schedulers=lc2", "expected rr"),
-        ("--traffic=sctp", "expected mixed, tcp4"),
-        ("--rounds=0", "1..=10000"),
+    for (bench_name, argument, allowed) in [
+        ("pipeline", "--flows=0", "expected a number from 1"),
+        ("pipeline", "--schedulers=lc2", "expected rr"),
+        ("pipeline", "--traffic=sctp", "expected mixed, tcp4"),
+        ("pipeline", "--rounds=0", "1..=10000"),
+        ("wire", "--cases=none", "expected one of generator"),
+        ("wire", "--arms=three", "expected one or two"),
+        ("wire", "--idle=lazy", "expected busy or adaptive"),
+        ("latency", "--loads=101", "1..=100"),
+        ("memory", "--families=v5", "possible values: v4, v6"),
     ] {
-        let output = bench(&["pipeline", argument]);
+        let output = bench(&[bench_name, argument]);
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{argument}: {errors}");
         assert!(errors.contains(allowed), "{argument}: {errors}");

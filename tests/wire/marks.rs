@@ -127,6 +127,7 @@ fn the_hosts_own_rules_are_taken_at_the_start_and_at_each_reading() {
     };
 
     iptables(&lab, "iptables", &rule(0, 7000));
+    iptables(&lab, "ip6tables", &rule(1, 7443));
     iptables(&lab, "iptables", "-A PREROUTING -m ttl --ttl-eq 1 -j RETURN");
     let mut daemon = Daemon::start(&lab, &config);
     let warning = "a mark rule of the host is left out: line ";
@@ -145,10 +146,11 @@ fn the_hosts_own_rules_are_taken_at_the_start_and_at_each_reading() {
         if found == (true, true) { Ok(()) } else { Err(format!("{found:?}")) }
     });
     let listed = daemon.client(&["mark", "list"]).ok().stdout;
+    let [v4, v6] = vips;
     let expected = format!(
-        "mark 7: tcp to {}/32 port 7443 on eth0 (configuration file)\n\
-         mark 7: tcp to {}/128 port 7000 on eth0 (configuration file)\n",
-        vips[0], vips[1]
+        "mark 7: tcp to {v4}/32 port 7443 on eth0 (configuration file)\n\
+         mark 7: tcp to {v6}/128 port 7443 on eth0 (configuration file)\n\
+         mark 7: tcp to {v6}/128 port 7000 on eth0 (configuration file)\n"
     );
     assert_eq!(listed, expected);
 }
@@ -158,7 +160,8 @@ fn an_operators_script_is_imported() {
     let lab = Lab::up(&[]);
     let vip = lab.v4("vip");
     let _servers = Named::tcp(&lab, &SERVERS, (vip, 7000).into());
-    let config = Config::one(Service::mark(7, vip, SERVERS.map(|server| (lab.v4(server), 1))));
+    let config = Config::one(Service::mark(7, vip, SERVERS.map(|server| (lab.v4(server), 1))))
+        .table(&format!("[[mark]]\nmark = 7\nprotocol = \"tcp\"\ndestination = \"{vip}\"\nports = [80]"));
     let daemon = Daemon::start(&lab, &config);
     let script = lab.dir().join("marks.sh");
     let line = |conditions: &str| {

@@ -2,6 +2,7 @@
 
 use crate::config::{Configuration, InterfaceName, MarkSource};
 use crate::iptables::{self, HostError};
+use crate::registry::MAX_MARK_RULES;
 
 /// The most refused rules that are told one by one.
 const TOLD: usize = 100;
@@ -25,7 +26,7 @@ pub(super) async fn read_hosts(configuration: &mut Configuration) -> Result<(), 
         tracing::warn!("{} more mark rules of the host are left out", host.refused.len() - TOLD);
     }
     let names: Vec<&str> = configuration.director.interfaces.iter().map(InterfaceName::as_str).collect();
-    let (its, others): (Vec<_>, Vec<_>) = host
+    let (mut its, others): (Vec<_>, Vec<_>) = host
         .rules
         .into_iter()
         .map(|(rule, _)| rule)
@@ -36,7 +37,15 @@ pub(super) async fn read_hosts(configuration: &mut Configuration) -> Result<(), 
             others.len()
         );
     }
-    tracing::info!("{} mark rules of the host are read", its.len());
+    let room = MAX_MARK_RULES.saturating_sub(configuration.marks.len());
+    if its.len() > room {
+        tracing::warn!(
+            "the last {} mark rules of the host are left out, allowed: {MAX_MARK_RULES} with those of the file",
+            its.len() - room
+        );
+        its.truncate(room);
+    }
+    tracing::info!("mark rules of the host: {}", its.len());
     configuration.host_marks = its;
     Ok(())
 }

@@ -1,0 +1,223 @@
+// The programs of the wire benchmarks' lab: a generator, a sink that counts and takes delays, and the shortest ways from one
+// interface to another. src/lab/program.rs loads them; the maps' values are arrays of 64-bit words in the order of the
+// structs here.
+
+#include "bpf.h"
+
+static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static long (*const bpf_redirect)(__u32 interface, __u64 flags) = (void *)23;
+
+#define ETHERNET 14
+#define HEADERS 42 // Ethernet, IPv4 without options, UDP
+#define STAMP HEADERS
+#define FRAME (STAMP + 8)
+#define IP_CHECKSUM (ETHERNET + 10)
+#define IP_SOURCE (ETHERNET + 12)
+#define UDP_SOURCE (ETHERNET + 20)
+
+// What a generator sends.
+struct order {
+	__u64 flows; // how many; numbers first, first + step, ...
+	__u64 first;
+	__u64 step;
+	__u64 egress;   // the interface's index
+	__u64 interval; // ns from frame to frame; 0: without a pause
+	__u64 stamped;  // whether frames carry the time
+	__u64 checksum; // the sum of the IP header's words, source and checksum left out
+	__u64 header[6]; // the frame's first 48 bytes
+};
+
+// What a generator knows from frame to frame.
+struct progress {
+	__u64 random; // not 0
+	__u64 due;    // when the next frame is due
+	__u64 sent;
+	__u64 late; // frames that were given up, as they were due too long ago
+};
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct order);
+	MAP_NUMBER(max_entries, 1);
+} orders SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct progress);
+	MAP_NUMBER(max_entries, 1);
+} progresses SEC(".maps");
+
+// Not 0: the generator is to end.
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_NUMBER(max_entries, 1);
+} stops SEC(".maps");
+
+// A frame that is due so long ago is not made up for: the delay of those after it would be the generator's own.
+#define GIVEN_UP_NS 20000
+
+// A number below `bound`, of the generator's own xorshift64*.
+INLINE __u32 random_below(struct progress *progress, __u64 bound)
+{
+	__u64 random = progress->random;
+
+	random ^= random >> 12;
+	random ^= random << 25;
+	random ^= random >> 27;
+	progress->random = random;
+	return (((random * 0x2545f4914f6cdd1dull) >> 32) * bound) >> 32;
+}
+
+// Run over frames that the kernel makes for it (BPF_PROG_TEST_RUN with live frames). The frame's memory may have been on the
+// way before: everything that a forwarder changes is written anew.
+SEC("xdp")
+int generate(struct xdp_md *context)
+{
+	__u8 *frame = (void *)(long)context->data;
+	__u32 zero = 0;
+	struct order *order = bpf_map_lookup_elem(&orders, &zero);
+	struct progress *progress = bpf_map_lookup_elem(&progresses, &zero);
+	__u64 *stop = bpf_map_lookup_elem(&stops, &zero);
+	__u32 flow, mixed, source, sum;
+	__u64 now = 0;
+
+	if (!order || !progress || !stop || frame + FRAME > (__u8 *)(long)context->data_end || *stop)
+		return XDP_DROP;
+	if (order->interval) {
+		now = bpf_ktime_get_ns();
+		if (now < progress->due)
+			return XDP_DROP;
+		if (now - progress->due > GIVEN_UP_NS) {
+			// The first frame of all is due at 0.
+			if (progress->due)
+				progress->late += (now - progress->due) / order->interval;
+			progress->due = now;
+		}
+		progress->due += order->interval;
+	}
+	flow = order->first + random_below(progress, order->flows) * order->step;
+	// As src/traffic.rs has it.
+	mixed = flow * 0x9e3779b1u;
+	source = 16u << 24 | mixed >> 6;
+	__builtin_memcpy(frame, order->header, sizeof(order->header));
+	*(__u32 *)(frame + IP_SOURCE) = NET32(source);
+	*(__u16 *)(frame + UDP_SOURCE) = NET16(32768 + (mixed & 63));
+	sum = order->checksum + (source >> 16) + (source & 0xffff);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	*(__u16 *)(frame + IP_CHECKSUM) = NET16((__u16)~sum);
+	*(__u64 *)(frame + STAMP) = order->stamped ? (now ? now : bpf_ktime_get_ns()) : 0;
+	progress->sent++;
+	return bpf_redirect(order->egress, 0);
+}
+
+// Delays are counted in buckets, 64 for each power of two: exact to 1.6 %.
+#define SUB_BITS 6
+#define LONGEST ((1ull << 37) - 1)
+#define BUCKETS 2048
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_NUMBER(max_entries, 1);
+} arrived SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_NUMBER(max_entries, BUCKETS);
+} delays SEC(".maps");
+
+INLINE __u32 bucket(__u64 delay)
+{
+	__u32 shift = 0;
+
+	if (delay > LONGEST)
+		delay = LONGEST;
+#pragma unroll
+	for (__u32 step = 16; step; step /= 2)
+		if (delay >> shift >> step >= 1 << SUB_BITS)
+			shift += step;
+	return (shift << SUB_BITS) + (__u32)(delay >> shift);
+}
+
+INLINE void count(void *map, __u32 key)
+{
+	__u64 *counter = bpf_map_lookup_elem(map, &key);
+
+	if (counter)
+		++*counter;
+}
+
+// Whether it is one of the generator's frames: UDP over IPv4 to 198.18.0.0/15.
+INLINE int is_generated(__u8 *frame, __u8 *end)
+{
+	return frame + FRAME <= end && *(__u16 *)(frame + 12) == NET16(0x0800) && frame[ETHERNET + 9] == 17 &&
+	       frame[ETHERNET + 16] == 198 && (frame[ETHERNET + 17] & 0xfe) == 18;
+}
+
+SEC("xdp")
+int sink(struct xdp_md *context)
+{
+	__u8 *frame = (void *)(long)context->data;
+	__u64 stamp, now;
+
+	if (!is_generated(frame, (void *)(long)context->data_end))
+		return XDP_PASS;
+	count(&arrived, 0);
+	stamp = *(__u64 *)(frame + STAMP);
+	if (stamp) {
+		now = bpf_ktime_get_ns();
+		count(&delays, bucket(now > stamp ? now - stamp : 0));
+	}
+	return XDP_DROP;
+}
+
+// The least that an AF_XDP forwarder can have before it: each frame goes to the socket of its queue.
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_XSKMAP);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+	MAP_NUMBER(max_entries, 64);
+} sockets SEC(".maps");
+
+SEC("xdp.frags")
+int to_socket(struct xdp_md *context)
+{
+	return bpf_redirect_map(&sockets, context->rx_queue_index, XDP_PASS);
+}
+
+// The kernel's shortest way.
+struct way {
+	__u64 egress;
+	__u64 macs[2]; // destination, source, 4 bytes of nothing
+};
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct way);
+	MAP_NUMBER(max_entries, 1);
+} ways SEC(".maps");
+
+SEC("xdp")
+int redirect(struct xdp_md *context)
+{
+	__u8 *frame = (void *)(long)context->data;
+	__u32 zero = 0;
+	struct way *way = bpf_map_lookup_elem(&ways, &zero);
+
+	if (!way || !is_generated(frame, (void *)(long)context->data_end))
+		return XDP_PASS;
+	__builtin_memcpy(frame, way->macs, 12);
+	return bpf_redirect(way->egress, 0);
+}
+
+// The kernel's wording for a program that may use its helpers; the code is under the project's licences.
+char lab_license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,119 @@
+//! Where frames end: an XDP program that counts them and, of frames that carry a time, how long they were on the way.
+
+use hdrhistogram::Histogram;
+
+use super::forwarder::Arms;
+use super::program::{Counters, Program};
+use super::{FRONT, GENERATOR, Lab, SINK};
+
+/// Of bpf/lab.bpf.c: 64 buckets for each power of two.
+const SUB_BITS: u32 = 6;
+/// The longest delay that is told from a longer one, in nanoseconds.
+const LONGEST: u64 = (1 << 37) - 1;
+
+/// A sink.
+pub(crate) struct Sink {
+    _program: Program,
+    arrived: Counters,
+    delays: Counters,
+}
+
+/// The delays of the frames that have arrived, by bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct Delays(Vec<u64>);
+
+impl Sink {
+    /// A sink behind a forwarder with these arms.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program.
+    pub(crate) fn behind(lab: &Lab, arms: Arms) -> Result<Self, String> {
+        match arms {
+            Arms::One => lab.generator.inside(|| Self::on(GENERATOR)),
+            Arms::Two => lab.sink.inside(|| Self::on(SINK)),
+        }
+    }
+
+    /// A sink in the forwarder's place.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program.
+    pub(crate) fn in_front(lab: &Lab) -> Result<Self, String> {
+        lab.director.inside(|| Self::on(FRONT))
+    }
+
+    fn on(interface: &str) -> Result<Self, String> {
+        let mut program = Program::load("sink")?;
+        let (arrived, delays) = (program.counters("arrived")?, program.counters("delays")?);
+        program.attach(interface)?;
+        Ok(Self { _program: program, arrived, delays })
+    }
+
+    /// Frames that have arrived.
+    pub(crate) fn arrived(&self) -> Result<u64, String> {
+        Ok(self.arrived.all()?.iter().sum())
+    }
+
+    /// The delays of those that carried a time.
+    pub(crate) fn delays(&self) -> Result<Delays, String> {
+        self.delays.all().map(Delays)
+    }
+}
+
+impl Delays {
+    /// A histogram that takes all delays there may be, in nanoseconds.
+    pub(crate) fn histogram() -> Result<Histogram<u64>, String> {
+        Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| error.to_string())
+    }
+
+    /// The delays that were counted since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Result<Histogram<u64>, String> {
+        let mut histogram = Self::histogram()?;
+        for (bucket, (now, before)) in self.0.iter().zip(&before.0).enumerate() {
+            // To record a delay no times would count for least and greatest.
+            if now > before {
+                histogram.saturating_record_n(delay(bucket), now - before);
+            }
+        }
+        Ok(histogram)
+    }
+}
+
+/// The middle of a bucket.
+fn delay(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let shift = (bucket >> SUB_BITS).saturating_sub(1);
+    ((bucket - (shift << SUB_BITS)) << shift) + ((1 << shift) >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As the program has it.
+    fn bucket(delay: u64) -> usize {
+        let shift = u64::BITS.saturating_sub(delay.leading_zeros() + SUB_BITS + 1);
+        ((shift << SUB_BITS) as u64 + (delay >> shift)) as usize
+    }
+
+    #[test]
+    fn buckets_tell_delays_to_two_parts_in_a_hundred() {
+        for exact in (0..200).chain((8..37).map(|bits| (1 << bits) + (1 << (bits - 3)) + 7)) {
+            let told = delay(bucket(exact));
+            assert!(told.abs_diff(exact) * 100 <= exact * 2, "{exact} became {told}");
+        }
+        assert_eq!(bucket(LONGEST), 2047);
+    }
+
+    #[test]
+    fn only_what_came_since_is_in_the_histogram() {
+        let mut before = Delays(vec![0; 2048]);
+        before.0[100] = 5;
+        let mut now = before.clone();
+        now.0[100] += 2;
+        now.0[50] += 1;
+        let histogram = now.since(&before).unwrap();
+        assert_eq!((histogram.len(), histogram.min(), histogram.max()), (3, 50, 100));
+    }
+}
