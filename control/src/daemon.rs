@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod keep;
 mod marks;
 mod report;
 mod requests;
@@ -29,9 +30,15 @@ use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
 use crate::registry::{Changes, Registry, Steered, Way};
+use crate::state::Store;
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
+/// For how many times as long as a publication took, changes are gathered before the next: a large table that is filled by
+/// thousands of commands is not made anew for each.
+const REST: u32 = 4;
+/// The longest that a publication is put off for that.
+const MAX_REST: Duration = Duration::from_millis(500);
 /// How long a change of the configuration waits for the workers to take it up, which takes them one batch.
 const INSTALL_LIMIT: Duration = Duration::from_millis(500);
 /// How often the daemon looks after its workers and forgets what is no longer needed.
@@ -92,6 +99,7 @@ struct Daemon {
     kernel: Kernel,
     server: Server,
     registry: Registry,
+    store: Store,
     publisher: Publisher,
     crew: Vec<Crew>,
     launched: Facts,
@@ -130,8 +138,12 @@ impl Daemon {
         let mut estimation = tokio::time::interval(estimator::PERIOD);
         // A rate is what was counted in a period, so that one that is missed is not made up for.
         estimation.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut due = None;
+        let mut rested = tokio::time::Instant::now();
         loop {
-            let publish = self.dirty;
+            // Changes that go on coming don't put it off.
+            let soon = || (tokio::time::Instant::now() + COALESCE).max(rested);
+            due = self.dirty.then(|| due.unwrap_or_else(soon));
             tokio::select! {
                 event = self.kernel.next() => {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
@@ -140,7 +152,13 @@ impl Daemon {
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = tokio::time::sleep(COALESCE), if publish => self.publish(),
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    due = None;
+                    let began = tokio::time::Instant::now();
+                    self.want_real_servers();
+                    self.publish();
+                    rested = tokio::time::Instant::now() + (began.elapsed() * REST).min(MAX_REST);
+                }
                 _ = housekeeping.tick() => self.keep_house()?,
                 _ = second.tick() => self.each_second(),
                 _ = estimation.tick() => self.registry.estimate(),
@@ -250,6 +268,7 @@ impl Daemon {
         let config::DirectorConfig { vip, marks, .. } = self.configuration.director;
         self.configuration.director = config::DirectorConfig { vip, marks, ..director };
         self.want_real_servers();
+        self.keep_all();
         self.publish();
         self.await_workers().await;
         let [added, changed, removed] = changes.services;

@@ -23,9 +23,10 @@ use crate::adm::model::{
 };
 use crate::estimator::Estimator;
 use crate::registry::{
-    DestinationEntry, DestinationSpec, Forwarding, PersistenceEngine, Registry, RegistryError,
-    SchedulerFlags, ServiceEntry, ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
+    DestinationEntry, DestinationSpec, Forwarding, PersistenceEngine, Registry, SchedulerFlags, ServiceEntry,
+    ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
 };
+use crate::state::Operation;
 
 /// The size of the connection table that lists show. Ours has no fixed number of rows: it is the kernel's own default, which
 /// scripts that parse the first line know.
@@ -41,6 +42,8 @@ pub struct Ipvs<'d> {
     services: &'d ServiceTable,
     now: Now,
     changed: bool,
+    /// What was done last.
+    operation: Option<Operation>,
 }
 
 impl<'d> Ipvs<'d> {
@@ -51,7 +54,7 @@ impl<'d> Ipvs<'d> {
         services: &'d ServiceTable,
         now: Now,
     ) -> Self {
-        Self { registry, connections, services, now, changed: false }
+        Self { registry, connections, services, now, changed: false, operation: None }
     }
 
     /// Whether something was changed that is to be published.
@@ -60,9 +63,16 @@ impl<'d> Ipvs<'d> {
         self.changed
     }
 
-    fn change(&mut self, done: Result<(), RegistryError>) -> Result<(), Errno> {
-        self.changed |= done.is_ok();
-        done.map_err(|error| error.errno())
+    /// What was done since the last time that this was asked, if it is to be kept: a message has one operation at most.
+    pub(crate) fn take_operation(&mut self) -> Option<Operation> {
+        self.operation.take()
+    }
+
+    fn change(&mut self, operation: Operation) -> Result<(), Errno> {
+        operation.perform(self.registry).map_err(|error| error.errno())?;
+        self.changed = true;
+        self.operation = Some(operation);
+        Ok(())
     }
 
     fn row(&self, key: &ServiceKey, entry: &ServiceEntry) -> ServiceRow {
@@ -102,8 +112,7 @@ impl<'d> Ipvs<'d> {
 impl Kernel for Ipvs<'_> {
     fn add_service(&mut self, service: &Service) -> Result<(), Errno> {
         let spec = service_spec(&service.settings)?;
-        let done = self.registry.add_service(service.id, spec);
-        self.change(done)
+        self.change(Operation::AddService(service.id, spec))
     }
 
     fn edit_service(&mut self, service: &Service) -> Result<(), Errno> {
@@ -111,18 +120,15 @@ impl Kernel for Ipvs<'_> {
             return Err(Errno::SRCH);
         }
         let spec = service_spec(&service.settings)?;
-        let done = self.registry.edit_service(&service.id, spec);
-        self.change(done)
+        self.change(Operation::EditService(service.id, spec))
     }
 
     fn delete_service(&mut self, id: ServiceId) -> Result<(), Errno> {
-        let done = self.registry.delete_service(&id);
-        self.change(done)
+        self.change(Operation::DeleteService(id))
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        self.registry.flush();
-        self.change(Ok(()))
+        self.change(Operation::Flush)
     }
 
     fn zero(&mut self, id: Option<ServiceId>) -> Result<(), Errno> {
@@ -137,29 +143,25 @@ impl Kernel for Ipvs<'_> {
 
     fn add_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
         let spec = destination_spec(&destination.settings);
-        let done = self.registry.add_destination(&destination.service, destination.address, spec);
-        self.change(done)
+        self.change(Operation::AddDestination(destination.service, destination.address, spec))
     }
 
     fn edit_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
         let spec = destination_spec(&destination.settings);
-        let done = self.registry.edit_destination(&destination.service, destination.address, spec);
-        self.change(done)
+        self.change(Operation::EditDestination(destination.service, destination.address, spec))
     }
 
     fn delete_destination(&mut self, service: ServiceId, address: SocketAddr) -> Result<(), Errno> {
-        let done = self.registry.delete_destination(&service, address);
-        self.change(done)
+        self.change(Operation::DeleteDestination(service, address))
     }
 
     fn set_timeouts(&mut self, timeouts: model::Timeouts) -> Result<(), Errno> {
         let given = |seconds: u32| (seconds != 0).then_some(seconds);
-        let done = self.registry.set_timeouts(TimeoutsChange {
+        self.change(Operation::SetTimeouts(TimeoutsChange {
             tcp_s: given(timeouts.tcp_s),
             tcp_fin_s: given(timeouts.tcp_fin_s),
             udp_s: given(timeouts.udp_s),
-        });
-        self.change(done)
+        }))
     }
 
     /// Connections are not synchronised yet; that is never said to have worked.

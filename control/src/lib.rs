@@ -16,6 +16,7 @@ pub mod kernel;
 mod launch;
 mod publish;
 pub mod registry;
+mod state;
 mod status;
 
 /// The whole program: does what the process's arguments say.

@@ -11,3 +11,4 @@ mod readme;
 mod real_server;
 mod reload;
 mod start_errors;
+mod state;

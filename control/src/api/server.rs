@@ -155,8 +155,20 @@ async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
             }
             continue;
         }
-        // One after the other: what a client can make the daemon hold is one list.
+        // Lists one after the other: what a client can make the daemon hold is one. Changes without waiting for each other, so
+        // that one write to the disk keeps all of a datagram's.
+        let mut waiting = Vec::new();
         for message in ipvs::messages(datagram) {
+            if ipvs::handles(message) && !ipvs::lists(message) {
+                let (sender, receiver) = oneshot::channel();
+                // Should the control thread be gone, the receiver finds out.
+                let _ = requests.send(Request::Ipvs(message.to_vec(), peer, sender)).await;
+                waiting.push((message, receiver));
+                continue;
+            }
+            if settle(client, peer, &mut waiting).await.is_err() {
+                return;
+            }
             let sent = if ipvs::handles(message) {
                 let asked = |answer| Request::Ipvs(message.to_vec(), peer, answer);
                 match ask(requests, asked).await {
@@ -171,7 +183,23 @@ async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
                 return;
             }
         }
+        if settle(client, peer, &mut waiting).await.is_err() {
+            return;
+        }
     }
+}
+
+/// Sends the answers to these messages, in their order.
+async fn settle(
+    client: &UnixSeqpacket,
+    peer: ipvs::Peer,
+    waiting: &mut Vec<(&[u8], oneshot::Receiver<ipvs::Replies>)>,
+) -> Result<(), Lost> {
+    for (message, receiver) in waiting.drain(..) {
+        let replies = receiver.await.unwrap_or_else(|_| ipvs::refuse(message, peer, Errno::SHUTDOWN));
+        send(client, peer, replies).await?;
+    }
+    Ok(())
 }
 
 /// The client took too long, or is gone.

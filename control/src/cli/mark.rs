@@ -20,8 +20,8 @@ use crate::registry::{MAX_MARK_PORTS, MarkSpec, Owner};
 const MARK_HELP: &str = "\
 A mark rule names packets by protocol, destination, ports, source and interface; a service of that mark (`[[service]] mark =
 1`, `-f 1`) takes them. Of all rules that match a packet, the last one's mark counts. Rules of the configuration file stand
-before those added here, and come back at its next reading if they are deleted here; those added here last until they are
-deleted or the daemon ends.
+before those added here, and come back at its next reading if they are deleted here; those added here are kept on disk and
+last until they are deleted.
 
 Exit codes:
   0  done

@@ -143,7 +143,7 @@ enum Command {
     },
     /// List or change the running director's settings
     ///
-    /// Settings have the names, defaults and meanings of the kernel's net.ipv4.vs.*. A change lasts until the daemon ends, or the
+    /// Settings have the names, defaults and meanings of the kernel's net.ipv4.vs.*. A change is kept on disk, and lasts until the
     /// configuration file says otherwise at its next reading.
     #[command(after_help = EXIT_CODES)]
     Settings {

@@ -1,4 +1,4 @@
-//! The daemon's start: interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
+//! The daemon's start: the state of the former run loaded, interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
 //! then the steering programs attached.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use crate::kernel::{self, Kernel, Link, NeighborState, link};
 use crate::launch::{self, Launched};
 use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
+use crate::state::{Loaded, Store};
 
 impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
@@ -25,9 +26,14 @@ impl Daemon {
         let server = Server::open(&configuration.director.socket)
             .await
             .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let (store, loaded) = Store::open(&configuration.director.state_dir)
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
+        for message in &loaded.messages {
+            tracing::warn!("{message}");
+        }
         launch::unlock_memory();
         let links = find_links(&configuration).await?;
-        let (links, launched, registry, table) = Self::launch(&configuration, links)?;
+        let (links, launched, registry, table) = Self::launch(&configuration, &store, &loaded, links)?;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
         let Launched { steerings, zero_copy, handles, crew, connections, memory_bytes } = launched;
@@ -39,6 +45,7 @@ impl Daemon {
             kernel,
             server,
             registry,
+            store,
             crew,
             launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
             dirty: true,
@@ -47,6 +54,7 @@ impl Daemon {
             departed: 0,
             started: Instant::now(),
         };
+        daemon.keep_all();
         daemon.want_real_servers();
         daemon.await_neighbors().await?;
         daemon.defend();
@@ -65,6 +73,8 @@ impl Daemon {
     /// Launches on these links; should several together fail, on those that work.
     fn launch(
         configuration: &Configuration,
+        store: &Store,
+        loaded: &Loaded,
         mut links: Vec<Link>,
     ) -> Result<(Vec<Link>, Launched, Registry, Arc<ServiceTable>), Failure> {
         let director = &configuration.director;
@@ -72,6 +82,7 @@ impl Daemon {
             let workers = launch::worker_count(director, &links);
             let cores = launch::cores(director, workers)?;
             let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
+            let refused = loaded.restore(&mut registry);
             for error in registry.apply(configuration).1 {
                 tracing::error!("left out of the configuration: {error}");
             }
@@ -79,7 +90,10 @@ impl Daemon {
             let table = Arc::new(registry.table(Now::read(), |_| Way::Unknown, slot));
             let connections = launch::connection_tables(director.max_connections)?;
             match launch::launch(director, &links, &cores, connections, &table) {
-                Ok(launched) => return Ok((links, launched, registry, table)),
+                Ok(launched) => {
+                    tell_refused(store, &refused);
+                    return Ok((links, launched, registry, table));
+                }
                 Err(failure) if links.len() == 1 => return Err(failure),
                 Err(failure) => {
                     let (usable, reasons) = launch::usable(director, &links, workers);
@@ -163,6 +177,23 @@ impl Daemon {
             self.configuration.director.max_connections,
             self.configuration.director.socket.display(),
         );
+    }
+}
+
+/// Tells what of the state is refused now and so left out, and keeps a copy of it.
+fn tell_refused(store: &Store, refused: &[String]) {
+    for entry in refused {
+        tracing::error!("left out of the state of the former run: {entry}");
+    }
+    if refused.is_empty() {
+        return;
+    }
+    match store.keep_copies() {
+        Ok(copies) => {
+            let copies: Vec<String> = copies.iter().map(|copy| copy.display().to_string()).collect();
+            tracing::warn!("what was left out still stands in {}", copies.join(" and "));
+        }
+        Err(error) => tracing::error!("no copy of the state with what was left out can be kept: {error}"),
     }
 }
 

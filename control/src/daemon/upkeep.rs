@@ -28,6 +28,9 @@ impl Daemon {
     /// Once a second.
     pub(super) fn each_second(&mut self) {
         self.defend();
+        if self.store.is_behind() {
+            self.keep_all();
+        }
         // Weights on their way up, and steering rules of removed services whose last connection has ended.
         if self.registry.is_ramping() || self.departed != self.registry.departed().count() {
             self.dirty = true;

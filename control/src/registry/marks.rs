@@ -136,6 +136,13 @@ impl Marks {
         self.changed();
     }
 
+    /// Gives the last rule to this owner.
+    pub(super) fn own_last(&mut self, owner: Owner) {
+        if let Some((its, _)) = self.rules.last_mut() {
+            *its = owner;
+        }
+    }
+
     fn changed(&mut self) {
         self.compiled = None;
         let rules = &self.rules;

@@ -20,6 +20,7 @@ mod marks;
 mod operations;
 mod ramp;
 mod removed;
+mod restore;
 mod service;
 mod settings;
 mod snapshot;

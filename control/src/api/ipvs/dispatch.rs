@@ -57,6 +57,12 @@ pub fn handles(message: &[u8]) -> bool {
     }
 }
 
+/// Whether a message of a datagram asks for a list, whose length the message doesn't bound.
+#[must_use]
+pub fn lists(message: &[u8]) -> bool {
+    frame::header(message).is_none_or(|header| frame::is_dump(&header))
+}
+
 /// The messages of a datagram, each for [`answer`]. What isn't a message comes whole as the last.
 pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     frame::split(datagram)

@@ -24,7 +24,7 @@ pub mod statistics;
 mod wire;
 
 pub use client::Client;
-pub use dispatch::{Access, Peer, Replies, answer, handle, handles, messages, refuse};
+pub use dispatch::{Access, Peer, Replies, answer, handle, handles, lists, messages, refuse};
 pub use message::{Command, Ipvs};
 pub use wire::Name;
 
