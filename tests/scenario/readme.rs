@@ -38,6 +38,10 @@ const KNOWN: &[(&str, How)] = &[
     ("xlvs status", How::In("director")),
     ("xlvs status --json", How::In("director")),
     ("xlvs check director.toml", How::In("director")),
+    ("xlvs adm -A -t 10.0.0.100:443 -s wlc -p 300", How::In("director")),
+    ("xlvs adm -a -t 10.0.0.100:443 -r 10.0.0.11:443 -g", How::In("director")),
+    ("xlvs adm -Ln", How::In("director")),
+    ("xlvs wrap -- ipvsadm -Lcn", How::In("director")),
     ("xlvs real-server up 10.0.0.100 fd00::100", How::In("rs1")),
     ("xlvs real-server down 10.0.0.100 fd00::100", How::In("rs1")),
 ];
