@@ -137,7 +137,7 @@ pub struct Story {
 #[serde(untagged)]
 pub enum StoryStep {
     Command { cmd: String, out: String },
-    Sent { send: String, to: String },
+    Sent { send: String, to: Option<String> },
     Slept { sleep: f64 },
     Table { lcn: Vec<Entry> },
     Told { text: String },

@@ -43,7 +43,9 @@ pub fn replay(line: &Story) -> Replayed {
     for (at, step) in line.steps.iter().enumerate() {
         match step {
             StoryStep::Command { cmd, out } => command(&mut machine, at, cmd, out)?,
-            StoryStep::Sent { send, to } => sent(&mut machine, &mut flows, at, send, to)?,
+            StoryStep::Sent { send, to } => {
+                sent(&mut machine, &mut flows, at, send, to.as_deref().unwrap_or("nothing"))?;
+            }
             StoryStep::Slept { sleep } => machine.sleep(Duration::from_secs_f64(*sleep)),
             StoryStep::Table { lcn } => same_table(at, lcn, &machine.table())?,
             StoryStep::Told { text } => told(&mut machine, &mut flows, at, text)?,
@@ -120,6 +122,13 @@ fn described(flows: &mut Flows, send: &str) -> Option<(Ends, Segment)> {
         ["data", "of", "the", "old", "connection"] => flows.flows.first().map(same(Segment::Data)),
         ["data", "after", ..] => {
             flows.served.iter().rev().find(|(_, segment)| *segment == Segment::Syn).map(same(Segment::Data))
+        }
+        // Other words: a flow that they name by its port, else the first; a SYN is a new client's.
+        ["SYN", ..] => flows.flows.last().map(|(ends, _)| (another_client(ends, 1), Segment::Syn)),
+        ["data" | "keeps" | "A" | "R" | "FA", ..] => {
+            let named = words.iter().filter_map(|word| word.parse().ok()).find_map(with_port);
+            let segment = Segment::named(words[0]).unwrap_or(Segment::Data);
+            named.or_else(|| flows.served.first()).map(same(segment))
         }
         _ => None,
     }
