@@ -6,6 +6,7 @@ mod crash;
 mod demo;
 mod idle;
 mod ipvsadm;
+mod keepalived;
 mod lifecycle;
 mod readme;
 mod real_server;
