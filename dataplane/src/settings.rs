@@ -46,6 +46,10 @@ pub struct Settings {
     pub schedule_icmp: bool,
     /// Kept for its name: the director never takes tunnelled packets from the host.
     pub ignore_tunneled: bool,
+    /// How large the table is that `mh` has for a service made from now on: 2 to the power of so many slots, or a few less. The
+    /// kernel has it as a build option (`IP_VS_MH_TAB_INDEX`). 12 is what kernels are built with, whose picks it gives; with 17 a
+    /// destination that is removed takes fewer of the others' clients along.
+    pub mh_tab_index: u8,
     /// Kept for its name: with direct routing, a packet that may not be fragmented is refused in either case.
     pub pmtu_disc: bool,
 }
@@ -65,6 +69,7 @@ impl Default for Settings {
             amemthresh: 1024,
             schedule_icmp: false,
             ignore_tunneled: false,
+            mh_tab_index: 12,
             pmtu_disc: true,
         }
     }
@@ -97,6 +102,7 @@ impl Settings {
         ("expire_nodest_conn", 0, 1),
         ("expire_quiescent_template", 0, 1),
         ("ignore_tunneled", 0, 1),
+        ("mh_tab_index", 8, 17),
         ("pmtu_disc", 0, 1),
         ("schedule_icmp", 0, 1),
         ("secure_tcp", 0, 3),
@@ -121,6 +127,7 @@ impl Settings {
             "expire_nodest_conn" => u32::from(self.expire_nodest_conn),
             "expire_quiescent_template" => u32::from(self.expire_quiescent_template),
             "ignore_tunneled" => u32::from(self.ignore_tunneled),
+            "mh_tab_index" => u32::from(self.mh_tab_index),
             "pmtu_disc" => u32::from(self.pmtu_disc),
             "schedule_icmp" => u32::from(self.schedule_icmp),
             "secure_tcp" => mode(self.secure_tcp),
@@ -155,6 +162,7 @@ impl Settings {
             "expire_nodest_conn" => self.expire_nodest_conn = on,
             "expire_quiescent_template" => self.expire_quiescent_template = on,
             "ignore_tunneled" => self.ignore_tunneled = on,
+            "mh_tab_index" => self.mh_tab_index = value as u8,
             "pmtu_disc" => self.pmtu_disc = on,
             "schedule_icmp" => self.schedule_icmp = on,
             "secure_tcp" => self.secure_tcp = mode,

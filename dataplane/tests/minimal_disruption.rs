@@ -3,7 +3,7 @@
 //!
 //! Quiescing moves exactly the destination's own clients, as its slots stay. Removing it makes the table anew over one
 //! destination less; the kernel's table has no more than 4093 slots, about 41 for each of 100 destinations, so that some
-//! others' clients move with it. A larger table would move fewer, and pick otherwise than the kernel.
+//! others' clients move with it. The largest table (`mh_tab_index` 17) moves hardly more than have to, and picks otherwise.
 #![allow(clippy::unwrap_used)]
 
 mod memory;
@@ -20,10 +20,10 @@ const CLIENTS: u32 = 40_000;
 const TRACKED: usize = 4;
 
 /// A lab whose TCP 80 is scheduled by `mh` over all destinations.
-fn lab() -> Lab {
+fn lab(mh_tab_index: u32) -> Lab {
     let mut lab = Lab::new(1, 1 << 20);
     let flags = HashFlags { port: false, fallback: true };
-    let options = SchedulerOptions { flags, port: 80, seed: 0 };
+    let options = SchedulerOptions { flags, port: 80, seed: 0, mh_tab_index };
     lab.schedule(v4(Tcp, 80), SchedulerName::Mh, options);
     publish(&mut lab, |_| 1, &[]);
     lab
@@ -46,7 +46,7 @@ fn picks(lab: &mut Lab, flags: &'static str, port: u16, step: usize) -> Vec<Resu
 
 #[test]
 fn quiescing_one_of_100_moves_its_own_share_and_no_other_flow() {
-    let mut lab = lab();
+    let mut lab = lab(12);
     let before = picks(&mut lab, "S", 1, 1);
     for (port, quiesced) in [(2, 0), (3, 17), (4, 42), (5, 63), (6, 99)] {
         publish(&mut lab, |id| u32::from(id != quiesced), &[]);
@@ -64,24 +64,31 @@ fn quiescing_one_of_100_moves_its_own_share_and_no_other_flow() {
 }
 
 #[test]
-fn removing_one_of_100_moves_what_the_kernels_table_gives_and_no_connection_of_another() {
-    for removed in [0, 17, 42, 63, 99] {
-        let mut lab = lab();
-        let before = picks(&mut lab, "S", 1, 1);
-        publish(&mut lab, |_| 1, &[removed]);
-        let tracked = before.iter().step_by(TRACKED).map(|pick| match pick {
-            Ok(id) if *id == removed => Err(DropReason::DestinationRemoved),
-            other => *other,
-        });
-        assert!(
-            picks(&mut lab, "A", 1, TRACKED) == tracked.collect::<Vec<_>>(),
-            "another's connection moved"
-        );
-        let after = picks(&mut lab, "S", 2, 1);
-        assert!(!after.contains(&Ok(removed)) && after.iter().all(Result::is_ok));
-        let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-        let share = moved as f64 / f64::from(CLIENTS);
-        println!("removed {removed}: {moved} of {CLIENTS} clients moved, {:.2} %", share * 100.0);
-        assert!((0.035..=0.047).contains(&share), "{:.2} % of the clients moved", share * 100.0);
+fn removing_one_of_100_moves_few_others_and_no_connection_of_another() {
+    // Of the kernel's own table, of the largest one at most 1/100 + 1 %.
+    for (index, allowed) in [(12, 0.035..=0.047), (17, 0.0..=0.02)] {
+        for removed in [0, 17, 42, 63, 99] {
+            remove_one(index, removed, &allowed);
+        }
     }
+}
+
+fn remove_one(mh_tab_index: u32, removed: u32, allowed: &std::ops::RangeInclusive<f64>) {
+    let mut lab = lab(mh_tab_index);
+    let before = picks(&mut lab, "S", 1, 1);
+    publish(&mut lab, |_| 1, &[removed]);
+    let tracked = before.iter().step_by(TRACKED).map(|pick| match pick {
+        Ok(id) if *id == removed => Err(DropReason::DestinationRemoved),
+        other => *other,
+    });
+    assert!(picks(&mut lab, "A", 1, TRACKED) == tracked.collect::<Vec<_>>(), "another's connection moved");
+    let after = picks(&mut lab, "S", 2, 1);
+    assert!(!after.contains(&Ok(removed)) && after.iter().all(Result::is_ok));
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    let share = moved as f64 / f64::from(CLIENTS);
+    println!(
+        "index {mh_tab_index}, removed {removed}: {moved} of {CLIENTS} clients moved, {:.2} %",
+        share * 100.0
+    );
+    assert!(allowed.contains(&share), "{:.2} % of the clients moved", share * 100.0);
 }

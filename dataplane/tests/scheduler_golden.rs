@@ -50,7 +50,8 @@ impl Replay {
             case["flags"].as_str().is_some_and(|set| set.split(',').any(|one| one == flag.name()))
         };
         let flags: HashFlags = SchedulerFlag::ALL.iter().copied().filter(is_set).collect();
-        let options = SchedulerOptions { flags, port: case["vport"].as_u64().unwrap_or(0) as u16, seed: 1 };
+        let port = case["vport"].as_u64().unwrap_or(0) as u16;
+        let options = SchedulerOptions { flags, port, seed: 1, ..SchedulerOptions::default() };
         let counted = match text(case, "mode") {
             "tcp-open" | "tcp-syn" => Counted::Active,
             "tcp-closed" | "udp" => Counted::Inactive,

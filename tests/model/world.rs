@@ -73,7 +73,7 @@ fn start(discipline: Discipline, list: &[Arc<Destination>], port: u16) -> Arc<dy
         Discipline::Fo => (SchedulerName::Fo, HashFlags::default()),
         Discipline::Sh { port, fallback } => (SchedulerName::Sh, HashFlags { port, fallback }),
     };
-    name.start(SchedulerOptions { flags, port, seed: 0 }, list)
+    name.start(SchedulerOptions { flags, port, ..SchedulerOptions::default() }, list)
 }
 
 impl World {

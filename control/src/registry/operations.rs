@@ -97,7 +97,8 @@ impl Registry {
         if self.services.len() >= MAX_SERVICES {
             return Err(RegistryError::Full { what: "services", limit: MAX_SERVICES });
         }
-        let options = scheduler_options(&key, &spec, self.next_seed());
+        let seed = self.next_seed();
+        let options = scheduler_options(&key, &spec, &self.settings, seed);
         self.next_instance += 1;
         let entry = ServiceEntry::new(self.next_instance, owner, spec, spec.scheduler.start(options, &[]));
         self.services.insert(key, entry);
@@ -110,7 +111,7 @@ impl Registry {
     /// # Errors
     /// When there is no such service, or it would be wrong.
     pub fn edit_service(&mut self, key: &ServiceKey, spec: ServiceSpec) -> Result<(), RegistryError> {
-        let seed = self.next_seed();
+        let (seed, settings) = (self.next_seed(), self.settings);
         let service = self.service_mut(key)?;
         check_service(key, &spec)?;
         let hashes = matches!(spec.scheduler, SchedulerName::Sh | SchedulerName::Mh);
@@ -118,7 +119,7 @@ impl Registry {
             || hashes && service.spec.flags.hash() != spec.flags.hash();
         service.spec = spec;
         if anew {
-            service.start(scheduler_options(key, &spec, seed));
+            service.start(scheduler_options(key, &spec, &settings, seed));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing};
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::ServiceKey;
+use xlvs_dataplane::settings::Settings;
 
 use super::ramp::{Progress, Ramp, scale};
 use super::spec::{DestinationSpec, Drain, Owner, ServiceOptions, ServiceSpec};
@@ -273,6 +274,12 @@ impl ServiceEntry {
 }
 
 /// What a service's scheduler is told at its start.
-pub(super) fn scheduler_options(key: &ServiceKey, spec: &ServiceSpec, seed: u64) -> SchedulerOptions {
-    SchedulerOptions { flags: spec.flags.hash(), port: key.port(), seed }
+pub(super) fn scheduler_options(
+    key: &ServiceKey,
+    spec: &ServiceSpec,
+    settings: &Settings,
+    seed: u64,
+) -> SchedulerOptions {
+    let mh_tab_index = settings.mh_tab_index.into();
+    SchedulerOptions { flags: spec.flags.hash(), port: key.port(), seed, mh_tab_index }
 }

@@ -1,5 +1,5 @@
 //! `mh`: a client always gets the same destination, and when one comes or goes only few clients get another. A table of
-//! 4093 slots: each destination takes slots in an order of its own, by turns, as many at a turn as its weight (by the weights'
+//! 4093 slots, or of as many as the setting `mh_tab_index` says (the kernel's build option): each destination takes slots in an order of its own, by turns, as many at a turn as its weight (by the weights'
 //! greatest common divisor) says. The client's address, with `mh-port` also its port, hashes to one.
 //!
 //! The table is made where the list changes, in the control thread, not under the lock; a worker holds the lock for one clone
@@ -12,26 +12,46 @@ use super::weighted_round_robin::greatest_common_divisor;
 use super::{HashFlags, NewFlow, Scheduler, SchedulerName, Seat};
 use crate::destination::Destination;
 
-/// Slots; a prime, so that every step visits all of them.
-const SLOTS: u32 = 4093;
+/// Slots by index, from the smallest; primes, so that every step visits all of them.
+const SLOTS: [u32; 10] = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
+/// The least index, the greatest, and the kernel's own choice.
+pub(crate) const INDEX: (u32, u32, u32) = (8, 17, 12);
 /// The keys of a destination's first slot and of its step; clients are hashed by the first.
 const KEYS: [u64; 2] = [2_654_435_761, 2_654_446_892];
 
 /// Maglev hashing.
 #[derive(Debug)]
 pub struct MaglevHash {
-    /// [`SLOTS`] seats, or none if no destination ever had a weight.
+    /// A seat a slot, or none if no destination ever had a weight.
     table: RwLock<Arc<[Seat]>>,
     flags: HashFlags,
     /// The destinations' port.
     port: u16,
+    size: Size,
+}
+
+/// How large the table is.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    index: u32,
+    slots: u32,
+}
+
+impl Size {
+    fn of(index: u32) -> Self {
+        let (smallest, largest, usual) = INDEX;
+        let index = if (smallest..=largest).contains(&index) { index } else { usual };
+        Self { index, slots: SLOTS[(index - smallest) as usize] }
+    }
 }
 
 impl MaglevHash {
-    /// A scheduler over `destinations`, which all have this port.
+    /// A scheduler over `destinations`, which all have this port, with a table of 2^`index` slots or a few less; an index
+    /// that there isn't stands for the kernel's own, 12.
     #[must_use]
-    pub fn new(destinations: &[Arc<Destination>], flags: HashFlags, port: u16) -> Self {
-        Self { table: RwLock::new(table(destinations, port)), flags, port }
+    pub fn new(destinations: &[Arc<Destination>], flags: HashFlags, port: u16, index: u32) -> Self {
+        let size = Size::of(index);
+        Self { table: RwLock::new(table(destinations, port, size)), flags, port, size }
     }
 }
 
@@ -48,14 +68,15 @@ struct Taker {
     turns: u32,
 }
 
-fn table(destinations: &[Arc<Destination>], port: u16) -> Arc<[Seat]> {
+fn table(destinations: &[Arc<Destination>], port: u16, size: Size) -> Arc<[Seat]> {
+    let Size { index, slots: count } = size;
     let weights = || destinations.iter().map(|destination| weight(destination));
     let (divisor, heaviest) = (weights().fold(0, greatest_common_divisor), weights().max().unwrap_or(0));
     if divisor == 0 {
         return Arc::default();
     }
     // No destination takes more slots at a turn than there are.
-    let scale = (heaviest / divisor).checked_ilog2().map_or(0, |log| (log + 1).saturating_sub(12));
+    let scale = (heaviest / divisor).checked_ilog2().map_or(0, |log| (log + 1).saturating_sub(index));
     let takers = destinations.iter().enumerate().map(|(position, destination)| {
         let word = fold(destination.address).wrapping_add(u32::from(port));
         let turns = match weight(destination) {
@@ -64,20 +85,20 @@ fn table(destinations: &[Arc<Destination>], port: u16) -> Arc<[Seat]> {
         };
         Taker {
             seat: Seat { id: destination.id, hint: position },
-            next: hash(word, KEYS[0]) % SLOTS,
-            step: hash(word, KEYS[1]) % (SLOTS - 1) + 1,
+            next: hash(word, KEYS[0]) % count,
+            step: hash(word, KEYS[1]) % (count - 1) + 1,
             turns,
         }
     });
     let mut takers: Vec<Taker> = takers.collect();
-    let mut slots: Vec<Option<Seat>> = vec![None; SLOTS as usize];
-    let mut free = SLOTS;
+    let mut slots: Vec<Option<Seat>> = vec![None; count as usize];
+    let mut free = count;
     // Ends: a round has a turn at least, the heaviest's, and each turn takes a slot.
     while free > 0 {
         for taker in &mut takers {
             for _ in 0..taker.turns.min(free) {
                 while slots[taker.next as usize].is_some() {
-                    taker.next = (taker.next + taker.step) % SLOTS;
+                    taker.next = (taker.next + taker.step) % count;
                 }
                 slots[taker.next as usize] = Some(taker.seat);
                 free -= 1;
@@ -96,7 +117,7 @@ impl Scheduler for MaglevHash {
         let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
         let port = if self.flags.port { flow.client.port() } else { 0 };
         let word = fold(flow.client.ip()).wrapping_add(u32::from(port));
-        let slot = |offset: u32| hash(word.wrapping_add(offset), KEYS[0]) % SLOTS;
+        let slot = |offset: u32| hash(word.wrapping_add(offset), KEYS[0]) % self.size.slots;
         let at = |slot: u32| {
             let position = table.get(slot as usize)?.position(destinations)?;
             destinations[position].takes_new().then_some(position)
@@ -108,11 +129,11 @@ impl Scheduler for MaglevHash {
         if !self.flags.fallback || !destinations.iter().any(|destination| destination.takes_new()) {
             return None;
         }
-        (0..SLOTS).find_map(|step| at(slot((step + first) % SLOTS)))
+        (0..self.size.slots).find_map(|step| at(slot((step + first) % self.size.slots)))
     }
 
     fn changed(&self, _before: &[Arc<Destination>], now: &[Arc<Destination>]) {
-        let table = table(now, self.port);
+        let table = table(now, self.port, self.size);
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 }
@@ -182,7 +203,7 @@ mod tests {
     fn one_of_a_hundred_quiesced_moves_its_own_clients_only_and_removed_moves_few() {
         let list = numbered(100, 2);
         list.iter().for_each(|one| one.counters.set_last_weight(2));
-        let scheduler = MaglevHash::new(&list, HashFlags { port: false, fallback: true }, 80);
+        let scheduler = MaglevHash::new(&list, HashFlags { port: false, fallback: true }, 80, 12);
         let before = placed(&scheduler, &list, 20_000);
         let (mut quiesced, mut removed) = (list.clone(), list.clone());
         quiesced[37] = Arc::new(Destination { weight: 0, ..Destination::clone(&list[37]) });
@@ -206,11 +227,18 @@ mod tests {
         for weights in
             [&[(1, 1), (2, i32::MAX as u32)][..], &[(1, 6), (2, 0), (3, 4)], &[(1, i32::MAX as u32)]]
         {
-            assert_eq!(table(&destinations(weights), 80).len(), SLOTS as usize, "{weights:?}");
+            for index in INDEX.0..=INDEX.1 {
+                let size = Size::of(index);
+                assert_eq!(table(&destinations(weights), 80, size).len(), size.slots as usize, "{weights:?}");
+                assert_eq!(size.slots.next_power_of_two(), 1 << index);
+            }
         }
-        assert!(table(&destinations(&[(1, 0)]), 80).is_empty());
-        let start = Instant::now();
-        assert_eq!(table(&numbered(1000, 1), 80).len(), SLOTS as usize);
-        println!("a table of 1000 destinations took {:?}", start.elapsed());
+        assert!(table(&destinations(&[(1, 0)]), 80, Size::of(12)).is_empty());
+        assert_eq!([0, 7, 12, 18].map(|index| Size::of(index).slots), [4093; 4]);
+        for index in [12, 17] {
+            let start = Instant::now();
+            assert!(!table(&numbered(1000, 1), 80, Size::of(index)).is_empty());
+            println!("a table of 2^{index} slots for 1000 destinations took {:?}", start.elapsed());
+        }
     }
 }

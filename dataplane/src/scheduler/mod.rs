@@ -11,7 +11,7 @@ mod least_connection;
 mod load;
 mod locality;
 mod locality_replicated;
-mod maglev_hash;
+pub(crate) mod maglev_hash;
 mod never_queue;
 mod power_of_two;
 mod recent;
@@ -67,6 +67,8 @@ pub struct SchedulerOptions {
     pub port: u16,
     /// Where the random numbers of `twos` come from.
     pub seed: u64,
+    /// How large the table of `mh` is: 2 to the power of so many slots or a few less, 8 to 17; 0 is the kernel's own, 12.
+    pub mh_tab_index: u32,
 }
 
 /// A scheduler with its state, shared by all workers.
@@ -170,7 +172,9 @@ impl SchedulerName {
             Self::Ovf => Arc::new(WeightedOverflow),
             Self::Sh => Arc::new(SourceHash::new(destinations, options.flags)),
             Self::Dh => Arc::new(DestinationHash::new(destinations)),
-            Self::Mh => Arc::new(MaglevHash::new(destinations, options.flags, options.port)),
+            Self::Mh => {
+                Arc::new(MaglevHash::new(destinations, options.flags, options.port, options.mh_tab_index))
+            }
             Self::Lblc => Arc::new(LocalityBased::default()),
             Self::Lblcr => Arc::new(LocalityReplicated::default()),
             Self::Twos => Arc::new(PowerOfTwo::new(options.seed)),
@@ -285,7 +289,7 @@ pub(crate) mod tests {
         for &name in SchedulerName::ALL {
             for list in [destinations(&[]), destinations(&[(1, 0), (2, 0)])] {
                 for flags in [HashFlags::default(), HashFlags { port: true, fallback: true }] {
-                    let options = SchedulerOptions { flags, port: 80, seed: 1 };
+                    let options = SchedulerOptions { flags, port: 80, seed: 1, mh_tab_index: 0 };
                     let scheduler = name.start(options, &list);
                     assert_eq!(picks(&*scheduler, &list, 3), [0, 0, 0], "{name}");
                 }

@@ -50,6 +50,7 @@ drop_packet = 1
 expire_nodest_conn = true
 expire_quiescent_template = 1
 ignore_tunneled = true
+mh_tab_index = 17
 pmtu_disc = false
 schedule_icmp = true
 secure_tcp = 2
@@ -211,7 +212,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 35,
+            line: 36,
         },
         MarkConfig {
             protocol: None,
@@ -220,14 +221,14 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 42,
+            line: 43,
         },
     ];
     assert_eq!(configuration.marks, rules);
 
     let values = Settings::BOUNDS.iter().map(|(name, ..)| configuration.settings.get(name).unwrap());
     // 2 means the same as 1.
-    assert_eq!(values.collect::<Vec<_>>(), [11, 0, 3, 3, 1, 1, 1, 1, 0, 1, 1, 1, 1]);
+    assert_eq!(values.collect::<Vec<_>>(), [11, 0, 3, 3, 1, 1, 1, 1, 17, 0, 1, 1, 1, 1]);
     assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
 }
 
