@@ -61,6 +61,12 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it is a state of a template, not of a connection.
+    #[must_use]
+    pub const fn is_template(self) -> bool {
+        matches!(self, Self::Template | Self::TemplateAssured)
+    }
+
     /// The state of a stored number; `None` for a number that none has.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {

@@ -50,7 +50,7 @@ impl Word {
     /// Whether it is a template.
     #[must_use]
     pub fn is_template(self) -> bool {
-        matches!(self.state(), State::Template | State::TemplateAssured)
+        self.state().is_template()
     }
 
     /// The generation of the slot.

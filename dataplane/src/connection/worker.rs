@@ -51,7 +51,7 @@ impl Removed {
     /// Whether it was a template.
     #[must_use]
     pub const fn is_template(&self) -> bool {
-        matches!(self.state, State::Template | State::TemplateAssured)
+        self.state.is_template()
     }
 }
 

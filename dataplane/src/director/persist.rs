@@ -46,12 +46,12 @@ where
             context.settle(&ended);
         }
     }
-    let destination = route::pick(context, service, flow)?;
+    let destination = route::pick(service, flow)?;
     let new = NewConnection {
         destination: destination.id,
         state: State::Template,
         deadline: context.now.after(persistence.timeout),
-        mark: mark(service),
+        mark: service.key.mark(),
         role: Role::Template(persistence.timeout),
     };
     match connections.add(&key, hash, &new) {
@@ -89,12 +89,5 @@ fn target(service: &Service, flow: &NewFlow) -> TemplateTarget {
             TemplateTarget::Port(address.port())
         }
         ServiceKey::Address { .. } => TemplateTarget::Port(0),
-    }
-}
-
-const fn mark(service: &Service) -> u32 {
-    match service.key {
-        ServiceKey::Mark { mark, .. } => mark.get(),
-        ServiceKey::Address { .. } => 0,
     }
 }

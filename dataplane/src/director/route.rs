@@ -5,6 +5,7 @@
 //! service, the defences, the template, the scheduler.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::persist;
 use crate::clock::Now;
@@ -264,9 +265,8 @@ where
     if context.services.defense.drops_packet() {
         return Err(DropReason::DropPacket);
     }
-    let mark = if matches!(service.key, ServiceKey::Mark { .. }) { mark } else { 0 };
     let picked = match service.persistence {
-        None => pick(context, service, &flow).map(|destination| (destination, None)),
+        None => pick(service, &flow).map(|destination| (destination, None)),
         Some(persistence) => persist::pick(context, connections, key, service, persistence, &flow)
             .map(|(destination, template)| (destination, Some(template))),
     };
@@ -289,7 +289,7 @@ where
         destination: destination.id,
         state,
         deadline: context.now.after(context.services.timeouts.of(state)),
-        mark,
+        mark: service.key.mark(),
         role: Role::Connection(template),
     };
     let added = connections.add(key, hash, &new);
@@ -360,13 +360,7 @@ fn is_foreign_to_ftp(service: &Service, flow: &NewFlow) -> bool {
 }
 
 /// The scheduler's pick.
-pub(super) fn pick<'s>(
-    context: &Context<'s>,
-    service: &'s Service,
-    flow: &NewFlow,
-) -> Result<&'s Destination, DropReason> {
+pub(super) fn pick<'s>(service: &'s Service, flow: &NewFlow) -> Result<&'s Destination, DropReason> {
     let position = service.scheduler.pick(&service.destinations, flow).ok_or(DropReason::NoDestination)?;
-    let destination = service.destinations.get(position).ok_or(DropReason::NoDestination)?;
-    // The snapshot's own, so that it lives as long as the table.
-    context.services.destination(destination.id).ok_or(DropReason::NoDestination)
+    service.destinations.get(position).map(Arc::as_ref).ok_or(DropReason::NoDestination)
 }

@@ -60,6 +60,15 @@ impl ServiceKey {
         }
     }
 
+    /// Its firewall mark; 0 if it is not a mark's.
+    #[must_use]
+    pub const fn mark(&self) -> u32 {
+        match self {
+            Self::Address { .. } => 0,
+            Self::Mark { mark, .. } => mark.get(),
+        }
+    }
+
     /// Its VIP, unless it is a mark's.
     #[must_use]
     pub const fn vip(&self) -> Option<IpAddr> {
