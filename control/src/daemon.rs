@@ -5,6 +5,7 @@
 
 mod keep;
 mod marks;
+mod never_picked;
 mod report;
 mod requests;
 mod start;
@@ -105,9 +106,11 @@ struct Daemon {
     launched: Facts,
     /// Something changed that is not published yet.
     dirty: bool,
-    /// What was last said about each real server, and about services that are not served, so that it is said once.
+    /// What was last said about each real server, about services that are not served, and about destinations that are never picked,
+    /// so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
+    never_picked: BTreeSet<never_picked::Entry>,
     /// Removed services that still had connections when the last table was published.
     departed: usize,
     started: Instant,
@@ -322,6 +325,7 @@ impl Daemon {
             }
         }
         self.unserved = unserved;
+        self.tell_never_picked();
         self.departed = self.registry.departed().count();
         let (kernel, links) = (&self.kernel, &self.launched.links);
         let way = |address| match kernel.neighbor(address) {

@@ -2,6 +2,7 @@
 //! tests build by `scripts/lab.sh`. All of them need root; none is skipped.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod crash;
 mod demo;
 mod idle;

@@ -9,6 +9,7 @@ mod acknowledge;
 mod attributes;
 pub(crate) mod client;
 pub mod ipvs;
+pub(crate) mod permission;
 pub(crate) mod server;
 
 use netlink_packet_core::{
@@ -107,6 +108,11 @@ impl GenlFamily for Xlvs {
 }
 
 impl Xlvs {
+    /// Whether it asks for a change.
+    fn changes(&self) -> bool {
+        matches!(self, Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_))
+    }
+
     fn attributes(&self) -> Vec<DefaultNla> {
         match self {
             Self::Status(json) if json.is_empty() => Vec::new(),
