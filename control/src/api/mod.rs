@@ -13,12 +13,12 @@ pub(crate) mod permission;
 pub(crate) mod server;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
-    ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, ParseableParametrized,
 };
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_packet_generic::{GenlFamily, GenlHeader};
 
 use crate::registry::{MarkSpec, Owner};
+use acknowledge::Address;
 use attributes::Attributes;
 
 /// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
@@ -129,10 +129,7 @@ impl Xlvs {
 
     /// The bytes of one message.
     fn datagram(self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(GenlMessage::from_payload(self));
-        message.header.flags = flags;
-        message.header.sequence_number = sequence;
-        serialize(message)
+        Address { sequence, port: 0 }.message(self, flags)
     }
 
     /// A request: for a dump, or for a change that is to be acknowledged.
@@ -145,13 +142,6 @@ impl Xlvs {
         };
         self.datagram(sequence, NLM_F_REQUEST | flags)
     }
-}
-
-fn serialize(mut message: NetlinkMessage<GenlMessage<Xlvs>>) -> Vec<u8> {
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }
 
 impl Emitable for Xlvs {
@@ -187,6 +177,9 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_generic::GenlMessage;
+
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Xlvs, DecodeError> {
