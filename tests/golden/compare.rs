@@ -125,26 +125,27 @@ impl<'t> Texts<'t> {
         while expected.peek().is_some() || got.peek().is_some() {
             let one = expected.peek().map_or("", |line| **line);
             let other = got.peek().map_or("", |line| **line);
-            let same = same_line(one, other, has_lives).map(|seconds| {
+            let mut same = same_line(one, other, has_lives);
+            if same.is_some() {
                 waivers.was_the_same(one);
-                (seconds, None)
-            });
-            let same = same.or_else(|| {
+            } else {
                 let other = words(other).join(" ");
-                let mut instead = waivers.instead(one);
-                let (seconds, captured, reason) = instead.find_map(|(one, captured, reason)| {
-                    Some((same_line(&one, &other, has_lives)?, captured, reason))
-                })?;
-                waivers.was_needed(captured);
-                Some((seconds, Some(reason)))
-            });
-            if let Some((seconds, reason)) = same {
-                reasons.extend(reason.map(str::to_owned));
+                let mut instead = waivers.instead(one).filter(|it| !it.ours.is_empty());
+                let found =
+                    instead.find_map(|it| Some((same_line(&it.put_into(one), &other, has_lives)?, it)));
+                same = found.map(|(seconds, it)| {
+                    waivers.was_needed(&it);
+                    reasons.push(it.reason.to_owned());
+                    seconds
+                });
+            }
+            if let Some(seconds) = same {
                 younger_s = seconds.max(younger_s);
                 expected.next();
                 got.next();
-            } else if let Some(reason) = waivers.missing(one) {
-                reasons.push(reason.to_owned());
+            } else if let Some(it) = waivers.instead(one).find(|it| it.ours.is_empty()) {
+                waivers.was_needed(&it);
+                reasons.push(it.reason.to_owned());
                 expected.next();
             } else if let Some(reason) = waivers.additional(other) {
                 reasons.push(reason.to_owned());

@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         }
     }
     for words in waivers.needless() {
-        println!("waivers.toml: no line differs in {words:?}: take the difference out");
+        println!("waivers.toml: no line differs in {words}: take them out");
         tally.failed += 1;
     }
     if tally.waived + tally.mostly > 0 {

@@ -27,6 +27,11 @@ impl CaptureNames {
     pub fn new() -> Self {
         Self(Ports::parse(SERVICES))
     }
+
+    /// Those of ports.
+    pub fn ports(&self) -> &Ports {
+        &self.0
+    }
 }
 
 impl Names for CaptureNames {

@@ -99,7 +99,8 @@ fn install(way: Way, folder: &Path) {
     match way {
         Way::Ipvsadm => {
             for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
-                script(name, &format!("exec {xlvs} wrap -- {DEBIAN}/{name} \"$@\""));
+                // By its name, which is in what it says.
+                script(name, &format!("PATH={DEBIAN}:$PATH exec {xlvs} wrap -- {name} \"$@\""));
             }
         }
         Way::Adm | Way::Memory => {

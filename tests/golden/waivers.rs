@@ -25,22 +25,47 @@ struct Waiver {
     ways: Vec<Way>,
 }
 
-/// Lines of commands' outputs that differ in these words.
+/// Lines that differ in words.
 #[derive(Deserialize)]
 struct Difference {
     reason: String,
-    /// Words that follow each other in the captured line, and what stands in their place: nothing, where the line is missing. A line
-    /// that was not captured has nothing for the captured words.
     words: Vec<(String, String)>,
     #[serde(default)]
     ways: Vec<Way>,
 }
 
-/// Whether words were needed.
+/// What stands in place of captured words that follow each other in a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Instead<'w> {
+    /// The captured words; none for a line that is ours only.
+    pub captured: &'w str,
+    /// Ours; none where the captured line is missing.
+    pub ours: &'w str,
+    /// Why.
+    pub reason: &'w str,
+}
+
+impl Instead<'_> {
+    fn pair(&self) -> (String, String) {
+        (self.captured.to_owned(), self.ours.to_owned())
+    }
+
+    /// The captured line with our words.
+    pub fn put_into(&self, line: &str) -> String {
+        spaced(line).replacen(&spaced(self.captured), &spaced(self.ours), 1).trim().to_owned()
+    }
+}
+
+/// A line's words with one space before and behind each.
+fn spaced(line: &str) -> String {
+    format!(" {} ", words(line).join(" "))
+}
+
+/// Captured words and ours: of lines that were as captured, and of lines that differed.
 #[derive(Default)]
 struct Seen {
-    same: BTreeSet<String>,
-    needed: BTreeSet<String>,
+    same: BTreeSet<(String, String)>,
+    needed: BTreeSet<(String, String)>,
 }
 
 /// All of them.
@@ -62,67 +87,43 @@ impl Waivers {
 
     /// Why a case is waived.
     pub fn reason(&self, id: &str) -> Option<&str> {
-        let is_it = |waiver: &&Waiver| {
-            waiver.id == id || id.split_once(' ').is_some_and(|(_, command)| waiver.id == command)
-        };
-        self.file.waiver.iter().find(is_it).map(|waiver| waiver.reason.as_str())
+        let command = id.split_once(' ').map(|(_, command)| command);
+        let its = self.file.waiver.iter().find(|waiver| waiver.id == id || command == Some(&waiver.id));
+        its.map(|waiver| waiver.reason.as_str())
     }
 
-    /// Each pair of words that is about a line, with its reason.
-    fn about<'w>(&'w self, line: &str) -> impl Iterator<Item = (&'w str, &'w str, &'w str)> {
-        let line = format!(" {} ", words(line).join(" "));
-        let pairs = self.file.difference.iter().flat_map(|difference| {
-            difference
-                .words
-                .iter()
-                .map(|(captured, ours)| (captured.as_str(), ours.as_str(), difference.reason.as_str()))
-        });
-        pairs.filter(move |(captured, ..)| !captured.is_empty() && line.contains(&format!(" {captured} ")))
+    fn all(&self) -> impl Iterator<Item = Instead<'_>> {
+        self.file.difference.iter().flat_map(|Difference { reason, words, .. }| {
+            words.iter().map(|(captured, ours)| Instead { captured, ours, reason })
+        })
+    }
+
+    /// What may stand in place of words of a captured line.
+    pub fn instead(&self, captured: &str) -> impl Iterator<Item = Instead<'_>> {
+        let line = spaced(captured);
+        self.all().filter(move |it| !it.captured.is_empty() && line.contains(&spaced(it.captured)))
+    }
+
+    /// Why a line may be there that was not captured.
+    pub fn additional(&self, ours: &str) -> Option<&str> {
+        let line = spaced(ours);
+        let mut additional = self.all().filter(|it| it.captured.is_empty());
+        additional.find(|it| line.contains(&spaced(it.ours))).map(|it| it.reason)
     }
 
     /// Notes that a line is as captured.
     pub fn was_the_same(&self, line: &str) {
-        let mut seen = self.seen.borrow_mut();
-        seen.same.extend(self.about(line).map(|(captured, ..)| captured.to_owned()));
+        self.seen.borrow_mut().same.extend(self.instead(line).map(|it| it.pair()));
     }
 
     /// Notes that a line differs in these words.
-    pub fn was_needed(&self, words: &str) {
-        self.seen.borrow_mut().needed.insert(words.to_owned());
+    pub fn was_needed(&self, it: &Instead<'_>) {
+        self.seen.borrow_mut().needed.insert(it.pair());
     }
 
-    /// What may stand in place of a captured line, word by word; the captured words that are replaced in it, and why.
-    pub fn instead<'w>(&'w self, line: &str) -> impl Iterator<Item = (String, &'w str, &'w str)> {
-        let whole = format!(" {} ", words(line).join(" "));
-        self.about(line).filter(|(_, ours, _)| !ours.is_empty()).map(move |(captured, ours, reason)| {
-            let instead = whole.replacen(&format!(" {captured} "), &format!(" {ours} "), 1);
-            (instead.trim().to_owned(), captured, reason)
-        })
-    }
-
-    /// Why a captured line may be missing.
-    pub fn missing(&self, line: &str) -> Option<&str> {
-        let (captured, _, reason) = self.about(line).find(|(_, ours, _)| ours.is_empty())?;
-        self.was_needed(captured);
-        Some(reason)
-    }
-
-    /// Why a line may be there that was not captured.
-    pub fn additional(&self, line: &str) -> Option<&str> {
-        let line = format!(" {} ", words(line).join(" "));
-        let is_it =
-            |(captured, ours): &&(String, String)| captured.is_empty() && line.contains(&format!(" {ours} "));
-        let difference = self
-            .file
-            .difference
-            .iter()
-            .find(|difference| difference.words.iter().any(|pair| is_it(&pair)))?;
-        Some(&difference.reason)
-    }
-
-    /// Words that no line differed in, though there were lines with them.
+    /// Captured words in place of which ours never stood, though there were lines with them.
     pub fn needless(&self) -> Vec<String> {
         let seen = self.seen.borrow();
-        seen.same.difference(&seen.needed).cloned().collect()
+        seen.same.difference(&seen.needed).map(|(captured, ours)| format!("{captured:?}, {ours:?}")).collect()
     }
 }
