@@ -88,7 +88,11 @@ impl Waivers {
     /// Why a case is waived.
     pub fn reason(&self, id: &str) -> Option<&str> {
         let command = id.split_once(' ').map(|(_, command)| command);
-        let its = self.file.waiver.iter().find(|waiver| waiver.id == id || command == Some(&waiver.id));
+        let begins = |waiver: &Waiver| Some(command?.starts_with(waiver.id.strip_suffix('…')?));
+        let is_it = |waiver: &Waiver| {
+            waiver.id == id || command == Some(&waiver.id) || begins(waiver).unwrap_or_default()
+        };
+        let its = self.file.waiver.iter().find(|waiver| is_it(waiver));
         its.map(|waiver| waiver.reason.as_str())
     }
 
