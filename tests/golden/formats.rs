@@ -23,8 +23,8 @@ pub trait Stage {
     fn pass(&mut self, time: Duration);
 }
 
-/// A whole line of the estimator's: a list that differs for longer does not come to agree.
-const COUNTERS_LIMIT: Duration = Duration::from_secs(6);
+/// Longer than two looks of the estimator's, and than closed connections of the captured lists had to live.
+const COUNTS_LIMIT: Duration = Duration::from_secs(5);
 /// How far apart two commands of the captured session were, at most.
 const LIFE_LIMIT: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(50);
@@ -37,14 +37,19 @@ pub fn replay(
     waivers: &Waivers,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
+    // A list that was waited for in vain makes the next ones late: they are not waited for until one is as captured again.
+    let mut patience = COUNTS_LIMIT;
     for (number, line) in lines.iter().enumerate() {
         if let Some(note) = line["note"].as_str() {
             scene::note(stage, note);
         }
         let Some(command) = line["cmd"].as_str() else { continue };
         let id = format!("{file}:{} {command}", number + 1);
-        let is_waived = waivers.reason(&id).is_some();
-        let (replayed, reasons) = replay_command(stage, command, line, waivers, is_waived);
+        let most = if waivers.reason(&id).is_some() || !is_list(command) { Duration::ZERO } else { patience };
+        let (replayed, reasons) = replay_command(stage, command, line, waivers, most);
+        if is_list(command) {
+            patience = if replayed.is_ok() { COUNTS_LIMIT } else { Duration::ZERO };
+        }
         cases.push(Case { id, replayed, reasons });
     }
     cases
@@ -55,12 +60,13 @@ pub fn replay_in_memory(file: &str, lines: &[serde_json::Value], waivers: &Waive
     replay(&mut Machine::new(network::MTU), file, lines, waivers)
 }
 
+/// Runs a command, and again for at most this long if what it shows may become the same.
 fn replay_command(
     stage: &mut impl Stage,
     command: &str,
     line: &serde_json::Value,
     waivers: &Waivers,
-    is_waived: bool,
+    patience: Duration,
 ) -> (Result<(), Difference>, Vec<String>) {
     let text = |name: &str| line[name].as_str().unwrap_or_default();
     let expected = Done {
@@ -74,9 +80,10 @@ fn replay_command(
         let verdict = compare::compare(command, &expected, &got, waivers);
         let difference = match verdict {
             Verdict::Same(reasons) => return (Ok(()), reasons),
-            Verdict::Differs(difference) => difference,
+            Verdict::Differs(difference) => return (Err(difference), Vec::new()),
+            Verdict::MovesOn(difference) => difference,
             // So old it will be then; in the last second it is looked at more often.
-            Verdict::TooYoung(_, seconds) if waited_for_life < LIFE_LIMIT && !is_waived => {
+            Verdict::TooYoung(_, seconds) if waited_for_life < LIFE_LIMIT => {
                 let time = if seconds > 1 { Duration::from_secs(seconds - 1) } else { STEP };
                 waited_for_life += time;
                 stage.pass(time);
@@ -84,7 +91,7 @@ fn replay_command(
             }
             Verdict::TooYoung(difference, _) => difference,
         };
-        if is_waived || waited >= COUNTERS_LIMIT || !is_list(command) {
+        if waited >= patience {
             return (Err(difference), Vec::new());
         }
         waited += STEP;

@@ -117,9 +117,9 @@ fn main() -> ExitCode {
             tally.count(&case, &waivers);
         }
     }
+    // Another file may just not have the lines that do: it is for the test of these files to fail.
     for words in waivers.needless() {
-        println!("waivers.toml: no line differs in {words}: take them out");
-        tally.failed += 1;
+        println!("waivers.toml: no line of these files differs in {words}");
     }
     if tally.waived + tally.mostly > 0 {
         let Tally { mostly, waived, .. } = tally;
