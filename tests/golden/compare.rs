@@ -151,8 +151,9 @@ impl<'t> Texts<'t> {
                 waivers.was_needed(&it);
                 reasons.push(it.reason.to_owned());
                 expected.next();
-            } else if let Some(reason) = waivers.additional(other) {
-                reasons.push(reason.to_owned());
+            } else if let Some(it) = waivers.additional(other) {
+                waivers.was_needed(&it);
+                reasons.push(it.reason.to_owned());
                 got.next();
             } else {
                 return Err([one, other]);

@@ -108,11 +108,10 @@ impl Waivers {
         self.all().filter(move |it| !it.captured.is_empty() && line.contains(&spaced(it.captured)))
     }
 
-    /// Why a line may be there that was not captured.
-    pub fn additional(&self, ours: &str) -> Option<&str> {
+    /// What says that a line may be there that was not captured.
+    pub fn additional(&self, ours: &str) -> Option<Instead<'_>> {
         let line = spaced(ours);
-        let mut additional = self.all().filter(|it| it.captured.is_empty());
-        additional.find(|it| line.contains(&spaced(it.ours))).map(|it| it.reason)
+        self.all().filter(|it| it.captured.is_empty()).find(|it| line.contains(&spaced(it.ours)))
     }
 
     /// Notes that a line is as captured.
@@ -125,9 +124,14 @@ impl Waivers {
         self.seen.borrow_mut().needed.insert(it.pair());
     }
 
-    /// Captured words in place of which ours never stood, though there were lines with them.
+    /// Words that stood in no line, though there were lines as captured where they might have stood, or any.
     pub fn needless(&self) -> Vec<String> {
         let seen = self.seen.borrow();
-        seen.same.difference(&seen.needed).map(|(captured, ours)| format!("{captured:?}, {ours:?}")).collect()
+        // Where no commands were replayed, none of ours was seen.
+        let any = !seen.same.is_empty() || !seen.needed.is_empty();
+        let additional = self.all().filter(|it| any && it.captured.is_empty()).map(|it| it.pair());
+        let not_needed =
+            additional.chain(seen.same.iter().cloned()).filter(|pair| !seen.needed.contains(pair));
+        not_needed.map(|(captured, ours)| format!("{captured:?}, {ours:?}")).collect()
     }
 }
