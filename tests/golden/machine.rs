@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use xlvs_control::adm::execute::{self, Host};
+use xlvs_control::adm::names::Ports;
 use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::estimator;
 use xlvs_control::ipvs::Ipvs;
@@ -134,6 +135,11 @@ impl Machine {
         self.registry.add_mark(rule)?;
         self.publish();
         Ok(())
+    }
+
+    /// The names of ports that commands know.
+    pub fn ports(&self) -> &Ports {
+        self.names.ports()
     }
 
     /// Takes all mark rules away.

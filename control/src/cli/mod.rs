@@ -91,7 +91,8 @@ Examples:
 
 What it does: puts libxlvs_preload.so into the program (LD_PRELOAD) and names the daemon's socket to it (XLVS_SOCKET),
 then runs it in its own place. Whatever the program says to IPVS in the kernel goes to the daemon, and the files
-/proc/net/ip_vs, ip_vs_conn and ip_vs_stats come from there; all else (routes, VRRP, other netlink) stays the kernel's.
+/proc/net/ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats and ip_vs_stats_percpu come from there; all else (routes,
+VRRP, other netlink) stays the kernel's.
 Programs that it starts are treated alike.
 
 Environment:
