@@ -99,7 +99,8 @@ fn lines<'t>(command: &str, text: &'t str) -> Vec<&'t str> {
 
 /// The words with client and virtual address of a line of connections.
 fn ends(line: &str) -> Vec<&str> {
-    let is_address = |word: &&str| word.contains(['.', ':']) || word.len() == 8;
+    let is_hex = |word: &str| word.len() == 8 && u32::from_str_radix(word, 16).is_ok();
+    let is_address = |word: &&str| word.contains(['.', ':']) || is_hex(word);
     let words = line.split_whitespace().filter(|word| seconds(word).is_none());
     words.skip(1).skip_while(|word| !is_address(word)).take(4).collect()
 }
