@@ -65,11 +65,11 @@ fn services_as_json_have_all_there_is_of_them() {
             "protocol": "udp", "address": "fd00::1", "port": 53, "mark": null, "family": "ipv6", "scheduler": "rr",
             "scheduler_flags": [], "persistence": null, "one_packet": true, "statistics": nothing(),
             "destinations": [
-                destination("10.0.0.9", 53, json!({
-                    "forwarding": "tunnel", "tunnel": {"type": "gre", "port": null, "checksum": "full"},
-                })),
                 destination("fd00::2", 53, json!({
                     "forwarding": "tunnel", "tunnel": {"type": "gue", "port": 5555, "checksum": "remote"},
+                })),
+                destination("10.0.0.9", 53, json!({
+                    "forwarding": "tunnel", "tunnel": {"type": "gre", "port": null, "checksum": "full"},
                 })),
             ],
         },
