@@ -26,7 +26,7 @@ pub fn pair() -> (OwnedFd, OwnedFd) {
 
 /// Answers until the client hangs up.
 pub fn serve(socket: &OwnedFd, kernel: &mut dyn Kernel, peer: Peer) {
-    let mut buffer = vec![0; 8192];
+    let mut buffer = vec![0; 64 << 10];
     loop {
         let Ok((_, length)) = recv(socket, buffer.as_mut_slice(), RecvFlags::empty()) else { return };
         if length == 0 {

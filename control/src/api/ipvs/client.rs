@@ -112,7 +112,7 @@ impl Client {
             let to = Address { sequence: self.sequence, port: 0 };
             let flags = NLM_F_REQUEST | if is_list { NLM_F_DUMP } else { NLM_F_ACK };
             let message = to.message(payload, flags);
-            if datagram.len() + message.len() > super::MAX_ANSWER_BYTES {
+            if datagram.len() + message.len() > api::MAX_REQUEST_DATAGRAM {
                 self.exchange(&datagram, number - pending..number, &mut bytes_left, &mut take)?;
                 datagram.clear();
                 pending = 0;
