@@ -159,6 +159,7 @@ impl Daemon {
                     due = None;
                     let began = tokio::time::Instant::now();
                     self.want_real_servers();
+                    self.tell_neighbors();
                     self.publish();
                     rested = tokio::time::Instant::now() + (began.elapsed() * REST).min(MAX_REST);
                 }
@@ -175,8 +176,7 @@ impl Daemon {
     fn note(&mut self, event: KernelEvent) {
         self.dirty = true;
         match event {
-            KernelEvent::Addresses => {}
-            KernelEvent::Neighbors => self.tell_neighbors(),
+            KernelEvent::Addresses | KernelEvent::Neighbors => {}
             KernelEvent::Links => self.follow_links(),
         }
     }

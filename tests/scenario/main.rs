@@ -12,5 +12,7 @@ mod lifecycle;
 mod readme;
 mod real_server;
 mod reload;
+mod saved;
+mod scale;
 mod start_errors;
 mod state;

@@ -1,7 +1,7 @@
 //! The control API: netlink messages over a Unix seqpacket socket, so that one socket can carry the kernel's own IPVS
 //! protocol and, as here, what IPVS has no words for: the family `XLVS`.
 //!
-//! A request is one message. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
+//! A request is one message, of which a datagram may have many. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
 //! an NLMSG_DONE; a change by an NLMSG_ERROR whose errno is 0 when it was made. One that was refused carries the reason as a
 //! text, as the kernel's extended acknowledgements do. Integers are in host byte order, as in netlink.
 
@@ -21,8 +21,10 @@ use crate::registry::{MarkSpec, Owner};
 use acknowledge::Address;
 use attributes::Attributes;
 
-/// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
+/// The largest datagram of answers, in bytes: netlink clients read into buffers of that size.
 const MAX_DATAGRAM: usize = 8 << 10;
+/// The largest datagram of requests, in bytes: changes that come in one are kept by one write to the disk.
+const MAX_REQUEST_DATAGRAM: usize = 64 << 10;
 /// Text bytes of one message, leaving room for the headers.
 const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).

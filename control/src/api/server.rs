@@ -16,7 +16,7 @@ use tokio_seqpacket::{UCred, UnixSeqpacket, UnixSeqpacketListener};
 
 use super::acknowledge::{acknowledge, done};
 use super::permission::Permissions;
-use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
+use super::{FAMILY_ID, MAX_DATAGRAM, MAX_REQUEST_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
 use crate::registry::MarkSpec;
 use crate::status::Status;
 
@@ -24,7 +24,7 @@ const MAX_CLIENTS: usize = 64;
 /// Clients of other users at once.
 const MAX_GUESTS: usize = 32;
 /// Requests that may wait for the control thread.
-const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 1024;
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a client asks of the control thread.
@@ -190,7 +190,7 @@ async fn turn_away(client: &UnixSeqpacket) {
 
 /// Serves a client until it hangs up, or takes too long to take an answer.
 async fn serve(client: &UnixSeqpacket, access: ipvs::Access, requests: &mpsc::Sender<Request>) {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut buffer = vec![0; MAX_REQUEST_DATAGRAM];
     let mut peer = ipvs::Peer { port: 0, access };
     loop {
         let Ok(received) = client.recv(&mut buffer).await else { return };

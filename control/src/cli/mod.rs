@@ -265,7 +265,7 @@ pub(crate) fn main() -> ExitCode {
     }
     let done = match Cli::parse().command {
         Command::Adm { socket, words } => {
-            return ended(adm::adm(&socket.path(), adm::Called::Ipvsadm, "xlvs adm", &words));
+            return ended(adm::adm(&socket.path(), adm::Called::Adm, "xlvs adm", &words));
         }
         Command::Run(args) => run::run(args),
         Command::Check { file } => check::check(&file),
