@@ -165,6 +165,15 @@ fn tableless(lab: &Lab) -> Config {
     config
 }
 
+/// The parts of a text, in whatever order they stood: ipvsadm's save sorts destinations, and that by no order that would hold
+/// for addresses far apart.
+fn in_no_order(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> =
+        text.split(['\n', '{']).map(|part| part.trim_end_matches([',', ']', '}']).to_owned()).collect();
+    parts.sort();
+    parts
+}
+
 #[test]
 fn what_is_saved_is_restored_as_it_was() {
     let lab = Lab::up(&["--servers", "1"]);
@@ -177,20 +186,17 @@ fn what_is_saved_is_restored_as_it_was() {
         let lines = Drawer { random: ChaCha8Rng::seed_from_u64(random.random()), all }.table();
         let call = |name: &str, words: &str, input: &str| run(&lab, &daemon, name, words, input);
         let _ = call("ipvsadm-restore", "", &lines);
-        let (table, options) = (call("ipvsadm", "-L --json --nosort", ""), if all { "--full" } else { "-n" });
+        let options = if all { "--full" } else { "-n" };
         let saved = call("ipvsadm-save", options, "");
+        let seen = || {
+            let texts = [call("ipvsadm-save", options, ""), call("ipvsadm", "-L --json --nosort", "")];
+            if all { texts.map(|text| vec![text]) } else { [in_no_order(&texts[0]), in_no_order(&texts[1])] }
+        };
+        let table = seen();
         let _ = call("ipvsadm-restore", "", &saved);
-        // ipvsadm's own save sorts destinations.
-        let words = if all { "-L --json --nosort" } else { "-L --json" };
-        let table = if all { table } else { call("ipvsadm", words, "") };
-        assert_eq!(
-            call("ipvsadm", words, ""),
-            table,
-            "seed {seed}, table {number}:\n{lines}\nsaved as\n{saved}"
-        );
-        assert_eq!(call("ipvsadm-save", options, ""), saved, "seed {seed}, table {number}");
+        assert_eq!(seen(), table, "seed {seed}, table {number}:\n{lines}\nsaved as\n{saved}");
         let services = lines.lines().filter(|line| line.starts_with("-A")).count();
-        assert_eq!(table.matches("\"scheduler\"").count(), services, "{lines}");
+        assert_eq!(saved.lines().filter(|line| line.starts_with("-A")).count(), services, "{lines}");
     }
 }
 
