@@ -16,12 +16,13 @@ use netlink_packet_core::{
     ParseableParametrized,
 };
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use xlvs_dataplane::settings::Settings;
 
-use crate::registry::{MarkSpec, Owner};
+use crate::registry::{MarkSpec, Owner, Registry};
 use attributes::Attributes;
 
 /// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
-const MAX_DATAGRAM: usize = 8 << 10;
+pub(crate) const MAX_DATAGRAM: usize = 8 << 10;
 /// Text bytes of one message, leaving room for the headers.
 const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).
@@ -49,11 +50,31 @@ pub(crate) struct Setting {
     pub(crate) default: u32,
 }
 
+impl Setting {
+    /// All of them, in the order of their names.
+    pub(crate) fn all(now: &Settings) -> Vec<Self> {
+        let default = Settings::default();
+        Settings::BOUNDS
+            .iter()
+            .filter_map(|(name, ..)| {
+                Some(Self { name: (*name).to_owned(), value: now.get(name)?, default: default.get(name)? })
+            })
+            .collect()
+    }
+}
+
 /// A mark rule, and who declared it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MarkEntry {
     pub(crate) owner: Owner,
     pub(crate) rule: MarkSpec,
+}
+
+impl MarkEntry {
+    /// All of them, in their order.
+    pub(crate) fn all(registry: &Registry) -> Vec<Self> {
+        registry.marks().map(|(owner, rule)| Self { owner, rule: rule.clone() }).collect()
+    }
 }
 
 /// A message of the family `XLVS`.
