@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod hostile_clients;
 mod idle;
 mod ipvsadm;
 mod keepalived;

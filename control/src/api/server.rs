@@ -246,7 +246,7 @@ async fn send(
 /// The datagrams that answer a request.
 async fn answer(request: &[u8], requests: &mpsc::Sender<Request>, peer: &mut ipvs::Peer) -> Vec<Vec<u8>> {
     let Ok(message) = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request) else {
-        return vec![error(NetlinkHeader::default(), Errno::INVAL)];
+        return ipvs::refuse(request, *peer, Errno::INVAL).collect();
     };
     let header = message.header;
     if header.message_type != FAMILY_ID {
