@@ -143,10 +143,11 @@ impl Xlvs {
     }
 
     /// The bytes of one message.
-    fn datagram(self, sequence: u32, flags: u16) -> Vec<u8> {
+    fn datagram(self, sequence: u32, port: u32, flags: u16) -> Vec<u8> {
         let mut message = NetlinkMessage::from(GenlMessage::from_payload(self));
         message.header.flags = flags;
         message.header.sequence_number = sequence;
+        message.header.port_number = port;
         serialize(message)
     }
 
@@ -158,7 +159,7 @@ impl Xlvs {
             }
             Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) => NLM_F_ACK,
         };
-        self.datagram(sequence, NLM_F_REQUEST | flags)
+        self.datagram(sequence, 0, NLM_F_REQUEST | flags)
     }
 }
 

@@ -313,7 +313,8 @@ async fn change(
 
 /// A dump of these messages.
 fn dump(request: NetlinkHeader, messages: impl Iterator<Item = Xlvs>) -> Vec<Vec<u8>> {
-    let pieces = messages.map(|message| message.datagram(request.sequence_number, NLM_F_MULTIPART));
+    let NetlinkHeader { sequence_number, port_number, .. } = request;
+    let pieces = messages.map(|message| message.datagram(sequence_number, port_number, NLM_F_MULTIPART));
     pieces.chain([done(request)]).collect()
 }
 

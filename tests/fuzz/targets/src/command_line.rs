@@ -14,7 +14,7 @@ director.interface = "eth0"
 [[service]]
 address = "10.0.0.1"
 port = 80
-scheduler = "mh"
+scheduler = "sh"
 destination = [{ address = "10.0.1.1" }, { address = "10.0.1.2", weight = 3 }]
 "#;
 

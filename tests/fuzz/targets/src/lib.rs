@@ -16,8 +16,11 @@ mod names;
 pub mod netlink;
 pub mod wire;
 
+/// What a target does with an input.
+pub type Run = fn(&[u8]);
+
 /// All targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Run); 5] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),

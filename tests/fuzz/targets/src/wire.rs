@@ -69,7 +69,7 @@ impl Message {
     /// Whether it asks for anything.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        self.flags & REQUEST != 0 && self.kind >= FIRST_FAMILY || self.kind == XLVS
+        self.flags & REQUEST != 0 && self.kind >= FIRST_FAMILY
     }
 
     /// The message with these attributes.
