@@ -119,8 +119,11 @@ fn own_words() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Flows: how each frame comes (the piece's two bytes), and the frame.
-fn flows() -> Vec<(&'static str, Vec<([u8; 2], Vec<u8>)>)> {
+/// How a frame comes (the piece's two bytes), and the frame.
+type Arrival = ([u8; 2], Vec<u8>);
+
+/// Flows by name.
+fn flows() -> Vec<(&'static str, Vec<Arrival>)> {
     let plain = |frames: Vec<Frame>| frames.iter().map(|frame| ([0, 0], frame.build())).collect::<Vec<_>>();
     let cut_up = |frame: Frame, at: &[usize]| {
         let mut parts: Vec<_> = cut(&frame.build(), at).into_iter().map(|part| ([2, 0], part)).collect();
