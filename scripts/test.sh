@@ -25,6 +25,7 @@ trap 'exit 130' INT TERM HUP
 if [[ -z $filter ]]; then
   say "Formatting, lints"
   cargo fmt --check
+  cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
   cargo clippy --workspace --all-targets --locked -- -D warnings
   shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 fi
@@ -69,4 +70,9 @@ else
         cargo test --workspace --locked -- --test-threads=1 "$filter"
       fi ;;
   esac
+fi
+
+# Seconds of each fuzzer: that they build and find their way. `scripts/fuzz.sh TARGET 600` is the long run.
+if [[ -z $filter ]]; then
+  scripts/fuzz.sh all 5
 fi

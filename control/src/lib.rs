@@ -10,6 +10,8 @@ mod config;
 mod daemon;
 pub mod estimator;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod iptables;
 pub mod ipvs;
 pub mod kernel;

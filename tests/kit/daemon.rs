@@ -117,6 +117,15 @@ impl<'lab> Daemon<'lab> {
         self.running.as_ref().unwrap().pid()
     }
 
+    /// The memory that it has in use, in KiB.
+    #[track_caller]
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// What it has logged since its last start.
     #[must_use]
     pub fn log(&self) -> String {

@@ -16,15 +16,16 @@ use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, ParseableParametrized,
 };
 use netlink_packet_generic::{GenlFamily, GenlHeader};
+use xlvs_dataplane::settings::Settings;
 
-use crate::registry::{MarkSpec, Owner};
+use crate::registry::{MarkSpec, Owner, Registry};
 use acknowledge::Address;
 use attributes::Attributes;
 
 /// The largest datagram of answers, in bytes: netlink clients read into buffers of that size.
-const MAX_DATAGRAM: usize = 8 << 10;
+pub(crate) const MAX_DATAGRAM: usize = 8 << 10;
 /// The largest datagram of requests, in bytes: changes that come in one are kept by one write to the disk.
-const MAX_REQUEST_DATAGRAM: usize = 64 << 10;
+pub(crate) const MAX_REQUEST_DATAGRAM: usize = 64 << 10;
 /// Text bytes of one message, leaving room for the headers.
 const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).
@@ -52,11 +53,31 @@ pub(crate) struct Setting {
     pub(crate) default: u32,
 }
 
+impl Setting {
+    /// All of them, in the order of their names.
+    pub(crate) fn all(now: &Settings) -> Vec<Self> {
+        let default = Settings::default();
+        Settings::BOUNDS
+            .iter()
+            .filter_map(|(name, ..)| {
+                Some(Self { name: (*name).to_owned(), value: now.get(name)?, default: default.get(name)? })
+            })
+            .collect()
+    }
+}
+
 /// A mark rule, and who declared it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MarkEntry {
     pub(crate) owner: Owner,
     pub(crate) rule: MarkSpec,
+}
+
+impl MarkEntry {
+    /// All of them, in their order.
+    pub(crate) fn all(registry: &Registry) -> Vec<Self> {
+        registry.marks().map(|(owner, rule)| Self { owner, rule: rule.clone() }).collect()
+    }
 }
 
 /// A message of the family `XLVS`.
@@ -130,8 +151,8 @@ impl Xlvs {
     }
 
     /// The bytes of one message.
-    fn datagram(self, sequence: u32, flags: u16) -> Vec<u8> {
-        Address { sequence, port: 0 }.message(self, flags)
+    fn datagram(self, sequence: u32, port: u32, flags: u16) -> Vec<u8> {
+        Address { sequence, port }.message(self, flags)
     }
 
     /// A request: for a dump, or for a change that is to be acknowledged.
@@ -142,7 +163,7 @@ impl Xlvs {
             }
             Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) => NLM_F_ACK,
         };
-        self.datagram(sequence, NLM_F_REQUEST | flags)
+        self.datagram(sequence, 0, NLM_F_REQUEST | flags)
     }
 }
 
