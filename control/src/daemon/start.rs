@@ -51,6 +51,7 @@ impl Daemon {
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
+            forwards: [true; 2],
             departed: 0,
             started: Instant::now(),
         };
