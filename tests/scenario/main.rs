@@ -7,6 +7,7 @@ mod demo;
 mod idle;
 mod ipvsadm;
 mod keepalived;
+mod keepalived_pair;
 mod lifecycle;
 mod readme;
 mod real_server;
