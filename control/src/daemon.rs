@@ -5,6 +5,7 @@
 
 mod keep;
 mod marks;
+mod never_picked;
 mod report;
 mod requests;
 mod start;
@@ -106,11 +107,13 @@ struct Daemon {
     launched: Facts,
     /// Something changed that is not published yet.
     dirty: bool,
-    /// What was last said about each real server, and about services that are not served, so that it is said once.
+    /// What was last said about each real server, about services that are not served, and about destinations that are never picked,
+    /// so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
     /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
     forwards: [bool; 2],
+    never_picked: BTreeSet<never_picked::Entry>,
     /// Removed services that still had connections when the last table was published.
     departed: usize,
     started: Instant,
@@ -159,6 +162,7 @@ impl Daemon {
                     due = None;
                     let began = tokio::time::Instant::now();
                     self.want_real_servers();
+                    self.tell_neighbors();
                     self.publish();
                     rested = tokio::time::Instant::now() + (began.elapsed() * REST).min(MAX_REST);
                 }
@@ -175,8 +179,7 @@ impl Daemon {
     fn note(&mut self, event: KernelEvent) {
         self.dirty = true;
         match event {
-            KernelEvent::Addresses => {}
-            KernelEvent::Neighbors => self.tell_neighbors(),
+            KernelEvent::Addresses | KernelEvent::Neighbors => {}
             KernelEvent::Links => self.follow_links(),
         }
     }
@@ -328,6 +331,7 @@ impl Daemon {
             }
         }
         self.unserved = unserved;
+        self.tell_never_picked();
         self.departed = self.registry.departed().count();
         let (kernel, links) = (&self.kernel, &self.launched.links);
         let way = |address| match kernel.neighbor(address) {

@@ -276,14 +276,15 @@ pub fn script(name: &str) -> Command {
     command
 }
 
-/// The daemon under test: `XLVS_BIN`, or the release build beside the profile that this test was built in.
+/// The daemon under test: `XLVS_BIN`, or the release build beside the profile that this program was built in.
 #[track_caller]
 #[must_use]
 pub fn xlvs() -> PathBuf {
     let named = std::env::var_os("XLVS_BIN").map(PathBuf::from);
     let path = named.unwrap_or_else(|| {
-        let test = std::env::current_exe().unwrap(); // target/<profile>/deps/<test>
-        test.ancestors().nth(3).unwrap().join("release/xlvs")
+        let program = std::env::current_exe().unwrap(); // target/<profile>/deps/<test> or target/<profile>/<program>
+        let folder = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+        folder.with_file_name("release").join("xlvs")
     });
     assert!(path.is_file(), "no daemon at {}: cargo build --release --bin xlvs makes it", path.display());
     path

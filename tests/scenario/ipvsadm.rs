@@ -100,6 +100,43 @@ fn services_made_by_ipvsadm_are_served_and_listed_alike_by_all_its_ways() {
 }
 
 #[test]
+fn destinations_by_tunnel_or_nat_are_kept_and_listed_and_never_picked() {
+    let lab = Lab::with_web(&[]);
+    let mut config = Config::web(&lab, &SERVERS);
+    config.services.clear();
+    let daemon = Daemon::start(&lab, &config);
+    let vip = lab.v4("vip");
+    let call = |line: &str| ipvsadm(&lab, &daemon, Way::Adm, line);
+    let _ = call(&format!("-A -t {} -s rr", target(vip))).ok();
+    for (server, method) in [("rs1", "-i"), ("rs2", "-m"), ("rs3", "-g")] {
+        let _ = call(&format!("-a -t {} -r {} {method}", target(vip), target(lab.v4(server)))).ok();
+    }
+    let list = call("-Ln").ok().stdout;
+    for (server, method) in [("rs1", "Tunnel"), ("rs2", "Masq"), ("rs3", "Route")] {
+        let line = list.lines().find(|line| line.contains(&target(lab.v4(server)))).unwrap();
+        assert!(line.contains(method), "{list}");
+    }
+    within("the real server's neighbour is known", Duration::from_secs(5), || {
+        let answers = lab.get_many(vip, 1);
+        if answers.contains_key("failed") { Err(format!("{answers:?}")) } else { Ok(()) }
+    });
+    assert_eq!(lab.get_many(vip, 6).get("rs3"), Some(&6));
+    let log = daemon.log();
+    for (server, method) in [("rs1", "tunnel"), ("rs2", "masq")] {
+        let entry = format!("{} of tcp {} ({method})", target(lab.v4(server)), target(vip));
+        assert_eq!(log.matches(&entry).count(), 1, "{entry} in {log}");
+    }
+    assert!(!log.contains(&format!("{} of", target(lab.v4("rs3")))), "{log}");
+    let status = daemon.client(&["status"]).ok().stdout;
+    assert_eq!(status.matches("never picked").count(), 2, "{status}");
+
+    // Without another server clients are refused at once, as when all are quiesced.
+    let _ = call(&format!("-d -t {} -r {}", target(vip), target(lab.v4("rs3")))).ok();
+    let refused = lab.exec("client", &["curl", "-sS", "--max-time", "10", &format!("http://{vip}/")]);
+    assert_eq!(refused.code, Some(7), "refused, rather than timed out: {refused:?}");
+}
+
+#[test]
 fn without_a_daemon_every_way_says_so() {
     let lab = Lab::up(&["--servers", "1"]);
     let mut config = Config::web(&lab, &["rs1"]);

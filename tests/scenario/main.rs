@@ -2,6 +2,7 @@
 //! tests build by `scripts/lab.sh`. All of them need root; none is skipped.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod crash;
 mod demo;
 mod idle;
@@ -12,5 +13,7 @@ mod lifecycle;
 mod readme;
 mod real_server;
 mod reload;
+mod saved;
+mod scale;
 mod start_errors;
 mod state;

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{ErrorMessage, NetlinkMessage, NetlinkPayload};
 use netlink_packet_generic::GenlMessage;
+use rustix::io::Errno;
 use tokio_seqpacket::UnixSeqpacket;
 
 use super::acknowledge::refusal;
@@ -32,11 +33,17 @@ pub(crate) enum ClientError {
         source: io::Error,
     },
     /// The socket is somebody else's.
-    #[error("the daemon's socket {path} may not be used by this user: run the command as root")]
+    #[error(
+        "the daemon's socket {path} may not be used by this user: run the command as root (director.socket_group and \
+         director.socket_read_group let others in)"
+    )]
     NotPermitted {
         /// The socket's path.
         path: PathBuf,
     },
+    /// The daemon doesn't serve this user, or not with this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The daemon refused.
     #[error("{0}")]
     Refused(String),
@@ -100,6 +107,11 @@ fn bad(path: &Path, cause: String) -> ClientError {
     ClientError::BadAnswer { path: path.to_owned(), cause }
 }
 
+/// Whether a refusal is for who asks, not for what is asked.
+fn is_permission(error: &ErrorMessage) -> bool {
+    [Errno::PERM, Errno::ACCESS].iter().any(|errno| error.raw_code() == -errno.raw_os_error())
+}
+
 /// Sends a request; the messages that answer it.
 async fn request(path: &Path, request: Xlvs) -> Result<Vec<Xlvs>, ClientError> {
     let bad = |cause: String| bad(path, cause);
@@ -132,6 +144,7 @@ async fn request(path: &Path, request: Xlvs) -> Result<Vec<Xlvs>, ClientError> {
             NetlinkPayload::Error(error) => {
                 return match refusal(message.header, &error) {
                     None => Ok(answers),
+                    Some(reason) if is_permission(&error) => Err(ClientError::Forbidden(reason)),
                     Some(reason) => Err(ClientError::Refused(reason)),
                 };
             }

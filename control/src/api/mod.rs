@@ -1,7 +1,7 @@
 //! The control API: netlink messages over a Unix seqpacket socket, so that one socket can carry the kernel's own IPVS
 //! protocol and, as here, what IPVS has no words for: the family `XLVS`.
 //!
-//! A request is one message. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
+//! A request is one message, of which a datagram may have many. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
 //! an NLMSG_DONE; a change by an NLMSG_ERROR whose errno is 0 when it was made. One that was refused carries the reason as a
 //! text, as the kernel's extended acknowledgements do. Integers are in host byte order, as in netlink.
 
@@ -9,19 +9,22 @@ mod acknowledge;
 mod attributes;
 pub(crate) mod client;
 pub mod ipvs;
+pub(crate) mod permission;
 pub(crate) mod server;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
-    ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, ParseableParametrized,
 };
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_packet_generic::{GenlFamily, GenlHeader};
 
 use crate::registry::{MarkSpec, Owner};
+use acknowledge::Address;
 use attributes::Attributes;
 
-/// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
+/// The largest datagram of answers, in bytes: netlink clients read into buffers of that size.
 const MAX_DATAGRAM: usize = 8 << 10;
+/// The largest datagram of requests, in bytes: changes that come in one are kept by one write to the disk.
+const MAX_REQUEST_DATAGRAM: usize = 64 << 10;
 /// Text bytes of one message, leaving room for the headers.
 const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).
@@ -107,6 +110,11 @@ impl GenlFamily for Xlvs {
 }
 
 impl Xlvs {
+    /// Whether it asks for a change.
+    fn changes(&self) -> bool {
+        matches!(self, Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_))
+    }
+
     fn attributes(&self) -> Vec<DefaultNla> {
         match self {
             Self::Status(json) if json.is_empty() => Vec::new(),
@@ -123,10 +131,7 @@ impl Xlvs {
 
     /// The bytes of one message.
     fn datagram(self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(GenlMessage::from_payload(self));
-        message.header.flags = flags;
-        message.header.sequence_number = sequence;
-        serialize(message)
+        Address { sequence, port: 0 }.message(self, flags)
     }
 
     /// A request: for a dump, or for a change that is to be acknowledged.
@@ -139,13 +144,6 @@ impl Xlvs {
         };
         self.datagram(sequence, NLM_F_REQUEST | flags)
     }
-}
-
-fn serialize(mut message: NetlinkMessage<GenlMessage<Xlvs>>) -> Vec<u8> {
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }
 
 impl Emitable for Xlvs {
@@ -181,6 +179,9 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_generic::GenlMessage;
+
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Xlvs, DecodeError> {

@@ -1,9 +1,9 @@
 //! The daemon's end of the control API. Each client has its own task, so that one that stalls or sends rubbish harms only
-//! itself: at most [`MAX_CLIENTS`] at once (more wait to be accepted), [`SEND_LIMIT`] for the client to take an answer.
-//! The socket belongs to the user that runs the daemon, mode 0600.
+//! itself: at most [`MAX_CLIENTS`] at once (more wait to be accepted), [`SEND_LIMIT`] for the client to take an answer. Users other
+//! than root and the daemon's own have [`MAX_GUESTS`] places of their own and are turned away when these are taken, so that they
+//! can't keep root from its tools.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,19 @@ use netlink_packet_core::{NLM_F_MULTIPART, NetlinkHeader, NetlinkMessage, Netlin
 use netlink_packet_generic::GenlMessage;
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
+use tokio_seqpacket::{UCred, UnixSeqpacket, UnixSeqpacketListener};
 
 use super::acknowledge::{acknowledge, done};
-use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
+use super::permission::Permissions;
+use super::{FAMILY_ID, MAX_DATAGRAM, MAX_REQUEST_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
 use crate::registry::MarkSpec;
 use crate::status::Status;
 
 const MAX_CLIENTS: usize = 64;
+/// Clients of other users at once.
+const MAX_GUESTS: usize = 32;
 /// Requests that may wait for the control thread.
-const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 1024;
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a client asks of the control thread.
@@ -85,11 +88,11 @@ pub(crate) enum SocketError {
 }
 
 impl Server {
-    /// Listens on `path`, taking over the file of a daemon that is gone.
+    /// Listens on `path`, taking over the file of a daemon that is gone, and serves those who may be served.
     ///
     /// # Errors
     /// When another daemon listens there, or the file can't be made.
-    pub(crate) async fn open(path: &Path) -> Result<Self, SocketError> {
+    pub(crate) async fn open(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory).map_err(failed)?;
@@ -105,9 +108,9 @@ impl Server {
         let bound = UnixSeqpacketListener::bind(path);
         rustix::process::umask(former);
         let listener = bound.map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        permissions.apply(path).map_err(failed)?;
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
-        tokio::spawn(accept(listener, sender));
+        tokio::spawn(accept(listener, permissions, sender));
         Ok(Self { path: path.to_owned(), requests })
     }
 }
@@ -118,18 +121,34 @@ impl Drop for Server {
     }
 }
 
-async fn accept(mut listener: UnixSeqpacketListener, requests: mpsc::Sender<Request>) {
+async fn accept(
+    mut listener: UnixSeqpacketListener,
+    permissions: Permissions,
+    requests: mpsc::Sender<Request>,
+) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let guests = Arc::new(Semaphore::new(MAX_GUESTS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok(client) => {
+        let accepted = listener.accept().await.and_then(|client| Ok((client.peer_cred()?, client)));
+        match accepted {
+            Ok((user, client)) if Permissions::is_owner(&user) => {
                 let requests = requests.clone();
                 tokio::spawn(async move {
-                    serve(&client, &requests).await;
+                    serve(&client, ipvs::Access::Full, &requests).await;
                     drop(place);
                 });
             }
+            Ok((user, client)) => match Arc::clone(&guests).try_acquire_owned() {
+                Ok(place) => {
+                    let requests = requests.clone();
+                    tokio::spawn(async move {
+                        receive_guest(&client, user, permissions, &requests).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => drop(client),
+            },
             Err(error) => {
                 tracing::warn!("a client of the control socket could not be accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -138,11 +157,41 @@ async fn accept(mut listener: UnixSeqpacketListener, requests: mpsc::Sender<Requ
     }
 }
 
-/// Serves a client until it hangs up, or takes too long to take an answer.
-async fn serve(client: &UnixSeqpacket, requests: &mpsc::Sender<Request>) {
+/// Serves a user other than the daemon's, if its groups may be served.
+async fn receive_guest(
+    client: &UnixSeqpacket,
+    user: UCred,
+    permissions: Permissions,
+    requests: &mpsc::Sender<Request>,
+) {
+    // The group database may be far away.
+    let allowed = tokio::task::spawn_blocking(move || permissions.of_user(&user)).await;
+    match allowed.ok().flatten() {
+        Some(access) => serve(client, access, requests).await,
+        None => turn_away(client).await,
+    }
+}
+
+/// Answers a client's first request with a refusal.
+async fn turn_away(client: &UnixSeqpacket) {
+    const WHY: &str = "this user is in none of the groups that may use the socket (director.socket_group, director.socket_read_group)";
     let mut buffer = vec![0; MAX_DATAGRAM];
-    // Nobody but the daemon's user can connect.
-    let mut peer = ipvs::Peer { port: 0, access: ipvs::Access::Full };
+    let Ok(Ok(received)) = tokio::time::timeout(SEND_LIMIT, client.recv(&mut buffer)).await else { return };
+    let nobody = ipvs::Peer { port: 0, access: ipvs::Access::ReadOnly };
+    let request = &buffer[..received.bytes_read()];
+    // Who has hung up meanwhile needs no answer.
+    let _ = match NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request) {
+        Ok(message) if message.header.message_type == FAMILY_ID => {
+            send(client, nobody, [acknowledge(message.header, Some((Errno::ACCESS, WHY)))]).await
+        }
+        _ => send(client, nobody, ipvs::refuse(request, nobody, Errno::ACCESS)).await,
+    };
+}
+
+/// Serves a client until it hangs up, or takes too long to take an answer.
+async fn serve(client: &UnixSeqpacket, access: ipvs::Access, requests: &mpsc::Sender<Request>) {
+    let mut buffer = vec![0; MAX_REQUEST_DATAGRAM];
+    let mut peer = ipvs::Peer { port: 0, access };
     loop {
         let Ok(received) = client.recv(&mut buffer).await else { return };
         let datagram = &buffer[..received.bytes_read()];
@@ -237,6 +286,10 @@ async fn answer(request: &[u8], requests: &mpsc::Sender<Request>, peer: &mut ipv
     let NetlinkPayload::InnerMessage(message) = message.payload else {
         return vec![error(header, Errno::INVAL)];
     };
+    if peer.access == ipvs::Access::ReadOnly && message.payload.changes() {
+        let why = "this user's group may only ask (director.socket_read_group); run the command as root";
+        return vec![acknowledge(header, Some((Errno::PERM, why)))];
+    }
     let done = match message.payload {
         Xlvs::Status(_) => status(header, requests).await,
         Xlvs::GetSettings => {

@@ -15,7 +15,7 @@ pub(super) fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> R
         .build()
         .map_err(|error| Failure::Runtime(format!("no runtime can be had: {error}")))?;
     runtime.block_on(answer).map_err(|error| match error {
-        ClientError::NotPermitted { .. } => Failure::Privilege(error.to_string()),
+        ClientError::NotPermitted { .. } | ClientError::Forbidden(_) => Failure::Privilege(error.to_string()),
         _ => Failure::Runtime(error.to_string()),
     })
 }

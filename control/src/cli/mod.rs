@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::config::{self, DEFAULT_SOCKET, InterfaceName};
+use crate::config::{self, DEFAULT_SOCKET, GroupName, InterfaceName};
 pub(crate) use crate::failure::Failure;
 
 const EXIT_CODES: &str = "\
@@ -38,7 +38,8 @@ Exit codes:
 const RUN_HELP: &str = "\
 Files:
   --config FILE            the configuration, in TOML; `xlvs check FILE` tells whether it is right
-  /run/xlvs/xlvs.sock      the daemon's socket (--socket, or XLVS_SOCKET, or director.socket)
+  /run/xlvs/xlvs.sock      the daemon's socket (--socket, or XLVS_SOCKET, or director.socket); only for the daemon's user and
+                           root, unless --socket-group or --socket-read-group (or these keys of director) name others
   /var/lib/xlvs            what survives the daemon (--state-dir, or director.state_dir)
   /sys/fs/bpf/xlvs         the steering program's pins; mounted if it is missing
 
@@ -90,7 +91,8 @@ Examples:
 
 What it does: puts libxlvs_preload.so into the program (LD_PRELOAD) and names the daemon's socket to it (XLVS_SOCKET),
 then runs it in its own place. Whatever the program says to IPVS in the kernel goes to the daemon, and the files
-/proc/net/ip_vs, ip_vs_conn and ip_vs_stats come from there; all else (routes, VRRP, other netlink) stays the kernel's.
+/proc/net/ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats and ip_vs_stats_percpu come from there; all else (routes,
+VRRP, other netlink) stays the kernel's.
 Programs that it starts are treated alike.
 
 Environment:
@@ -215,6 +217,12 @@ struct RunArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArg,
+    /// A group whose users may use the socket as root may
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<GroupName>,
+    /// A group whose users may list and ask on the socket, and change nothing
+    #[arg(long, value_name = "GROUP")]
+    socket_read_group: Option<GroupName>,
     /// The directory of what survives the daemon [default: /var/lib/xlvs]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -257,7 +265,7 @@ pub(crate) fn main() -> ExitCode {
     }
     let done = match Cli::parse().command {
         Command::Adm { socket, words } => {
-            return ended(adm::adm(&socket.path(), adm::Called::Ipvsadm, "xlvs adm", &words));
+            return ended(adm::adm(&socket.path(), adm::Called::Adm, "xlvs adm", &words));
         }
         Command::Run(args) => run::run(args),
         Command::Check { file } => check::check(&file),

@@ -8,8 +8,13 @@ use crate::daemon::{self, Start};
 
 /// Reads the configuration and runs the director.
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
-    let overrides =
-        Overrides { interfaces: args.interface, socket: args.socket.socket, state_dir: args.state_dir };
+    let overrides = Overrides {
+        interfaces: args.interface,
+        socket: args.socket.socket,
+        socket_group: args.socket_group,
+        socket_read_group: args.socket_read_group,
+        state_dir: args.state_dir,
+    };
     let configuration = match &args.config {
         Some(file) => config::load(file, &overrides)?,
         None => Configuration::for_interfaces(&overrides)?,

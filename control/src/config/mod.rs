@@ -32,7 +32,7 @@ pub(crate) use crate::registry::Drain;
 use crate::registry::MarkSpec;
 pub(crate) use error::ConfigErrors;
 pub(crate) use names::{
-    FrameSize, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
+    FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
 };
 
 /// Where the daemon listens and its clients call, unless told otherwise.
@@ -92,6 +92,10 @@ pub(crate) struct DirectorConfig {
     pub(crate) max_connections: u32,
     /// The daemon's socket; short enough for a socket's address.
     pub(crate) socket: PathBuf,
+    /// Whose users may do on the socket what the daemon's own user may.
+    pub(crate) socket_group: Option<GroupName>,
+    /// Whose users may ask on the socket, and change nothing.
+    pub(crate) socket_read_group: Option<GroupName>,
     /// The directory of what survives the daemon.
     pub(crate) state_dir: PathBuf,
 }
@@ -160,6 +164,10 @@ pub(crate) struct Overrides {
     pub(crate) interfaces: Vec<InterfaceName>,
     /// Instead of `socket`.
     pub(crate) socket: Option<PathBuf>,
+    /// Instead of `socket_group`.
+    pub(crate) socket_group: Option<GroupName>,
+    /// Instead of `socket_read_group`.
+    pub(crate) socket_read_group: Option<GroupName>,
     /// Instead of `state_dir`.
     pub(crate) state_dir: Option<PathBuf>,
 }
@@ -225,6 +233,8 @@ impl Configuration {
             ("huge_pages", old.huge_pages != new.huge_pages),
             ("max_connections", old.max_connections != new.max_connections),
             ("socket", old.socket != new.socket),
+            ("socket_group", old.socket_group != new.socket_group),
+            ("socket_read_group", old.socket_read_group != new.socket_read_group),
             ("state_dir", old.state_dir != new.state_dir),
         ]
         .into_iter()

@@ -48,6 +48,39 @@ impl fmt::Display for InterfaceName {
     }
 }
 
+/// The name of a group of users, or its number: 1 to 32 letters, digits, `_`, `-` and `.`. Whether there is such a group is found
+/// out at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupName(String);
+
+impl GroupName {
+    /// What is allowed, for messages.
+    pub(crate) const ALLOWED: &'static str = "a group's name or number, as in /etc/group";
+
+    /// The name.
+    #[must_use]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The error of parsing a [`GroupName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("allowed: {allowed}", allowed = GroupName::ALLOWED)]
+pub(crate) struct InvalidGroupName;
+
+impl FromStr for GroupName {
+    type Err = InvalidGroupName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidGroupName> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if !(1..=32).contains(&name.len()) || name.starts_with('-') || !name.bytes().all(allowed) {
+            return Err(InvalidGroupName);
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
 /// A key's fixed set of values.
 pub(super) trait Choice: Copy + 'static {
     /// Each value with its spelling.

@@ -1,7 +1,7 @@
 //! The daemon's start: the state of the former run loaded, interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
 //! then the steering programs attached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +10,9 @@ use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
 use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks};
+use crate::api::permission::Permissions;
 use crate::api::server::Server;
-use crate::config::Configuration;
+use crate::config::{self, Configuration};
 use crate::failure::Failure;
 use crate::kernel::{self, Kernel, Link, NeighborState, link};
 use crate::launch::{self, Launched};
@@ -23,9 +24,11 @@ impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
         let Start { mut configuration, file, overrides } = start;
         marks::read_hosts(&mut configuration).await.map_err(|error| Failure::Runtime(error.to_string()))?;
-        let server = Server::open(&configuration.director.socket)
-            .await
+        let config::DirectorConfig { socket, socket_group, socket_read_group, .. } = &configuration.director;
+        let permissions = Permissions::of(socket_group.as_ref(), socket_read_group.as_ref())
             .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let server =
+            Server::open(socket, permissions).await.map_err(|error| Failure::Runtime(error.to_string()))?;
         let (store, loaded) = Store::open(&configuration.director.state_dir)
             .map_err(|error| Failure::Runtime(error.to_string()))?;
         for message in &loaded.messages {
@@ -52,6 +55,7 @@ impl Daemon {
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
             forwards: [true; 2],
+            never_picked: BTreeSet::new(),
             departed: 0,
             started: Instant::now(),
         };

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::table::Table;
-use super::value::{Refusal, boolean, integer, interface, path};
+use super::value::{Refusal, boolean, group, integer, interface, path};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_INTERFACES;
-use crate::config::names::{FrameSize, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode};
+use crate::config::names::{FrameSize, GroupName, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode};
 
 /// `[director]`.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct RawDirector {
     pub(crate) huge_pages: Raw<bool>,
     pub(crate) max_connections: Raw<u32>,
     pub(crate) socket: Raw<PathBuf>,
+    pub(crate) socket_group: Raw<GroupName>,
+    pub(crate) socket_read_group: Raw<GroupName>,
     pub(crate) state_dir: Raw<PathBuf>,
 }
 
@@ -59,6 +61,8 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
             path(value)
                 .and_then(|path| if path.as_os_str().len() > 107 { Err(Refusal::Value) } else { Ok(path) })
         }),
+        socket_group: keys.read(source, "socket_group", GroupName::ALLOWED, group),
+        socket_read_group: keys.read(source, "socket_read_group", GroupName::ALLOWED, group),
         state_dir: keys.read(source, "state_dir", "an absolute path", path),
     };
     keys.finish(source);

@@ -75,6 +75,11 @@ impl<T> Raw<T> {
 }
 
 impl<T: Clone> Raw<T> {
+    /// The value, if it is written and right.
+    pub(super) fn value(&self) -> Option<T> {
+        self.get().map(|at| at.value.clone())
+    }
+
     pub(super) fn or(&self, default: T) -> T {
         self.get().map_or(default, |at| at.value.clone())
     }

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::Mask;
 use crate::config::address;
-use crate::config::names::InterfaceName;
+use crate::config::names::{GroupName, InterfaceName};
 
 /// Why a value is refused.
 pub(super) enum Refusal {
@@ -40,6 +40,14 @@ where
 
 pub(super) fn interface(value: &DeValue<'_>) -> Result<InterfaceName, Refusal> {
     text(value)?.parse().map_err(|_| Refusal::Value)
+}
+
+pub(super) fn group(value: &DeValue<'_>) -> Result<GroupName, Refusal> {
+    let name = match value.as_str() {
+        Some(name) => name.to_owned(),
+        None => integer(value, 0..=u32::MAX)?.to_string(),
+    };
+    name.parse().map_err(|_| Refusal::Value)
 }
 
 pub(super) fn unicast(value: &DeValue<'_>) -> Result<IpAddr, Refusal> {

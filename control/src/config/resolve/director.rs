@@ -39,6 +39,8 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         huge_pages: raw.huge_pages.or(false),
         max_connections: raw.max_connections.or(1 << 20),
         socket: overrides.socket.clone().unwrap_or_else(|| raw.socket.or(PathBuf::from(DEFAULT_SOCKET))),
+        socket_group: overrides.socket_group.clone().or_else(|| raw.socket_group.value()),
+        socket_read_group: overrides.socket_read_group.clone().or_else(|| raw.socket_read_group.value()),
         state_dir: overrides
             .state_dir
             .clone()

@@ -36,6 +36,8 @@ ring_size = 1024
 huge_pages = true
 max_connections = 4096
 socket = "/tmp/x.sock"
+socket_group = "lvs"
+socket_read_group = 1005
 state_dir = "/tmp/x"
 [timeouts]
 tcp_s = 10
@@ -129,6 +131,8 @@ fn ten_lines_are_enough() {
         huge_pages: false,
         max_connections: 1_048_576,
         socket: "/run/xlvs/xlvs.sock".into(),
+        socket_group: None,
+        socket_read_group: None,
         state_dir: "/var/lib/xlvs".into(),
     };
     assert_eq!(configuration.director, director);
@@ -177,6 +181,8 @@ fn every_key_is_taken() {
         huge_pages: true,
         max_connections: 4096,
         socket: "/tmp/x.sock".into(),
+        socket_group: Some("lvs".parse().unwrap()),
+        socket_read_group: Some("1005".parse().unwrap()),
         state_dir: "/tmp/x".into(),
     };
     assert_eq!(configuration.director, director);
@@ -212,7 +218,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 36,
+            line: 38,
         },
         MarkConfig {
             protocol: None,
@@ -221,7 +227,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 43,
+            line: 45,
         },
     ];
     assert_eq!(configuration.marks, rules);
@@ -289,6 +295,8 @@ fn the_command_line_wins() {
     let overrides = Overrides {
         interfaces: vec!["eth7".parse().unwrap()],
         socket: Some("s".into()),
+        socket_group: Some("staff".parse().unwrap()),
+        socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
     };
     let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
@@ -299,6 +307,10 @@ fn the_command_line_wins() {
         assert_eq!(
             (Some(&director.socket), Some(&director.state_dir)),
             (overrides.socket.as_ref(), overrides.state_dir.as_ref())
+        );
+        assert_eq!(
+            (&director.socket_group, &director.socket_read_group),
+            (&overrides.socket_group, &overrides.socket_read_group)
         );
     }
     assert!(alone.services.is_empty());
@@ -330,6 +342,8 @@ fn a_reload_tells_what_waits_for_a_restart() {
         "huge_pages",
         "max_connections",
         "socket",
+        "socket_group",
+        "socket_read_group",
         "state_dir",
     ];
     assert_eq!(old.restart_needed(&read(all).unwrap()), keys);
