@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::destination::Path;
+use xlvs_dataplane::flow::Family;
 use xlvs_dataplane::port::af_xdp::XdpMode;
 use xlvs_dataplane::service::ServiceKey;
 
@@ -27,10 +28,10 @@ use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
-use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
+use crate::kernel::{self, Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
-use crate::registry::{Changes, Registry, Steered, Way};
+use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
 use crate::state::Store;
 
 /// How long changes are gathered before they are published.
@@ -110,6 +111,8 @@ struct Daemon {
     /// so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
+    /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
+    forwards: [bool; 2],
     never_picked: BTreeSet<never_picked::Entry>,
     /// Removed services that still had connections when the last table was published.
     departed: usize,
@@ -313,7 +316,10 @@ impl Daemon {
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
-        let Steered { rules, unserved } = self.registry.steering_rules(&self.kernel.addresses());
+        let local = self.kernel.addresses();
+        self.forwards = self.read_forwarding();
+        let Steered { rules, unserved, absent } =
+            self.registry.steering_rules(HostNetwork { local: &local, forwards: self.forwards });
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
                 tracing::warn!("{key} is not served: {reason}");
@@ -347,11 +353,18 @@ impl Daemon {
             | NeighborState::Unknown
             | NeighborState::Unusable(_) => Way::Unknown,
         };
-        let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
+        let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
+        table.absent_vips = absent;
         if let Err(error) = self.publisher.publish(table, rules) {
             tracing::error!("{error}");
             self.dirty = true;
         }
+    }
+
+    /// Whether the host forwards packets that come in on one of the director's interfaces, IPv4 and IPv6.
+    fn read_forwarding(&self) -> [bool; 2] {
+        let links = &self.launched.links;
+        [Family::V4, Family::V6].map(|family| links.iter().any(|link| kernel::forwards(family, &link.name)))
     }
 
     /// The clean exit: the kernel gets its frames back, workers forward what they have, neighbours are forgotten.

@@ -13,7 +13,7 @@ use xlvs_control::adm::names::Ports;
 use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::estimator;
 use xlvs_control::ipvs::Ipvs;
-use xlvs_control::registry::{MarkSpec, Registry, RegistryError, Way};
+use xlvs_control::registry::{HostNetwork, MarkSpec, Registry, RegistryError, Way};
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
@@ -108,7 +108,8 @@ impl Machine {
             .registry
             .marks()
             .flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
-        self.rules = self.registry.steering_rules(&served.chain(marked).collect()).rules;
+        let local = served.chain(marked).collect();
+        self.rules = self.registry.steering_rules(HostNetwork { local: &local, forwards: [true; 2] }).rules;
         self.services = Arc::new(table);
         self.director.install(Arc::clone(&self.services));
     }

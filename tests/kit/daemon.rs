@@ -138,10 +138,16 @@ impl<'lab> Daemon<'lab> {
         std::fs::write(self.file(), text).unwrap();
     }
 
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.running.as_mut().unwrap().signal(signal);
+    }
+
     /// Tells it to read its file again.
     #[track_caller]
     pub fn hang_up(&mut self) {
-        self.running.as_mut().unwrap().signal(Signal::SIGHUP);
+        self.signal(Signal::SIGHUP);
     }
 
     /// Gives it another configuration and waits until its status shows exactly that one.
@@ -163,6 +169,16 @@ impl<'lab> Daemon<'lab> {
     pub fn client(&self, arguments: &[&str]) -> Finished {
         let mut command = Command::new(xlvs());
         command.env("XLVS_SOCKET", self.socket()).args(arguments);
+        run(command, SOON)
+    }
+
+    /// Debian's ipvsadm, under `xlvs wrap`, in the director's namespace.
+    #[track_caller]
+    #[must_use]
+    pub fn ipvsadm(&self, line: &str) -> Finished {
+        let mut command = self.lab.command(self.role, xlvs());
+        command.env("XLVS_SOCKET", self.socket()).args(["wrap", "--", "ipvsadm"]);
+        command.args(line.split_whitespace());
         run(command, SOON)
     }
 

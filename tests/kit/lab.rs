@@ -23,6 +23,20 @@ impl Lab {
     #[track_caller]
     #[must_use]
     pub fn up(options: &[&str]) -> Self {
+        Self::build(options)
+    }
+
+    /// Builds the laboratory that a plan describes: `scripts/lib/plan.sh` says how.
+    #[track_caller]
+    #[must_use]
+    pub fn plan(plan: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), plan).unwrap();
+        Self::build(&["--plan", file.path().to_str().unwrap()])
+    }
+
+    #[track_caller]
+    fn build(options: &[&str]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         assert!(
             rustix::process::geteuid().is_root(),

@@ -9,6 +9,7 @@ mod hostile_clients;
 mod idle;
 mod ipvsadm;
 mod keepalived;
+mod keepalived_pair;
 mod lifecycle;
 mod readme;
 mod real_server;

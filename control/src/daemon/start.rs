@@ -54,6 +54,7 @@ impl Daemon {
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
+            forwards: [true; 2],
             never_picked: BTreeSet::new(),
             departed: 0,
             started: Instant::now(),

@@ -31,6 +31,10 @@ impl Daemon {
         if self.store.is_behind() {
             self.keep_all();
         }
+        // It makes VIPs that the host has not its own affair, or ours.
+        if self.forwards != self.read_forwarding() {
+            self.dirty = true;
+        }
         // Weights on their way up, and steering rules of removed services whose last connection has ended.
         if self.registry.is_ramping() || self.departed != self.registry.departed().count() {
             self.dirty = true;

@@ -56,7 +56,7 @@ pub use spec::{
     DestinationSpec, Drain, Forwarding, MAX_TIMEOUT_S, MAX_WEIGHT, Owner, PersistenceEngine, SchedulerFlags,
     ServiceOptions, ServiceSpec, Tunnel, TunnelKind,
 };
-pub use steering::Steered;
+pub use steering::{HostNetwork, Steered};
 
 /// What is known of the way to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
