@@ -1,7 +1,7 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
-//! a wire ([`capture`]), servers that say who they are ([`named`]) or count what comes
-//! ([`numbered`]), and waiting for a condition rather than for a time ([`wait`]).
+//! a wire ([`capture`]), servers that say who they are ([`named`]) or note each datagram ([`numbered`]), and waiting for a
+//! condition rather than for a time ([`wait`]).
 //!
 //! Whatever the kit starts, it ends when the value is dropped, also in a test that fails. It panics where a test's set-up
 //! is wrong, with what was found: a kit that returned errors would only move `unwrap` into the tests.
