@@ -1,7 +1,8 @@
 //! Eight clients of the control socket that mean no good: a million messages, and no packet lost. What they send are messages of
 //! IPVS and XLVS, right ones and spoiled ones, rubbish, and datagrams that are too long; some clients never read an answer, others
-//! hang up in the middle. A run has a seed, which is printed; `XLVS_HOSTILE_SEED` gives one again. Nothing that they send *validly* touches the service under traffic: all that is well formed names other
-//! addresses, and what would flush or zero the table, mark the traffic or have packets dropped is left out ([`is_allowed`]).
+//! hang up in the middle. Nothing that they send *validly* touches the service under traffic: all that is well formed names other
+//! addresses, and what would flush or zero the table, mark the traffic or have packets dropped is left out ([`is_allowed`]). A run
+//! has a seed, which is printed; `XLVS_HOSTILE_SEED` gives one again.
 //!
 //! ```text
 //!   client (numbered datagrams) ── bridge ── director ── its control socket ── 8 hostile clients
