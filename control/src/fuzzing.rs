@@ -2,6 +2,7 @@
 //! without socket, disk and workers, and the check of a configuration file. No part of the interface.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use netlink_packet_core::NetlinkMessage;
@@ -20,7 +21,7 @@ use crate::api::server::{Client, Lost, Refusal, Request, respond};
 use crate::api::{self, MarkEntry, Setting, Xlvs};
 use crate::config::{self, Overrides};
 use crate::ipvs::Ipvs;
-use crate::registry::{Registry, Way};
+use crate::registry::{HostNetwork, Registry, Way};
 use crate::state::Operation;
 use crate::state::texts::{self, Journal};
 
@@ -204,7 +205,8 @@ impl Table {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            let _ = self.registry.steering_rules(&std::collections::BTreeSet::new());
+            let host = HostNetwork { local: &BTreeSet::new(), forwards: [false; 2] };
+            let _ = self.registry.steering_rules(host);
             self.services = self.registry.table(NOW, |_| Way::Unknown, |_| None);
             self.registry.forget_removed(self.services.epoch);
             self.registry.estimate();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use memory::fragments::cut;
 use memory::frame::{Frame, icmp_error, sctp, tcp, udp};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
-use xlvs_control::adm::execute::{Host, run};
+use xlvs_control::adm::execute::{Host, Session};
 use xlvs_control::adm::names::SystemNames;
 use xlvs_control::api::ipvs::{Access, Client};
 use xlvs_control::fuzzing::{Connection, Control, MAX_DATAGRAM};
@@ -76,10 +76,11 @@ fn session(lines: &[&str]) -> Vec<Vec<u8>> {
         sent
     });
     let mut client = Client::new(ours, Duration::from_secs(5)).unwrap();
-    let host = Host { program: "ipvsadm", names: &SystemNames::load() };
+    let host = Host { program: "ipvsadm", names: &SystemNames::load(), remarks: false };
     for line in lines {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        run(&words, &host, &mut client, &mut &b""[..], &mut Vec::new(), &mut Vec::new()).unwrap();
+        let (mut input, mut out, mut err) = (&b""[..], Vec::new(), Vec::new());
+        Session::new(&host, &mut client, &mut input, &mut out, &mut err).run(&words).unwrap();
     }
     drop(client);
     daemon.join().unwrap()
