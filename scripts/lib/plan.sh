@@ -33,7 +33,7 @@ check_plan() { # file
 build_plan() { # file, checked
   local role interface network rest address gateway index vips=() networks=() addresses=()
   namespace switch
-  while read -r role interface network rest; do
+  while read -r role interface network rest || [[ -n $role ]]; do
     if [[ $role == vip ]]; then
       vips+=("$interface")
       continue

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod frame;
+pub mod ftp;
 pub mod keepalived;
 pub mod lab;
 pub mod named;

@@ -248,6 +248,7 @@ fn a_master_that_is_stopped_hands_the_vip_over_at_once() {
     let mut pair = Pair::start(&lab);
     let url = xlvs_tests::lab::url(lab.v4("vip"), "/");
     let traffic = Traffic::start(&lab, &url, 4, CURL_LIMIT_S);
+    assert_eq!(answering(&lab, 12), SERVERS.map(str::to_owned).into());
     // keepalived takes its services and the address with it, and says that it leaves.
     let begin = SystemTime::now();
     pair.directors[0].keepalived.take().unwrap().stop();
