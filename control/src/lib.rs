@@ -10,6 +10,7 @@ mod config;
 mod daemon;
 pub mod estimator;
 mod failure;
+mod health;
 pub mod iptables;
 pub mod ipvs;
 pub mod kernel;

@@ -1,0 +1,3 @@
+//! Health checks of real servers.
+
+pub(crate) mod spec;
