@@ -108,6 +108,23 @@ pub(crate) enum Probe {
     Vip(VipProbe),
 }
 
+impl Probe {
+    /// The name in the configuration.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http(HttpProbe { tls: None, .. }) => "http",
+            Self::Http(HttpProbe { tls: Some(_), .. }) => "https",
+            Self::SendExpect(_) => "send-expect",
+            Self::Dns(_) => "dns",
+            Self::Udp(_) => "udp",
+            Self::Ping => "ping",
+            Self::Program(_) => "program",
+            Self::Vip(_) => "vip",
+        }
+    }
+}
+
 /// `GET` of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpProbe {
