@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod health;
 mod keep;
 mod marks;
 mod report;
@@ -26,6 +27,7 @@ use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
+use crate::health::HealthThread;
 use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
@@ -102,12 +104,16 @@ struct Daemon {
     store: Store,
     publisher: Publisher,
     crew: Vec<Crew>,
+    health: HealthThread,
     launched: Facts,
     /// Something changed that is not published yet.
     dirty: bool,
-    /// What was last said about each real server, and about services that are not served, so that it is said once.
+    /// What was last said about each real server, about services that are not served, and about quorums, so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
+    lost_quorums: BTreeMap<ServiceKey, String>,
+    /// Whether it was said that the health thread has ended.
+    told_health_ended: bool,
     /// Removed services that still had connections when the last table was published.
     departed: usize,
     started: Instant,
@@ -149,6 +155,7 @@ impl Daemon {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
+                Some((name, report)) = self.health.reports.recv() => self.take_report(name, report),
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -310,6 +317,7 @@ impl Daemon {
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
+        self.plan_health();
         let Steered { rules, unserved } = self.registry.steering_rules(&self.kernel.addresses());
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
@@ -344,6 +352,7 @@ impl Daemon {
             | NeighborState::Unusable(_) => Way::Unknown,
         };
         let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
+        self.tell_quorums();
         if let Err(error) = self.publisher.publish(table, rules) {
             tracing::error!("{error}");
             self.dirty = true;
@@ -362,6 +371,7 @@ impl Daemon {
         while launch::ended(&self.crew).len() < self.crew.len() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        self.health.stop();
         self.kernel.close().await;
         tracing::info!("ended; the steering program is detached");
     }

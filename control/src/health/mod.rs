@@ -49,6 +49,7 @@ impl HealthThread {
     /// # Errors
     /// When the kernel refuses a thread or a runtime.
     pub(crate) fn start(seed: u64) -> io::Result<Self> {
+        raise_descriptor_limit();
         let (plan, planned) = watch::channel(Arc::default());
         let (ways, known) = watch::channel(Arc::default());
         let (sender, reports) = mpsc::channel(MOST_REPORTS);
@@ -76,8 +77,24 @@ impl HealthThread {
         self.ways.send_replace(ways);
     }
 
+    /// Ends it; programs that run are killed.
+    pub(crate) fn stop(self) {
+        let Self { plan, ways, reports, thread } = self;
+        drop((plan, ways, reports));
+        // Should it have panicked, that is on stderr already.
+        let _ = thread.join();
+    }
+
     /// Whether it has ended, which it never does by itself.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
+}
+
+/// Each run of a check holds a socket, and thousands of them may wait for servers that don't answer.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Up to the hard limit everybody may.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

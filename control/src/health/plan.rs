@@ -10,11 +10,11 @@ use super::spec::Checks;
 
 /// A server in a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerName {
+pub(crate) struct ServerName {
     /// The service.
-    pub service: ServiceKey,
+    pub(crate) service: ServiceKey,
     /// The real server, and the port that lists show.
-    pub real: SocketAddr,
+    pub(crate) real: SocketAddr,
 }
 
 /// All servers that are checked.

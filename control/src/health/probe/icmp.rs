@@ -1,10 +1,11 @@
 //! ICMP echo, of both families.
 
-use std::io::Read;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 
 use super::{Target, plain};
 use crate::health::state::Outcome;
@@ -22,22 +23,13 @@ pub(super) async fn ping(target: Target) -> Outcome {
             (swapped(ECHO_REQUEST), swapped(ECHO_REPLY), Domain::IPV6, Protocol::ICMPV6)
         }
     };
-    let socket = Socket::new(domain, Type::RAW, Some(protocol))
-        .and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            socket.connect(&SocketAddr::new(target.address, 0).into())?;
-            AsyncFd::new(socket)
-        })
-        .map_err(|error| plain(&error))?;
+    let socket = raw_socket(domain, protocol, target).map_err(|error| plain(&error))?;
     let name: [u8; 4] = rand::random();
     let message = message(request, name, target.address.is_ipv4());
-    socket.get_ref().send(&message).map_err(|error| plain(&error))?;
+    socket.send(&message).await.map_err(|error| plain(&error))?;
+    let mut packet = [0; 1500];
     loop {
-        let mut guard = socket.readable().await.map_err(|error| plain(&error))?;
-        let mut packet = [0; 1500];
-        let read = guard.try_io(|socket| socket.get_ref().read(&mut packet));
-        let Ok(read) = read else { continue };
-        let length = read.map_err(|error| plain(&error))?;
+        let length = socket.recv(&mut packet).await.map_err(|error| plain(&error))?;
         // A raw socket's IPv4 packets come with their header.
         let header = if target.address.is_ipv4() { usize::from(packet[0] & 0xf) * 4 } else { 0 };
         let icmp = packet[..length].get(header..).unwrap_or_default();
@@ -45,6 +37,14 @@ pub(super) async fn ping(target: Target) -> Outcome {
             return Ok(());
         }
     }
+}
+
+/// A raw socket to a server. To tokio any socket is a `UdpSocket` that sends to its peer and receives from it.
+fn raw_socket(domain: Domain, protocol: Protocol, target: Target) -> io::Result<UdpSocket> {
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SocketAddr::new(target.address, 0).into())?;
+    UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(socket)))
 }
 
 /// An echo request of this identifier and sequence number. IPv6's checksum is the kernel's to fill in.

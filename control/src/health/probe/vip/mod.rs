@@ -61,14 +61,8 @@ impl VipProber {
             name: if probe.tcp { here.sequence() } else { rand::random() },
         };
         let mut answers = here.listen(hop.server_mac, vip);
-        let send = |frame: Option<Vec<u8>>| match frame {
-            Some(frame) => {
-                here.send(&frame).map_err(|error| format!("no frame can be sent: {}", plain(&error)))
-            }
-            None => Err("no frame can be made for these addresses".to_owned()),
-        };
-        send(frame::who_has(&question))?;
-        send(frame::question(&question))?;
+        here.say(frame::who_has(&question)).await?;
+        here.say(frame::question(&question)).await?;
         let mut vip_answered = false;
         loop {
             let answer = if vip_answered {
@@ -84,7 +78,7 @@ impl VipProber {
                 Answer::SynAck { port, acknowledged, sequence }
                     if question.is_answered_by(port, acknowledged) =>
                 {
-                    send(frame::reset(&question, sequence))?;
+                    here.say(frame::reset(&question, sequence)).await?;
                     vip_answered = true;
                 }
                 Answer::Refused { port, acknowledged } if question.is_answered_by(port, acknowledged) => {

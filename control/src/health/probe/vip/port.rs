@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, socket};
-use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::frame::{self, Answer};
+use crate::health::probe::plain;
 
 /// The most answers that wait for one probe; more are dropped.
 const MOST_ANSWERS: usize = 16;
@@ -28,7 +28,8 @@ type Listeners = HashMap<Peer, HashMap<u64, mpsc::Sender<Answer>>>;
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Port {
-    socket: AsyncFd<OwnedFd>,
+    /// A packet socket that is bound to the interface. Tokio need not know more than that it sends and receives.
+    socket: UdpSocket,
     number: u16,
     /// The sequence number of every SYN: one that meets what is left of an earlier probe is but a repetition of its SYN.
     sequence: u32,
@@ -46,7 +47,7 @@ impl Port {
         let number = reserved.local_addr()?.as_socket().map_or(0, |address| address.port());
         let socket = packet_socket(interface, number)?;
         let port = Arc::new(Self {
-            socket: AsyncFd::new(socket)?,
+            socket: UdpSocket::from_std(std::net::UdpSocket::from(socket))?,
             number,
             sequence: rand::random(),
             _reserved: reserved,
@@ -74,10 +75,11 @@ impl Port {
         self.sequence
     }
 
-    /// Sends a frame.
-    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
-        rustix::net::send(self.socket.get_ref(), frame, SendFlags::empty())?;
-        Ok(())
+    /// Sends a frame, if it could be made.
+    pub(super) async fn say(&self, frame: Option<Vec<u8>>) -> Result<(), String> {
+        let frame = frame.ok_or("no frame can be made for these addresses")?;
+        let sent = self.socket.send(&frame).await;
+        sent.map(drop).map_err(|error| format!("no frame can be sent: {}", plain(&error)))
     }
 
     /// Listens to a server's answers about a VIP.
@@ -131,14 +133,11 @@ impl Drop for Answers {
 async fn read(port: Arc<Port>) {
     let mut frame = [0; MOST_FRAME];
     loop {
-        let Ok(mut guard) = port.socket.readable().await else { break };
-        match guard.try_io(|socket| Ok(rustix::net::recv(socket.get_ref(), &mut frame, RecvFlags::empty())?))
-        {
-            Ok(Ok((length, _))) => port.dispatch(&frame[..length]),
+        match port.socket.recv(&mut frame).await {
+            Ok(length) => port.dispatch(&frame[..length]),
             // The interface went down; it may come back.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NetworkDown => {}
-            Ok(Err(_)) => break,
-            Err(_would_block) => {}
+            Err(error) if error.kind() == io::ErrorKind::NetworkDown => {}
+            Err(_) => break,
         }
     }
     port.alive.store(false, Relaxed);
