@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod health;
 mod idle;
 mod ipvsadm;
 mod keepalived;

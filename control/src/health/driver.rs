@@ -211,14 +211,11 @@ fn target(name: ServerName, check: &Check) -> Target {
 fn described(check: &Check, name: ServerName, reason: &str) -> String {
     let (kind, target) = (check.spec.probe.name(), target(name, check));
     let is_elsewhere = !matches!(check.spec.probe, Probe::Vip(_)) && target.address != target.server;
-    match (is_elsewhere, target.port == name.real.port() || target.port == 0) {
-        (false, true) => format!("{kind}: {reason}"),
-        (false, false) => format!("{kind}, port {}: {reason}", target.port),
-        (true, _) => {
-            format!("{kind} of {}: {reason}", std::net::SocketAddr::new(target.address, target.port))
-        }
-    }
+    let has_own_port = target.port != 0 && target.port != name.real.port();
+    let address = if is_elsewhere { format!(" of {}", target.address) } else { String::new() };
+    let port = if has_own_port { format!(", port {}", target.port) } else { String::new() };
+    format!("{kind}{address}{port}: {reason}")
 }
 
-/// The shortest time that a run is waited for when the thread ends.
+/// How long what blocks is waited for when the thread ends.
 pub(super) const STOP_LIMIT: Duration = Duration::from_millis(200);

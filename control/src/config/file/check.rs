@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio_rustls::rustls::pki_types::DnsName;
 use toml::de::DeTable;
 
 use super::table::Table;
@@ -93,7 +94,9 @@ fn check(source: &mut Source<'_>, at: Position, table: &DeTable<'_>, path: &'sta
             token(value).and_then(|path| if path.starts_with('/') { Ok(path) } else { Err(Refusal::Value) })
         }),
         host: keys.read(source, "host", "a host's name or address, with or without a port", token),
-        sni: keys.read(source, "sni", "a DNS name", token),
+        sni: keys.read(source, "sni", "a DNS name", |value| {
+            token(value).and_then(|name| if is_dns_name(&name) { Ok(name) } else { Err(Refusal::Value) })
+        }),
         status: keys.list(
             source,
             "status",
@@ -123,6 +126,11 @@ fn check(source: &mut Source<'_>, at: Position, table: &DeTable<'_>, path: &'sta
     keys.require(source, "type", &CheckType::allowed_names());
     keys.finish(source);
     raw
+}
+
+/// Whether TLS can ask for it.
+pub(crate) fn is_dns_name(name: &str) -> bool {
+    DnsName::try_from(name).is_ok()
 }
 
 fn bounded(value: &toml::de::DeValue<'_>) -> Result<String, Refusal> {

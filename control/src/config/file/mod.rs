@@ -19,7 +19,7 @@ use xlvs_dataplane::settings::Settings;
 
 use super::error::{Findings, Position};
 use super::source::Source;
-pub(super) use check::RawCheck;
+pub(super) use check::{RawCheck, is_dns_name};
 pub(super) use director::RawDirector;
 pub(super) use mark::RawMark;
 pub(super) use service::{Mask, RawDestination, RawService};

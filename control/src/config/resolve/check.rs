@@ -8,7 +8,7 @@ use xlvs_dataplane::flow::{Family, Protocol};
 use super::service::ServiceFamily;
 use crate::config::address;
 use crate::config::error::{Findings, Position};
-use crate::config::file::{At, Raw, RawCheck, RawService};
+use crate::config::file::{At, Raw, RawCheck, RawService, is_dns_name};
 use crate::config::names::CheckType;
 use crate::health::spec::{
     CheckSpec, Checks, DnsProbe, HealthSpec, HttpProbe, Pattern, Probe, ProgramProbe, SendExpectProbe,
@@ -167,8 +167,7 @@ fn sni(raw: &RawCheck) -> Option<String> {
     }
     let host = &raw.host.get()?.value;
     let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-    let is_name = name.parse::<std::net::Ipv4Addr>().is_err() && !name.contains([':', '[']);
-    is_name.then(|| name.to_owned())
+    is_dns_name(name).then(|| name.to_owned())
 }
 
 /// A text or a regular expression; both are one too many.

@@ -1,6 +1,7 @@
 //! What a user of the file notices: each mistake's line, all of them at once, and what a right file means.
 #![allow(clippy::unwrap_used)]
 
+mod checks;
 mod errors;
 mod marks;
 mod robustness;

@@ -77,7 +77,13 @@ impl Check {
         let asked = self.ask(prober, target, &ways);
         match tokio::time::timeout(self.spec.timeout, asked).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("timed out after {} s", self.spec.timeout.as_secs_f64())),
+            Err(_) => {
+                let late = format!("timed out after {} s", self.spec.timeout.as_secs_f64());
+                Err(match &self.spec.probe {
+                    Probe::Vip(_) => vip::unanswered(&late, target.address),
+                    _ => late,
+                })
+            }
         }
     }
 

@@ -112,6 +112,13 @@ impl VipProber {
     }
 }
 
+/// What it means that nothing came back.
+pub(super) fn unanswered(late: &str, vip: IpAddr) -> String {
+    format!(
+        "{late}: nothing at its MAC answers for {vip}; if it lacks the VIP, run `xlvs real-server up {vip}` there"
+    )
+}
+
 fn arp_is_answered(vip: IpAddr) -> String {
     match vip {
         IpAddr::V4(_) => format!(
