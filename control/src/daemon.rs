@@ -155,7 +155,7 @@ impl Daemon {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
-                Some((name, report)) = self.health.reports.recv() => self.take_report(name, report),
+                Some(report) = self.health.reports.recv() => self.take_reports(report),
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,

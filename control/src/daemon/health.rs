@@ -15,6 +15,9 @@ use crate::health::state::Report;
 use crate::kernel::NeighborState;
 use crate::registry::{ServiceEntry, Transition};
 
+/// The most reports that are taken in together.
+const MOST_TOGETHER: usize = 1024;
+
 impl Daemon {
     /// Tells the health thread what there is to check: the first step of a publication.
     pub(super) fn plan_health(&mut self) {
@@ -40,20 +43,24 @@ impl Daemon {
     }
 
     /// Takes in what is new about a server, and what else waits to be taken in.
-    pub(super) fn take_report(&mut self, name: ServerName, report: Report) {
-        let mut next = Some((name, report));
-        while let Some((name, report)) = next.take() {
-            let reason = report.last_failure.as_ref().map(|failure| failure.reason.clone());
-            let server = name.real.ip();
-            match self.registry.report(name, report) {
-                Some(Transition::Up) => tracing::info!("{}: {server} is up", name.service),
-                Some(Transition::Down) => {
-                    tracing::warn!("{}: {server} is down: {}", name.service, reason.unwrap_or_default());
-                }
-                None => {}
+    pub(super) fn take_reports(&mut self, first: (ServerName, Report)) {
+        self.take_report(first);
+        for _ in 1..MOST_TOGETHER {
+            let Ok(next) = self.health.reports.try_recv() else { break };
+            self.take_report(next);
+        }
+        self.dirty = true;
+    }
+
+    fn take_report(&mut self, (name, report): (ServerName, Report)) {
+        let reason = report.last_failure.as_ref().map(|failure| failure.reason.clone());
+        let server = name.real.ip();
+        match self.registry.report(name, report) {
+            Some(Transition::Up) => tracing::info!("{}: {server} is up", name.service),
+            Some(Transition::Down) => {
+                tracing::warn!("{}: {server} is down: {}", name.service, reason.unwrap_or_default());
             }
-            self.dirty = true;
-            next = self.health.reports.try_recv().ok();
+            None => {}
         }
     }
 

@@ -172,7 +172,7 @@ impl Registry {
         let is_new = before.up != report.up || before.waiting && !report.waiting;
         *before = report;
         let transition = if before.up { Transition::Up } else { Transition::Down };
-        (is_new && !(before.waiting && !before.up)).then_some(transition)
+        (is_new && (before.up || !before.waiting)).then_some(transition)
     }
 
     /// Who is to be checked now. Reports of others are forgotten; `first` makes the report of one that is new, given whether it

@@ -5,6 +5,7 @@
 //! ```text
 //! apply (the file) ─┐
 //! tools, the API ───┴→ operations → services, removed → table (a snapshot) → steering (what of the traffic is ours)
+//! health's reports ──────────────→ health (who of them is served) ──↑
 //! ```
 //! Invariants: a new destination stands at the head of its service's list, as in the kernel. An id belongs to one
 //! destination until that was removed, its connections and templates are gone and no worker uses a table that has it. A

@@ -150,7 +150,8 @@ fn a_server_that_lacks_the_vip_or_answers_arp_for_it_is_found_and_live_traffic_n
 
     // Nobody was asked by broadcast, every connection that a probe half opened was reset at once, and none came to a worker.
     assert_eq!(broadcasts.frames().len(), 0);
-    let flags = |flags: u8| answered.frames().iter().filter(|frame| frame.bytes[47] & 0x17 == flags).count();
+    let probes = answered.frames();
+    let flags = |flags: u8| probes.iter().filter(|frame| frame.bytes[47] & 0x17 == flags).count();
     let (syns, resets) = (flags(0x02), flags(0x14));
     println!("rs1 got {syns} SYNs and {resets} resets of probes");
     assert!(syns > 10 && resets + 1 >= syns, "{syns} SYNs, {resets} resets");
