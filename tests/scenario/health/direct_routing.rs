@@ -52,6 +52,23 @@ fn a_server_that_lacks_the_vip_or_answers_arp_for_it_is_found_and_live_traffic_n
         expect(&daemon, &v4, lab.v4(role), "up", "");
         expect(&daemon, &v6, lab.v6(role), "up", "");
     }
+    // The server that is to answer ARP would get the client's traffic: that is just what is wrong with it.
+    let mac = lab.fact("mac_director_eth0");
+    for address in [vip, vip_v6] {
+        let entry = [
+            "ip",
+            "neigh",
+            "replace",
+            &address.to_string(),
+            "lladdr",
+            mac,
+            "nud",
+            "permanent",
+            "dev",
+            "eth0",
+        ];
+        let _ = lab.exec("client", &entry).ok();
+    }
     let arps = format!("arp and dst host {vip} and ether broadcast and ether src 02:00:00:00:00:02");
     let mut broadcasts = Capture::start(&lab, "client", "eth0", &arps);
     let mut answered = Capture::start(

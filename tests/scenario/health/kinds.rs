@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use xlvs_tests::{Config, Daemon, Lab, Named, Running, until};
+use xlvs_tests::{Daemon, Lab, Named, Running, until};
 
-use super::becomes;
+use super::{becomes, director};
 
 /// Right (rs1), wrong (rs2) and silent (rs3) servers for each service: what its check is, and the reasons of the last two.
 struct Row {
@@ -28,7 +28,7 @@ const ROWS: &[Row] = &[
         silent: "http, port 80: connection refused",
     },
     Row {
-        check: "type = \"http\"\nport = 80\nbody_regex = \"^rs[1]$\"\ntimeout_s = 1",
+        check: "type = \"http\"\nport = 80\nbody_regex = \"^rs[1]\\\\s*$\"\ntimeout_s = 1",
         wrong: "http, port 80: the page has not what it must: \"rs2\"",
         silent: "http, port 80: connection refused",
     },
@@ -128,7 +128,7 @@ fn ftp(lab: &Lab, role: &str) -> Running {
     let empty = lab.dir().join("ftp-empty");
     std::fs::create_dir_all(&empty).unwrap();
     let text = format!(
-        "listen=YES\nbackground=NO\nanonymous_enable=YES\nsecure_chroot_dir={}\nseccomp_sandbox=NO\n",
+        "listen_ipv6=YES\nbackground=NO\nanonymous_enable=YES\nsecure_chroot_dir={}\nseccomp_sandbox=NO\n",
         empty.display()
     );
     std::fs::write(&file, text).unwrap();
@@ -147,7 +147,7 @@ fn every_kind_of_check_tells_right_from_wrong_from_silent() {
     name_server(&lab, "rs1", 0);
     name_server(&lab, "rs2", 2);
 
-    let mut text = "[director]\ninterface = \"eth0\"\n".to_owned();
+    let mut text = String::new();
 
     let address = |role: &str, version: &str| if version == "4" { lab.v4(role) } else { lab.v6(role) };
     for version in ["4", "6"] {
@@ -161,8 +161,7 @@ fn every_kind_of_check_tells_right_from_wrong_from_silent() {
         }
     }
 
-    let mut daemon =
-        Daemon::launch(&lab, "director", &Config { director: vec![], services: vec![], tables: vec![text] });
+    let mut daemon = Daemon::launch(&lab, "director", &director(text));
     daemon.wait_ready(true);
     for version in ["4", "6"] {
         let vip = address("vip", version);
@@ -172,7 +171,9 @@ fn every_kind_of_check_tells_right_from_wrong_from_silent() {
                 let wanted = if reason.is_empty() { "up" } else { "down" };
                 let (_, found) = becomes(&daemon, service, server, wanted, Duration::from_secs(10));
                 if !reason.is_empty() {
-                    assert_eq!(found, reason, "{} of {server}", row.check);
+                    // Hosts send about one ICMP error a second; a question beyond is not answered at all.
+                    let is_late = reason.ends_with("port unreachable") && found.contains("timed out after");
+                    assert!(found == reason || is_late, "{} of {server}: {found}", row.check);
                 }
             };
             expect(address("rs1", version), "");
@@ -197,7 +198,7 @@ fn a_certificate_of_nobody_knows_whom_fails_where_it_is_verified() {
     let _tls = https(&lab, "rs1");
     let vip = lab.v4("vip");
     let text = format!(
-        "[director]\ninterface = \"eth0\"\n[[service]]\naddress = \"{vip}\"\nport = 443\n\
+        "[[service]]\naddress = \"{vip}\"\nport = 443\n\
          [[service.destination]]\naddress = \"{}\"\n\
          check = [{{ type = \"https\", verify = true, host = \"web.example\", interval_s = 0.5 }}]\n\
          [[service.destination]]\naddress = \"{}\"\non_failure = \"quiesce\"\n\
@@ -208,8 +209,7 @@ fn a_certificate_of_nobody_knows_whom_fails_where_it_is_verified() {
         lab.v4("rs2"),
         lab.v4("rs3"),
     );
-    let mut daemon =
-        Daemon::launch(&lab, "director", &Config { director: vec![], services: vec![], tables: vec![text] });
+    let mut daemon = Daemon::launch(&lab, "director", &director(text));
     daemon.wait_ready(true);
     let service = (vip, 443);
     let (_, reason) = becomes(&daemon, service, lab.v4("rs1"), "down", Duration::from_secs(10));

@@ -14,7 +14,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use xlvs_tests::{Daemon, Lab, within};
+use xlvs_tests::{Config, Daemon, Lab, within};
+
+/// A director on eth0 with these services.
+fn director(services: String) -> Config {
+    Config { director: vec!["interface = \"eth0\"".to_owned()], services: Vec::new(), tables: vec![services] }
+}
 
 /// What the status says of a destination's health: its word, and why a check failed last.
 fn health(daemon: &Daemon<'_>, service: (IpAddr, u16), server: IpAddr) -> (String, String) {

@@ -129,7 +129,7 @@ fn what_is_wrong_with_a_check_is_told() {
         ("{ type = \"http\", path = \"x\" }", "5:34: service.check.path: found \"x\", allowed: visible ASCII that begins with /".to_owned()),
         ("{ type = \"http\", status = [99] }", "5:37: service.check.status: found 99, allowed: a status from 100 to 999, or a range such as \"200-299\"".to_owned()),
         ("{ type = \"http\", status = [\"300-200\"] }", "5:37: service.check.status: found \"300-200\" (the first above the last), allowed: a status from 100 to 999, or a range such as \"200-299\"".to_owned()),
-        ("{ type = \"http\", body = \"a\", body_regex = \"b\" }", "5:53: service.check.body_regex: found beside body (line 5), allowed: at most one of both".to_owned()),
+        ("{ type = \"http\", body = \"a\", body_regex = \"b\" }", "5:52: service.check.body_regex: found beside body (line 5), allowed: at most one of both".to_owned()),
         ("{ type = \"send-expect\", expect_regex = \"(\" }", "5:49: service.check.expect_regex: found \"(\" (not well-formed), allowed: a regular expression".to_owned()),
         ("{ type = \"dns\", name = \"a..b\" }", "5:33: service.check.name: found \"a..b\", allowed: a domain name of ASCII, such as \"example.com\", or \".\"".to_owned()),
         ("{ type = \"program\" }", "5:10: service.check.command: found nothing, allowed: a program's absolute path and its arguments, such as [\"/usr/bin/check\", \"%h\", \"%p\"]".to_owned()),

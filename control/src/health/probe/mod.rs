@@ -60,6 +60,7 @@ pub(crate) struct Check {
     pub(crate) spec: CheckSpec,
     /// What the answer must have, if that is told.
     matcher: Option<Matcher>,
+    icmp_error: udp::LastError,
 }
 
 impl Check {
@@ -69,7 +70,7 @@ impl Check {
             Probe::SendExpect(send_expect) => send_expect.expect.as_ref().map(Matcher::begins),
             _ => None,
         };
-        Self { spec, matcher }
+        Self { spec, matcher, icmp_error: udp::LastError::default() }
     }
 
     /// Runs it once.
@@ -93,7 +94,7 @@ impl Check {
             Probe::Http(probe) => http::get(probe, self.matcher.as_ref(), target, &prober.tls).await,
             Probe::SendExpect(probe) => stream::send_expect(&probe.send, self.matcher.as_ref(), target).await,
             Probe::Dns(probe) => dns::query(probe, target).await,
-            Probe::Udp(probe) => udp::send(probe, target, ways, self.spec.timeout).await,
+            Probe::Udp(probe) => udp::send(probe, target, ways, self.spec.timeout, &self.icmp_error).await,
             Probe::Ping => icmp::ping(target).await,
             Probe::Program(probe) => program::run(probe, target).await,
             Probe::Vip(probe) => prober.vip.ask(*probe, target, ways).await,
