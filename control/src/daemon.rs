@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod health;
 mod keep;
 mod marks;
 mod never_picked;
@@ -28,6 +29,7 @@ use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
+use crate::health::HealthThread;
 use crate::kernel::{self, Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
@@ -104,16 +106,20 @@ struct Daemon {
     store: Store,
     publisher: Publisher,
     crew: Vec<Crew>,
+    health: HealthThread,
     launched: Facts,
     /// Something changed that is not published yet.
     dirty: bool,
-    /// What was last said about each real server, about services that are not served, and about destinations that are never picked,
-    /// so that it is said once.
+    /// What was last said about each real server, about services that are not served, about destinations that are never picked, and about
+    /// quorums, so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
+    never_picked: BTreeSet<never_picked::Entry>,
+    lost_quorums: BTreeMap<ServiceKey, String>,
+    /// Whether it was said that the health thread has ended.
+    told_health_ended: bool,
     /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
     forwards: [bool; 2],
-    never_picked: BTreeSet<never_picked::Entry>,
     /// Removed services that still had connections when the last table was published.
     departed: usize,
     started: Instant,
@@ -155,6 +161,7 @@ impl Daemon {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
+                Some(report) = self.health.reports.recv() => self.take_reports(report),
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -316,6 +323,7 @@ impl Daemon {
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
+        self.plan_health();
         let local = self.kernel.addresses();
         self.forwards = self.read_forwarding();
         let Steered { rules, unserved, absent } =
@@ -355,6 +363,7 @@ impl Daemon {
         };
         let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         table.absent_vips = absent;
+        self.tell_quorums();
         if let Err(error) = self.publisher.publish(table, rules) {
             tracing::error!("{error}");
             self.dirty = true;
@@ -379,6 +388,7 @@ impl Daemon {
         while launch::ended(&self.crew).len() < self.crew.len() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        self.health.stop();
         self.kernel.close().await;
         tracing::info!("ended; the steering program is detached");
     }

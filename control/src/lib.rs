@@ -12,6 +12,7 @@ pub mod estimator;
 mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 pub mod iptables;
 pub mod ipvs;
 pub mod kernel;

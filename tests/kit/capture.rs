@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 /// A frame as captured.
 #[derive(Clone, Debug)]
 pub struct Captured {
+    /// When it was seen.
+    pub at: SystemTime,
     /// Its bytes, cut at the capture's length.
     pub bytes: Vec<u8>,
     /// Its length on the wire.
     pub length: usize,
-    /// When it was seen, by the machine's real-time clock.
-    pub at: SystemTime,
 }
 
 /// A running capture.

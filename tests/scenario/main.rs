@@ -5,6 +5,7 @@
 mod access;
 mod crash;
 mod demo;
+mod health;
 mod hostile_clients;
 mod idle;
 mod ipvsadm;

@@ -28,6 +28,7 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
+use crate::health::spec::{HealthSpec, ServerHealthSpec};
 pub(crate) use crate::registry::Drain;
 use crate::registry::MarkSpec;
 pub(crate) use error::ConfigErrors;
@@ -119,6 +120,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) slow_start: Option<Duration>,
     /// When the VIP is served (the director's `vip`, if the service does not say).
     pub(crate) vip: VipMode,
+    /// How its servers are checked, and what follows.
+    pub(crate) health: HealthSpec,
     /// The real servers; of the VIP's family, no two the same, none the VIP.
     pub(crate) destinations: Vec<DestinationConfig>,
     /// The line of its `[[service]]`, from 1, for later messages.
@@ -145,7 +148,7 @@ pub(crate) struct MarkConfig {
 }
 
 /// A real server's entry in one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DestinationConfig {
     /// The real server, a unicast address.
     pub(crate) address: IpAddr,
@@ -153,6 +156,8 @@ pub(crate) struct DestinationConfig {
     pub(crate) weight: u32,
     /// How many connections it is given, each at most 2147483647; `lower` is not above `upper`.
     pub(crate) thresholds: Thresholds,
+    /// How it is checked, where that differs from the service.
+    pub(crate) health: ServerHealthSpec,
     /// The line of its `[[service.destination]]`, from 1, for later messages.
     pub(crate) line: u32,
 }

@@ -15,6 +15,12 @@ impl Daemon {
             self.want_real_servers();
             self.dirty = true;
         }
+        if self.health.has_ended() && !self.told_health_ended {
+            self.told_health_ended = true;
+            tracing::error!(
+                "the health thread has ended, which is a bug; servers stay what they are until the director is started again"
+            );
+        }
         let ended = launch::ended(&self.crew);
         if let Some(number) = ended.first() {
             // The steering program stays attached: clients wait for the restart rather than being reset.
