@@ -23,6 +23,9 @@ pub type Failed = Finished;
 pub struct Daemon<'lab> {
     lab: &'lab Lab,
     role: &'static str,
+    /// The name of its configuration file, and more of its command line.
+    file: String,
+    options: Vec<String>,
     running: Option<Running>,
 }
 
@@ -40,9 +43,22 @@ impl<'lab> Daemon<'lab> {
     #[track_caller]
     #[must_use]
     pub fn launch(lab: &'lab Lab, role: &'static str, config: &Config) -> Self {
-        let mut daemon = Self { lab, role, running: None };
+        let file = format!("{role}.toml");
+        let mut daemon = Self { lab, role, file, options: Vec::new(), running: None };
         daemon.write(&config.text());
         daemon.respawn();
+        daemon
+    }
+
+    /// Starts it in the director on a file of this name and text, with more options, and waits until it serves every service.
+    #[track_caller]
+    #[must_use]
+    pub fn start_on(lab: &'lab Lab, file: &str, text: &str, options: &[&str]) -> Self {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut daemon = Self { lab, role: "director", file: file.to_owned(), options, running: None };
+        daemon.write(text);
+        daemon.respawn();
+        daemon.wait_ready(true);
         daemon
     }
 
@@ -70,7 +86,7 @@ impl<'lab> Daemon<'lab> {
     #[track_caller]
     pub fn respawn(&mut self) {
         let mut command = self.lab.command(self.role, xlvs());
-        command.args(["run", "--config"]).arg(self.file());
+        command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
         self.running = Some(Running::start(command));
@@ -107,7 +123,7 @@ impl<'lab> Daemon<'lab> {
     /// Its configuration file.
     #[must_use]
     pub fn file(&self) -> PathBuf {
-        self.lab.dir().join(format!("{}.toml", self.role))
+        self.lab.dir().join(&self.file)
     }
 
     /// Its process id.

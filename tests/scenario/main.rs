@@ -12,6 +12,7 @@ mod ipvsadm;
 mod keepalived;
 mod keepalived_pair;
 mod lifecycle;
+mod lvs_cf;
 mod readme;
 mod reload;
 mod saved;

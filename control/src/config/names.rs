@@ -161,6 +161,8 @@ pub(crate) enum MarkSource {
     File,
     /// The file, and behind its rules the host's own: those of netfilter's table mangle.
     Iptables,
+    /// The file, and behind its rules those of a script that the command line names.
+    Script,
 }
 
 impl Choice for MarkSource {
