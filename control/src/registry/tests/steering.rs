@@ -62,7 +62,7 @@ fn a_mark_takes_what_its_rules_say() {
     let mut registry = Registry::new(1, 7);
     registry.add_service(mark_key(7), ServiceSpec::default()).unwrap();
     let reason = |registry: &Registry, addresses: &[&str]| {
-        on_a_router(&registry, addresses).unserved.remove(&mark_key(7)).unwrap_or_default()
+        on_a_router(registry, addresses).unserved.remove(&mark_key(7)).unwrap_or_default()
     };
     assert_eq!(
         reason(&registry, &["10.0.0.100"]),
