@@ -2,9 +2,9 @@
 //! which it began and ended. What failed, and when, is looked at afterwards.
 
 use crate::command::run;
-use crate::{Lab, lab::SOON};
+use crate::{Lab, lab::SOON, until};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +45,7 @@ impl Outage {
 #[derive(Debug)]
 pub struct Traffic {
     end: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
     lanes: Vec<JoinHandle<Vec<Request>>>,
 }
 
@@ -53,20 +54,30 @@ impl Traffic {
     #[must_use]
     pub fn start(lab: &Lab, url: &str, lanes: usize, limit_s: u32) -> Self {
         let end = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicUsize::new(0));
         let namespace = format!("--net={}", lab.namespace("client").display());
         let lane = |_| {
-            let (end, namespace, url) = (Arc::clone(&end), namespace.clone(), url.to_owned());
+            let (end, done, namespace, url) =
+                (Arc::clone(&end), Arc::clone(&done), namespace.clone(), url.to_owned());
             std::thread::spawn(move || {
                 let mut requests = Vec::new();
                 while !end.load(Relaxed) {
                     requests.push(request(&namespace, &url, limit_s));
+                    done.fetch_add(1, Relaxed);
                     std::thread::sleep(PAUSE);
                 }
                 requests
             })
         };
         let lanes = (0..lanes).map(lane).collect();
-        Self { end, lanes }
+        Self { end, done, lanes }
+    }
+
+    /// Waits until so many more requests have ended.
+    #[track_caller]
+    pub fn wait(&self, more: usize) {
+        let before = self.done.load(Relaxed);
+        until("requests go on", Duration::from_secs(60), || self.done.load(Relaxed) >= before + more);
     }
 
     /// Ends it, when the requests under way have ended.

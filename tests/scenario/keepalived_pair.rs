@@ -149,18 +149,19 @@ impl<'lab> Pair<'lab> {
             panic!()
         };
         let mac = self.lab.mac(director.role, "eth0");
-        let (what, log) = (format!("{} takes over", director.role), director.log());
+        let what = format!("{} takes over", director.role);
         let (times, _) = within(&what, limit, || {
-            let from = |advert: &Advert| advert.at >= since && advert.from == address && advert.priority > 0;
-            let adverts: Vec<Advert> = self.adverts.frames().iter().filter_map(Advert::of).collect();
-            let advert = adverts.iter().find(|advert| from(advert)).ok_or("no advert")?;
-            let announces = |bytes: &[u8]| bytes[6..12] == mac && bytes[28..32] == vip.octets();
-            let frames = self.arp.frames();
-            let arp =
-                frames.iter().find(|frame| frame.at >= since && announces(&frame.bytes)).ok_or("no ARP")?;
-            Ok::<_, &str>((advert.at, arp.at))
+            let missing = |what: &str| format!("no {what}; its keepalived's log:\n{}", director.log());
+            let is_its =
+                |advert: &Advert| advert.at >= since && advert.from == address && advert.priority > 0;
+            let adverts = self.adverts.frames();
+            let advert =
+                adverts.iter().filter_map(Advert::of).find(is_its).ok_or_else(|| missing("advert"))?;
+            let is_about = |bytes: &[u8]| bytes[6..12] == mac && bytes[28..32] == vip.octets();
+            let arp = self.arp.frames().into_iter().find(|frame| frame.at >= since && is_about(&frame.bytes));
+            Ok::<_, String>((advert.at, arp.ok_or_else(|| missing("ARP"))?.at))
         });
-        println!("{what}: {} ms after\n{log}", times.1.duration_since(since).unwrap().as_millis());
+        println!("{what} after {} ms", times.1.duration_since(since).unwrap().as_millis());
         times
     }
 }
@@ -236,6 +237,7 @@ fn a_masters_death_moves_the_vip_and_its_return_moves_it_back_while_requests_go_
     until("the first director has the VIP, alone", TAKEOVER, || pair.holder() == Some(0));
     pair.directors[0].served_by(&SERVERS);
 
+    traffic.wait(40);
     let requests = traffic.finish();
     only_failed_in(&outages, &requests);
     none_refused(&requests);
@@ -248,7 +250,7 @@ fn a_master_that_is_stopped_hands_the_vip_over_at_once() {
     let mut pair = Pair::start(&lab);
     let url = xlvs_tests::lab::url(lab.v4("vip"), "/");
     let traffic = Traffic::start(&lab, &url, 4, CURL_LIMIT_S);
-    assert_eq!(answering(&lab, 12), SERVERS.map(str::to_owned).into());
+    traffic.wait(40);
     // keepalived takes its services and the address with it, and says that it leaves.
     let begin = SystemTime::now();
     pair.directors[0].keepalived.take().unwrap().stop();
@@ -256,6 +258,7 @@ fn a_master_that_is_stopped_hands_the_vip_over_at_once() {
     assert!(arp.duration_since(begin).unwrap() < Duration::from_secs(2), "it need not be missed first");
     assert_eq!(pair.holder(), Some(1));
     assert_eq!(answering(&lab, 12), SERVERS.map(str::to_owned).into());
+    traffic.wait(40);
     let what = "the master's keepalived is stopped".to_owned();
     only_failed_in(&[Outage { what, from: begin, until: arp }], &traffic.finish());
 }
