@@ -65,7 +65,7 @@ fn only_news_are_told_and_what_did_not_change_is_not_asked_anew() {
     let late = format!("send-expect, port {port}: timed out after 0.1 s");
     assert_eq!(next(&mut thread), (1, false, Some(late.clone())));
     // Without that check it is up again, at once.
-    thread.set_plan(Arc::new(vec![server(1, &[tcp.clone()])]));
+    thread.set_plan(Arc::new(vec![server(1, std::slice::from_ref(&tcp))]));
     assert_eq!(next(&mut thread), (1, true, Some(late)));
     drop(listener);
     assert_eq!(next(&mut thread), (1, false, Some(refused)));
