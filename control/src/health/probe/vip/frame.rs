@@ -200,3 +200,80 @@ fn quoted_v6(packet: &[u8]) -> Option<IpAddr> {
     let octets = <[u8; 16]>::try_from(packet.get(24..40)?).ok()?;
     Some(Ipv6Addr::from(octets).into())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+
+    fn asking(source: &str, vip: &str, port: Option<u16>) -> Question {
+        Question {
+            source_mac: DIRECTOR,
+            server_mac: SERVER,
+            source: source.parse().unwrap(),
+            vip: vip.parse().unwrap(),
+            source_port: 40_000,
+            port,
+            name: 0xffff_ffff,
+        }
+    }
+
+    #[test]
+    fn what_is_asked_goes_to_the_server_alone_and_no_hop_further() {
+        for (source, vip, ttl_at) in [("10.0.0.2", "10.0.0.100", 22), ("fd00::2", "fd00::100", 21)] {
+            for port in [Some(80), None] {
+                let asked = asking(source, vip, port);
+                let frame = question(&asked).unwrap();
+                assert_eq!((&frame[..6], &frame[6..12], frame[ttl_at]), (&SERVER[..], &DIRECTOR[..], 1));
+                assert_eq!(&who_has(&asked).unwrap()[..6], SERVER, "nobody else is asked who has the VIP");
+                assert_eq!(reset(&asked, 7).is_some(), port.is_some());
+            }
+        }
+        assert_eq!(question(&asking("10.0.0.2", "fd00::100", None)), None, "of one family only");
+    }
+
+    /// A frame from the server, read.
+    fn read_from(step: PacketBuilderStep<IpHeaders>, port: u16, flags: &str) -> Option<Answer> {
+        let mut tcp = step.tcp(port, 40_000, 9, 1024).ack(0);
+        tcp = if flags.contains('S') { tcp.syn() } else { tcp };
+        tcp = if flags.contains('R') { tcp.rst() } else { tcp };
+        let mut frame = Vec::new();
+        tcp.write(&mut frame, &[]).unwrap();
+        read(&frame).map(|(mac, vip, answer)| {
+            assert_eq!((mac, vip), (SERVER, "10.0.0.100".parse().unwrap()));
+            answer
+        })
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let back = || PacketBuilder::ethernet2(SERVER, DIRECTOR).ipv4([10, 0, 0, 100], [10, 0, 0, 2], 64);
+        let accepted = Answer::SynAck { port: 80, acknowledged: 0, sequence: 9 };
+        assert_eq!(read_from(back(), 80, "S"), Some(accepted));
+        assert_eq!(read_from(back(), 80, "R"), Some(Answer::Refused { port: 80, acknowledged: 0 }));
+        assert_eq!(read_from(back(), 80, ""), None);
+        // Sequence numbers wrap: 0 acknowledges the SYN of the last one.
+        let asked = asking("10.0.0.2", "10.0.0.100", Some(80));
+        assert!(asked.is_answered_by(80, 0));
+        assert!(!asked.is_answered_by(81, 0) && !asked.is_answered_by(80, 1));
+
+        // A server that would forward: it quotes our packet.
+        let quoted = question(&asked).unwrap()[14..].to_vec();
+        let exceeded = Icmpv4Type::TimeExceeded(etherparse::icmpv4::TimeExceededCode::TtlExceededInTransit);
+        let mut frame = Vec::new();
+        let from_server = PacketBuilder::ethernet2(SERVER, DIRECTOR).ipv4([10, 0, 0, 11], [10, 0, 0, 2], 64);
+        from_server.icmpv4(exceeded).write(&mut frame, &quoted).unwrap();
+        assert_eq!(read(&frame), Some((SERVER, "10.0.0.100".parse().unwrap(), Answer::TimeExceeded)));
+        // Our own question is no answer, whole or cut.
+        let own = who_has(&asked).unwrap();
+        assert_eq!(read(&own), None);
+        assert!(
+            (0..frame.len()).all(
+                |length| read(&frame[..length]).is_none_or(|(.., answer)| answer == Answer::TimeExceeded)
+            )
+        );
+    }
+}
