@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod host;
 mod keep;
 mod marks;
 mod never_picked;
@@ -27,7 +28,7 @@ use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
-use crate::kernel::{Kernel, KernelError, KernelEvent, Link, NeighborState};
+use crate::kernel::{HostDevice, Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
 use crate::registry::{Changes, Registry, Steered, Way};
@@ -104,6 +105,7 @@ struct Daemon {
     publisher: Publisher,
     crew: Vec<Crew>,
     launched: Facts,
+    host: host::HostPath,
     /// Something changed that is not published yet.
     dirty: bool,
     /// What was last said about each real server, about services that are not served, and about destinations that are never picked,
@@ -203,6 +205,7 @@ impl Daemon {
                         tracing::debug!("the destination {address} is at {}", crate::status::mac(*mac));
                     }
                 }
+                NeighborState::Local => tracing::info!("the destination {address} is this host"),
                 NeighborState::Incomplete | NeighborState::Unknown => continue,
             }
             self.told_neighbors.insert(address, state);
@@ -313,6 +316,7 @@ impl Daemon {
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
+        self.open_host_path();
         let Steered { rules, unserved } = self.registry.steering_rules(&self.kernel.addresses());
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
@@ -327,7 +331,7 @@ impl Daemon {
         self.unserved = unserved;
         self.tell_never_picked();
         self.departed = self.registry.departed().count();
-        let (kernel, links) = (&self.kernel, &self.launched.links);
+        let (kernel, links, host) = (&self.kernel, &self.launched.links, &self.host);
         let way = |address| match kernel.neighbor(address) {
             NeighborState::Resolved { interface, mac } => {
                 let slot = links.iter().position(|link| link.index == interface);
@@ -340,6 +344,7 @@ impl Daemon {
                     })
                 })
             }
+            NeighborState::Local => host.way(),
             // Without a carrier nobody answers the director, which says nothing of the servers.
             NeighborState::Failed if links.iter().all(|link| link.up) => Way::Failed,
             NeighborState::Failed
@@ -348,7 +353,7 @@ impl Daemon {
             | NeighborState::Unusable(_) => Way::Unknown,
         };
         let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
-        if let Err(error) = self.publisher.publish(table, rules) {
+        if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;
         }

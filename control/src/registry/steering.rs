@@ -4,6 +4,10 @@
 //! data too. A mark's are what its rules say of destinations and ports; a rule's source and interface are looked at by the
 //! workers only, which answer for the host where no service takes the packet. A removed service keeps its rules for as long
 //! as it has connections, so that the host doesn't reset them, and so does a mark whose rule was taken away.
+//!
+//! A host may be a director and one of the service's real servers at once, and another director be in charge of the VIP. Then the
+//! VIP is on lo here, and what arrives for it is what the other one gave this real server: were it scheduled once more, it
+//! could go round between the two. So an address on lo alone doesn't count for a service with a destination here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,8 +20,9 @@ use xlvs_dataplane::service::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, 
 
 use super::Registry;
 use super::marks::MarkSpec;
-use super::service::ServiceEntry;
+use super::service::{DestinationEntry, ServiceEntry};
 use super::spec::ServiceSpec;
+use crate::addresses::HostAddresses;
 use crate::config::VipMode;
 
 /// What is steered, and what can't be.
@@ -76,7 +81,7 @@ impl Registry {
 
     /// The steering rules of everything that is served while these addresses are local.
     #[must_use]
-    pub fn steering_rules(&self, local: &BTreeSet<IpAddr>) -> Steered {
+    pub fn steering_rules(&self, host: &HostAddresses) -> Steered {
         let mut steered = Steered::default();
         let mut marks: BTreeMap<ServiceKey, Vec<&MarkSpec>> = BTreeMap::new();
         for (_, rule) in self.marks.iter() {
@@ -90,7 +95,9 @@ impl Registry {
             .removed
             .services()
             .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
+        let own = self.services_of(host);
         for (key, spec, mode) in present.chain(departed) {
+            let local = if own.contains(key) { host.beyond_lo() } else { host.all() };
             let rules: BTreeSet<SteeringRule> = match key {
                 ServiceKey::Address { protocol, address } => {
                     let ports = ports(*protocol, address.port(), &spec);
@@ -109,17 +116,32 @@ impl Registry {
                 }
             };
             if rules.is_empty() && self.services.contains_key(key) {
-                steered.unserved.insert(*key, reason(key, marks.contains_key(key)));
+                let reason = reason(key, marks.contains_key(key), own.contains(key).then_some(host));
+                steered.unserved.insert(*key, reason);
             }
             steered.rules.extend(rules);
         }
         steered
     }
+
+    /// The services with a destination that is this host, those included that it left and that still has connections.
+    fn services_of(&self, host: &HostAddresses) -> BTreeSet<ServiceKey> {
+        let is_here =
+            |entry: &DestinationEntry| entry.address().is_loopback() || host.all().contains(&entry.address());
+        let present = self.services.iter().filter(|(_, service)| service.destinations.iter().any(is_here));
+        let left = self.removed.in_use().filter(|(_, entry)| is_here(entry));
+        present.map(|(key, _)| *key).chain(left.map(|(key, _)| *key)).collect()
+    }
 }
 
-/// Why nothing is steered to a service.
-fn reason(key: &ServiceKey, is_marked: bool) -> String {
+/// Why nothing is steered to a service; `own` are the host's addresses where one of them is a destination.
+fn reason(key: &ServiceKey, is_marked: bool, own: Option<&HostAddresses>) -> String {
     match key {
+        ServiceKey::Address { address, .. } if own.is_some_and(|host| host.all().contains(&address.ip())) => format!(
+            "{} is on lo only, and this host is one of the service's real servers: another director is in charge of it (set \
+             vip = \"always\" if it is this one)",
+            address.ip()
+        ),
         ServiceKey::Address { address, .. } => format!(
             "{} is not an address of this host (add it, or set vip = \"always\" for a routed VIP)",
             address.ip()
