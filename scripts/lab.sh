@@ -92,7 +92,7 @@ down() { # name
   # What the real servers' set-up remembers of a namespace would outlive it in /run.
   if [[ -n ${XLVS_BIN:-} && -x $XLVS_BIN ]]; then
     for ns in $all; do
-      [[ $ns == *-rs* ]] || continue
+      [[ $ns == *-rs* || $ns == *-director* ]] || continue
       inside "$ns" "$XLVS_BIN" real-server down "$(v4 0 100)" "$(v6 0 100)" >/dev/null 2>&1 || true
     done
   fi

@@ -2,12 +2,13 @@
 //! daemon has it open.
 //!
 //! It takes IP packets, no frames: MAC addresses, VLAN tags and neighbours, which the host would judge a frame by, have done
-//! their part when a packet gets here. It has no address and no route, so that nothing is ever sent by it; what the
+//! their part when a packet gets here. It has no route, so that nothing is ever sent by it; what the
 //! kernel itself sends there waits in the device's queue, where nobody reads it, and is dropped by the kernel beyond that.
 //!
 //! Names and numbers are of the thread's network namespace.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -17,10 +18,13 @@ use xlvs_dataplane::port::host::HostPort;
 
 /// Its name; the kernel numbers it, from 0.
 const NAME: &str = "xlvs%d";
+/// IPv4 takes packets by a device without an address only while no rp_filter is set at all. A loopback address on it, which is
+/// the host's own anyway, does for that and is no way to anywhere.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 88, 76, 86);
 /// Larger than any packet: the device never carries one, and what is handed to it is not measured by this.
 const MTU: u16 = u16::MAX;
 /// What it needs of its settings, below /proc/sys/net. Packets come in there whose sources are reached by other interfaces,
-/// which a strict rp_filter drops; 2 wins over an `all/rp_filter` of 1. What is for nobody here is not sent on. It is nobody's
+/// which a strict rp_filter drops; 2, a loose one, wins over an `all/rp_filter` of 1. What is for nobody here is not sent on. It is nobody's
 /// link: no link-local address, no router.
 const SETTINGS: [(&str, &str, &str); 4] = [
     ("ipv4/conf", "rp_filter", "2"),
@@ -54,7 +58,13 @@ impl HostDevice {
     /// # Errors
     /// When the kernel gives none.
     pub fn open() -> Result<(Self, Vec<String>), NoHostDevice> {
-        let device = DeviceBuilder::new().name(NAME).layer(Layer::L3).mtu(MTU).enable(false).build_sync()?;
+        let device = DeviceBuilder::new()
+            .name(NAME)
+            .layer(Layer::L3)
+            .mtu(MTU)
+            .ipv4(ADDRESS, 32, None)
+            .enable(false)
+            .build_sync()?;
         device.set_nonblocking(true)?;
         let (name, index) = (device.name()?, device.if_index()?);
         // Before it is up, so that IPv6 begins with them.
