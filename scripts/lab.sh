@@ -99,7 +99,7 @@ down() { # name
     local vips=()
     mapfile -t vips < <(sed -n 's/^vips=//p' "$LABS/$1/lab.env" 2>/dev/null | tr ' ' '\n')
     for ns in $all; do
-      if [[ $ns != *-rs* ]] || ((${#vips[@]} == 0)); then continue; fi
+      if [[ $ns != *-rs* && $ns != *-director* ]] || ((${#vips[@]} == 0)); then continue; fi
       inside "$ns" "$XLVS_BIN" real-server down "${vips[@]}" >/dev/null 2>&1 || true
     done
   fi

@@ -370,7 +370,7 @@ impl Bench<'_> {
                     forwarder.steer_to(&addresses(world, &serves))?;
                     for handle in forwarder.handles() {
                         // A worker that has not taken the last ones yet gets the next.
-                        let _ = handle.send(Command::Install(std::sync::Arc::clone(&table)));
+                        let _ = handle.send(Command::Install(std::sync::Arc::clone(&table), None));
                     }
                     reloads.fetch_add(1, Relaxed);
                 }

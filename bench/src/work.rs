@@ -110,7 +110,7 @@ impl<'w> Hand<'w> {
                 match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
                     Verdict::Forward(_) => forwarded += 1,
                     Verdict::Drop(why) => reason = Some(why),
-                    Verdict::Held | Verdict::Emit(_) => {}
+                    Verdict::ToHost(_) | Verdict::Held | Verdict::Emit(_) | Verdict::EmitToHost => {}
                 }
             }
             (forwarded, reason)

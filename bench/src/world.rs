@@ -6,7 +6,7 @@ use std::time::Duration;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::connection::record::Record;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing, Way};
 use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::flow::{Granularity, HashSeed, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::fragment::Reassembly;
@@ -155,7 +155,7 @@ fn destination(id: u32, v6: bool, weight: u32, plan: &Plan) -> Destination {
         },
         weight,
         standing: Standing::Present,
-        path: Some(Path {
+        way: Way::Direct(Path {
             destination_mac: [2, 0, 0, 1, (number >> 8) as u8, number as u8],
             source_mac: [2, 0, 0, 0, 0, 2],
             egress: plan.egress,

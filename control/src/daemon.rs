@@ -4,6 +4,7 @@
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
 mod health;
+mod host;
 mod keep;
 mod marks;
 mod never_picked;
@@ -30,7 +31,7 @@ use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
 use crate::health::HealthThread;
-use crate::kernel::{self, Kernel, KernelError, KernelEvent, Link, NeighborState};
+use crate::kernel::{self, HostDevice, Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
 use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
@@ -108,6 +109,7 @@ struct Daemon {
     crew: Vec<Crew>,
     health: HealthThread,
     launched: Facts,
+    host: host::HostPath,
     /// Something changed that is not published yet.
     dirty: bool,
     /// What was last said about each real server, about services that are not served, about destinations that are never picked, and about
@@ -213,6 +215,7 @@ impl Daemon {
                         tracing::debug!("the destination {address} is at {}", crate::status::mac(*mac));
                     }
                 }
+                NeighborState::Local => tracing::info!("the destination {address} is this host"),
                 NeighborState::Incomplete | NeighborState::Unknown => continue,
             }
             self.told_neighbors.insert(address, state);
@@ -324,10 +327,11 @@ impl Daemon {
     fn publish(&mut self) {
         self.dirty = false;
         self.plan_health();
-        let local = self.kernel.addresses();
+        self.open_host_path();
+        let addresses = self.kernel.addresses();
         self.forwards = self.read_forwarding();
         let Steered { rules, unserved, absent } =
-            self.registry.steering_rules(HostNetwork { local: &local, forwards: self.forwards });
+            self.registry.steering_rules(HostNetwork { addresses: &addresses, forwards: self.forwards });
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
                 tracing::warn!("{key} is not served: {reason}");
@@ -341,7 +345,7 @@ impl Daemon {
         self.unserved = unserved;
         self.tell_never_picked();
         self.departed = self.registry.departed().count();
-        let (kernel, links) = (&self.kernel, &self.launched.links);
+        let (kernel, links, host) = (&self.kernel, &self.launched.links, &self.host);
         let way = |address| match kernel.neighbor(address) {
             NeighborState::Resolved { interface, mac } => {
                 let slot = links.iter().position(|link| link.index == interface);
@@ -354,6 +358,7 @@ impl Daemon {
                     })
                 })
             }
+            NeighborState::Local => host.way(),
             // Without a carrier nobody answers the director, which says nothing of the servers.
             NeighborState::Failed if links.iter().all(|link| link.up) => Way::Failed,
             NeighborState::Failed
@@ -364,7 +369,7 @@ impl Daemon {
         let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         table.absent_vips = absent;
         self.tell_quorums();
-        if let Err(error) = self.publisher.publish(table, rules) {
+        if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;
         }

@@ -2,7 +2,6 @@
 //! without socket, disk and workers, and the check of a configuration file. No part of the interface.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use netlink_packet_core::NetlinkMessage;
@@ -15,6 +14,7 @@ use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::flow::HashSeed;
 use xlvs_dataplane::service::table::ServiceTable;
 
+use crate::addresses::HostAddresses;
 use crate::adm::render::proc::ProcFile;
 use crate::api::ipvs::{self, Access, Peer};
 use crate::api::server::{Client, Lost, Refusal, Request, respond};
@@ -205,7 +205,7 @@ impl Table {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            let host = HostNetwork { local: &BTreeSet::new(), forwards: [false; 2] };
+            let host = HostNetwork { addresses: &HostAddresses::default(), forwards: [false; 2] };
             let _ = self.registry.steering_rules(host);
             self.services = self.registry.table(NOW, |_| Way::Unknown, |_| None);
             self.registry.forget_removed(self.services.epoch);

@@ -3,6 +3,7 @@
 //! to the steering programs. `ARCHITECTURE.md` draws the way.
 #![deny(missing_docs)]
 
+pub mod addresses;
 pub mod adm;
 pub mod api;
 mod cli;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xlvs_dataplane::port::af_xdp::{AfXdpError, Steering};
+use xlvs_dataplane::port::host::HostPort;
 use xlvs_dataplane::port::steering_overlap::served_by_both;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::service::table::ServiceTable;
@@ -22,6 +23,8 @@ pub(crate) struct Publisher {
     /// Workers, by number, that have not been sent `table` yet.
     behind: BTreeSet<usize>,
     rules: BTreeSet<SteeringRule>,
+    /// What goes along with `table`.
+    host: Option<HostPort>,
 }
 
 impl Publisher {
@@ -31,7 +34,7 @@ impl Publisher {
         workers: Vec<WorkerHandle>,
         table: Arc<ServiceTable>,
     ) -> Self {
-        Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new() }
+        Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new(), host: None }
     }
 
     /// The table that was published last.
@@ -44,7 +47,7 @@ impl Publisher {
         &mut self.steerings
     }
 
-    /// Publishes a table and the rules that go with it.
+    /// Publishes a table, the rules that go with it, and the way to the host itself if the table has destinations there.
     ///
     /// # Errors
     /// When a steering map can't be changed; workers have the table all the same, and the rules are tried again with the next
@@ -53,10 +56,11 @@ impl Publisher {
         &mut self,
         table: ServiceTable,
         rules: BTreeSet<SteeringRule>,
+        host: Option<&HostPort>,
     ) -> Result<(), AfXdpError> {
         let staying = served_by_both(&self.rules, &rules);
         let left = if staying == self.rules { Ok(()) } else { self.steer(&staying) };
-        self.table = Arc::new(table);
+        (self.table, self.host) = (Arc::new(table), host.cloned());
         self.behind = (0..self.workers.len()).collect();
         self.retry();
         let entered = self.steer(&rules);
@@ -70,9 +74,9 @@ impl Publisher {
 
     /// Sends the newest table to the workers that could not take it before.
     pub(crate) fn retry(&mut self) {
-        let (workers, table) = (&self.workers, &self.table);
+        let (workers, table, host) = (&self.workers, &self.table, &self.host);
         self.behind.retain(|&number| {
-            let sent = workers[number].send(Command::Install(Arc::clone(table)));
+            let sent = workers[number].send(Command::Install(Arc::clone(table), host.clone()));
             // A worker that is gone is found by the daemon's watch over its thread.
             matches!(sent, Err(NotSent::Full(_)))
         });

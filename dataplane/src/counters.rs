@@ -104,6 +104,8 @@ pub struct WorkerCounters {
     pub received: Counter,
     /// Frames put on a transmit ring for a real server.
     pub forwarded: Counter,
+    /// Frames handed to the director's own host, which is their real server.
+    pub to_host: Counter,
     /// Frames not forwarded, by [`DropReason`].
     drops: [Counter; DropReason::ALL.len()],
     /// ICMP errors and TCP resets sent in answer to dropped frames.
@@ -133,6 +135,7 @@ impl Default for WorkerCounters {
         Self {
             received: Counter::default(),
             forwarded: Counter::default(),
+            to_host: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answered: Counter::default(),
             fragments_held: Counter::default(),

@@ -29,6 +29,18 @@ pub struct Path {
     pub mtu: u32,
 }
 
+/// How a destination's packets get to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// By direct routing.
+    Direct(Path),
+    /// It is the director's own host, which takes them as they are.
+    Host,
+    /// Not known at the moment.
+    #[default]
+    Unknown,
+}
+
 /// How many connections, active and inactive together, a destination is given. 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Thresholds {
@@ -197,8 +209,8 @@ pub struct Destination {
     pub weight: u32,
     /// Whether it belongs to its service, and what becomes of its connections if not.
     pub standing: Standing,
-    /// The way to it; `None` while its neighbour entry is not resolved.
-    pub path: Option<Path>,
+    /// The way to it; unknown while its neighbour entry is not resolved.
+    pub way: Way,
     /// Shared by all snapshots.
     pub counters: Arc<DestinationCounters>,
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! parse ─→ known connection? ─ yes ─→ destination still there? ─→ count, move the state, re-arm ─→ rewrite ─→ Forward
-//!   │            └ no ─→ service? ─→ may open? ─→ scheduler picks ─→ add connection ─┘
+//!   │            └ no ─→ service? ─→ may open? ─→ scheduler picks ─→ add connection ─┘ (or as it is, to the host itself)
 //!   ├ a fragment is Held, until its datagram is complete and goes this way (see [`datagram`])
 //!   └ each "no" is a Drop with its reason, and maybe an answer to the client
 //! ```
-//! Every frame received is forwarded or dropped, but for fragments and packets that are cut: received = forwarded in place +
-//! dropped + still held + `fragments_reassembled` + `packets_fragmented`, over all workers.
+//! Every frame received is forwarded, handed to the host or dropped, but for fragments and packets that are cut: received =
+//! forwarded in place + handed to the host as it came + dropped + still held + `fragments_reassembled` + `packets_fragmented`,
+//! over all workers.
 //!
 //! A known flow that this worker saw lately costs no lock and no allocation.
 
@@ -23,7 +24,7 @@ use crate::clock::{Now, WallClock};
 use crate::connection::table::ConnectionTable;
 use crate::connection::worker::WorkerConnections;
 use crate::counters::WorkerCounters;
-use crate::destination::Path;
+use crate::destination::{Path, Way};
 use crate::direct_routing;
 use crate::flow::{V4_WORDS, V6_WORDS};
 use crate::fragment::{Datagram, Emission, Reassembly, fill_options};
@@ -42,6 +43,21 @@ pub struct ConnectionTables {
     pub v4: Arc<ConnectionTable<V4_WORDS>>,
     /// IPv6 flows.
     pub v6: Arc<ConnectionTable<V6_WORDS>>,
+}
+
+/// Why a packet has no path.
+#[derive(Clone, Copy, Debug)]
+enum Detour {
+    /// Its destination is the director's own host.
+    Host,
+    /// It is dropped.
+    Refused(DropReason),
+}
+
+impl From<DropReason> for Detour {
+    fn from(reason: DropReason) -> Self {
+        Self::Refused(reason)
+    }
 }
 
 /// One worker's director.
@@ -133,8 +149,7 @@ impl Director {
         // The only place that routes, so that the compiler puts it here: a call would cost a known flow a tenth of its time.
         let path = match self.find_path(packet, ingress, now) {
             Ok(path) => path,
-            Err(reason) if is_joined => return self.refuse_joined(packet, reason, 0, now),
-            Err(reason) => return self.refuse(head, packet, reason, 0, now),
+            Err(detour) => return self.take_detour(detour, head, packet, is_joined, now),
         };
         if is_joined {
             return self.send_joined(packet, &path, now);
@@ -153,14 +168,40 @@ impl Director {
 
     /// Finds or makes a packet's connection; the way to its destination.
     #[inline(always)]
-    fn find_path(&mut self, packet: &Packet, ingress: InterfaceSlot, now: Now) -> Result<Path, DropReason> {
+    fn find_path(&mut self, packet: &Packet, ingress: InterfaceSlot, now: Now) -> Result<Path, Detour> {
         let context =
             Context { services: &self.services, counters: &self.counters, worker: self.worker, ingress, now };
         let destination = match packet.key {
             Key::V4(key) => route::route(&context, &mut self.v4, &key, packet),
             Key::V6(key) => route::route(&context, &mut self.v6, &key, packet),
         }?;
-        destination.path.ok_or(DropReason::NeighborUnresolved)
+        match destination.way {
+            Way::Direct(path) => Ok(path),
+            Way::Host => Err(Detour::Host),
+            Way::Unknown => Err(Detour::Refused(DropReason::NeighborUnresolved)),
+        }
+    }
+
+    /// A packet without a path: it is the host's, or goes nowhere.
+    #[cold]
+    fn take_detour(
+        &mut self,
+        detour: Detour,
+        head: &[u8],
+        packet: &Packet,
+        is_joined: bool,
+        now: Now,
+    ) -> Verdict {
+        match (detour, is_joined) {
+            (Detour::Host, false) => {
+                // At most an Ethernet header with two tags comes before it.
+                u8::try_from(packet.ip_offset)
+                    .map_or_else(|_| self.drop(DropReason::Truncated), Verdict::ToHost)
+            }
+            (Detour::Host, true) => self.hand_joined(),
+            (Detour::Refused(reason), false) => self.refuse(head, packet, reason, 0, now),
+            (Detour::Refused(reason), true) => self.refuse_joined(packet, reason, 0, now),
+        }
     }
 
     /// A frame that is no packet to be routed. It may be the last fragment of one, which is returned.
@@ -216,6 +257,12 @@ impl Director {
     /// order.
     pub fn emitted(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.emission.frames()
+    }
+
+    /// After [`Verdict::EmitToHost`], and until the next packet: the IP packets to be handed to the host in place of the frame that
+    /// was processed, in order.
+    pub fn emitted_packets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.emission.packets()
     }
 
     /// Sets the wall clock by which IPv4's timestamp options are filled in; without it, midnight was when [`Now`] was 0.

@@ -7,6 +7,8 @@ use crate::port::InterfaceSlot;
 pub enum Verdict {
     /// The frame was rewritten in place for its real server: transmit it on this interface.
     Forward(InterfaceSlot),
+    /// The frame's IP packet, which begins at this byte, is for the director's own host. The frame is unchanged.
+    ToHost(u8),
     /// The frame goes nowhere.
     Drop(DropReason),
     /// The frame is a fragment, and was copied: its datagram is not complete yet.
@@ -14,6 +16,9 @@ pub enum Verdict {
     /// What became of the frame, or of the datagram that it completes, is in [`crate::director::Director::emitted`]: transmit
     /// those frames on this interface in its place.
     Emit(InterfaceSlot),
+    /// The fragment completes a datagram for the director's own host: hand it the packets of
+    /// [`crate::director::Director::emitted_packets`].
+    EmitToHost,
 }
 
 macro_rules! drop_reasons {
@@ -106,6 +111,10 @@ drop_reasons! {
     TransmitRingFull => "transmit_ring_full",
     /// This worker has no socket on the egress interface.
     NoEgressSocket => "no_egress_socket",
+    /// The director's own host takes no more packets at the moment.
+    HostFull => "host_full",
+    /// There is no device by which the director's own host could be given the packet, or it is down.
+    NoHostPath => "no_host_path",
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! commands → receive a batch → process each → transmit, send others in its place, or release → flush → expire a slice → idle?
+//!                                           └→ what is for the host itself: to its device, and release
 //! ```
 //! Bounds: [`BATCH`] frames a round, [`EXPIRE_BUDGET`] timers a round, [`COMMANDS`] commands waiting; the control thread
 //! coalesces what doesn't fit.
@@ -17,6 +18,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::clock::{Now, WallClock};
 use crate::counters::WorkerCounters;
 use crate::director::Director;
+use crate::port::host::{HostPort, HostRefused};
 use crate::port::{BATCH, Port, TransmitRefused};
 use crate::service::table::ServiceTable;
 use crate::verdict::{DropReason, Verdict};
@@ -56,8 +58,8 @@ impl IdlePolicy {
 /// What the control thread tells a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Use this service table from the next batch on.
-    Install(Arc<ServiceTable>),
+    /// Use this service table from the next batch on, and this way to the director's own host, which the table may need.
+    Install(Arc<ServiceTable>, Option<HostPort>),
     /// Leave: frames already received are still forwarded.
     Stop,
 }
@@ -107,6 +109,15 @@ pub struct Worker<P: Port> {
     waker: Arc<OwnedFd>,
     idle: IdlePolicy,
     frames: Vec<P::Frame>,
+    host: Host,
+}
+
+/// The way to the director's own host, if there is one.
+#[derive(Debug, Default)]
+struct Host {
+    port: Option<HostPort>,
+    /// Where a frame of several buffers is put together.
+    whole: Vec<u8>,
 }
 
 /// Whether a worker goes on.
@@ -128,7 +139,8 @@ impl<P: Port> Worker<P> {
         let handle =
             WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
         let frames = Vec::with_capacity(BATCH);
-        Ok((Self { port, director, commands, retired, waker, idle, frames }, handle))
+        let host = Host::default();
+        Ok((Self { port, director, commands, retired, waker, idle, frames, host }, handle))
     }
 
     /// Works until it is told to stop or the control thread is gone; returns the port, to be closed by its owner.
@@ -172,7 +184,8 @@ impl<P: Port> Worker<P> {
     fn take_commands(&mut self) -> Next {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Install(services)) => {
+                Ok(Command::Install(services, host)) => {
+                    self.host.port = host;
                     let old = self.director.install(services);
                     // The control thread frees it; should it be behind, this worker does.
                     let _ = self.retired.try_send(old);
@@ -202,11 +215,22 @@ impl<P: Port> Worker<P> {
                     self.port.release(frame);
                 }
                 Verdict::Held => self.port.release(frame),
+                Verdict::ToHost(ip_offset) => {
+                    let counters = self.director.counters();
+                    self.host.take_frame(&mut self.port, &mut frame, ip_offset.into(), counters);
+                    self.port.release(frame);
+                }
                 Verdict::Emit(egress) => {
                     // First, so that there is a frame to send in.
                     self.port.release(frame);
                     for bytes in self.director.emitted() {
                         count_sent(self.director.counters(), self.port.send(bytes, egress));
+                    }
+                }
+                Verdict::EmitToHost => {
+                    self.port.release(frame);
+                    for packet in self.director.emitted_packets() {
+                        self.host.take_packet(packet, self.director.counters());
                     }
                 }
             }
@@ -218,6 +242,37 @@ impl<P: Port> Worker<P> {
     /// The port, for tests and benchmarks that drive the worker by hand.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
+    }
+}
+
+impl Host {
+    /// Hands over a frame's packet, which begins at `ip_offset`.
+    #[cold]
+    fn take_frame<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: &mut P::Frame,
+        ip_offset: usize,
+        counters: &WorkerCounters,
+    ) {
+        let wire_len = port.wire_len(frame);
+        let head = port.head_mut(frame);
+        if head.len() == wire_len {
+            return self.take_packet(head.get(ip_offset..).unwrap_or_default(), counters);
+        }
+        let mut whole = std::mem::take(&mut self.whole);
+        port.copy(frame, &mut whole);
+        self.take_packet(whole.get(ip_offset..).unwrap_or_default(), counters);
+        self.whole = whole;
+    }
+
+    fn take_packet(&self, packet: &[u8], counters: &WorkerCounters) {
+        let delivered = self.port.as_ref().map_or(Err(HostRefused::Gone), |port| port.deliver(packet));
+        match delivered {
+            Ok(()) => counters.to_host.add(1),
+            Err(HostRefused::Full) => counters.drop_frame(DropReason::HostFull),
+            Err(HostRefused::Gone) => counters.drop_frame(DropReason::NoHostPath),
+        }
     }
 }
 

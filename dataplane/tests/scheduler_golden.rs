@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing, Thresholds};
+use xlvs_dataplane::destination::{
+    Destination, DestinationCounters, DestinationId, Standing, Thresholds, Way,
+};
 use xlvs_dataplane::scheduler::{
     HashFlags, NewFlow, Scheduler, SchedulerFlag, SchedulerName, SchedulerOptions,
 };
@@ -92,8 +94,14 @@ impl Replay {
                     false => [10, 0, 0, 10 + host as u8].into(),
                 };
                 let (weight, counters) = (number(&operation[2]), Arc::clone(counters));
-                let one =
-                    Destination { id, address, weight, standing: Standing::Present, path: None, counters };
+                let one = Destination {
+                    id,
+                    address,
+                    weight,
+                    standing: Standing::Present,
+                    way: Way::Unknown,
+                    counters,
+                };
                 self.list.insert(0, Arc::new(one));
             }
             "edit" => {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing, Way};
 use xlvs_dataplane::scheduler::{NewFlow, SchedulerName, SchedulerOptions};
 
 const WORKERS: u32 = 4;
@@ -23,7 +23,7 @@ fn destination(id: u32, weight: u32) -> Arc<Destination> {
         address: [10, 0, 0, id as u8].into(),
         weight,
         standing: Standing::Present,
-        path: None,
+        way: Way::Unknown,
         counters: Arc::new(DestinationCounters::new(WORKERS as usize)),
     })
 }

@@ -171,6 +171,9 @@ impl Port for FedPort {
     fn head_mut<'a>(&'a mut self, frame: &'a mut MemoryFrame) -> &'a mut [u8] {
         self.memory.head_mut(frame)
     }
+    fn copy(&mut self, frame: &mut MemoryFrame, bytes: &mut Vec<u8>) {
+        self.memory.copy(frame, bytes);
+    }
     fn transmit(&mut self, frame: MemoryFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
         if egress != EGRESS {
             self.memory.release(frame);
@@ -246,11 +249,11 @@ fn an_installed_table_serves_the_next_frames_and_the_old_one_is_freed_by_its_sen
     assert_eq!(send(1), 1);
     let old = Arc::downgrade(&std::mem::take(&mut lab.services));
     let table = Arc::new(lab.table(&[(v4(Udp, 53), &[(2, 1), (1, 1)])], &[]));
-    running.handle.send(Command::Install(Arc::clone(&table))).unwrap();
+    running.handle.send(Command::Install(Arc::clone(&table), None)).unwrap();
     until("the new epoch", || lab.counters[0].epoch.get() == table.epoch);
     assert_eq!((send(2), send(1)), (2, 1), "a new flow by the new table, a known one to where it was");
     let again = Arc::new(lab.table(&[(v4(Udp, 53), &[(2, 1), (1, 1)])], &[]));
-    running.handle.send(Command::Install(again)).unwrap();
+    running.handle.send(Command::Install(again, None)).unwrap();
     assert!(old.upgrade().is_none(), "the worker's first table was not freed when its sender came again");
 
     running.handle.send(Command::Stop).unwrap();
@@ -283,7 +286,7 @@ fn connections_expire_while_no_frame_comes() {
     let mut table = lab.table(&[(v4(Udp, 53), &[(1, 1)])], &[]);
     table.timeouts.udp = Duration::from_secs(1);
     let epoch = table.epoch;
-    running.handle.send(Command::Install(Arc::new(table))).unwrap();
+    running.handle.send(Command::Install(Arc::new(table), None)).unwrap();
     until("the new epoch", || lab.counters[0].epoch.get() == epoch);
     running.feed.send(udp().build()).unwrap();
     running.sent.recv_timeout(DEADLINE).unwrap();
@@ -309,7 +312,7 @@ fn commands_that_cannot_be_taken_come_back() {
     let mut lab = lab();
     let (worker, handle, _feed, _sent) = stopped(&mut lab);
     for _ in 0..COMMANDS {
-        handle.send(Command::Install(Arc::clone(&lab.services))).unwrap();
+        handle.send(Command::Install(Arc::clone(&lab.services), None)).unwrap();
     }
     assert!(matches!(handle.send(Command::Stop), Err(NotSent::Full(Command::Stop))));
     let thread = std::thread::spawn(move || worker.run());

@@ -88,7 +88,7 @@ pub enum Reaction {
     Answered(Vec<u8>),
     /// Nothing: it was dropped for this reason, or is kept.
     Nothing(&'static str),
-    /// The steering program leaves the frame to the host.
+    /// The steering program leaves the frame to the host, or the director hands it over.
     Passed,
 }
 

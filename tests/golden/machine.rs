@@ -13,7 +13,7 @@ use xlvs_control::adm::names::Ports;
 use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::estimator;
 use xlvs_control::ipvs::Ipvs;
-use xlvs_control::registry::{HostNetwork, MarkSpec, Registry, RegistryError, Way};
+use xlvs_control::registry::{HostNetwork, MarkSpec, Registry, RegistryError};
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
@@ -100,7 +100,7 @@ impl Machine {
     /// Makes the table of what is configured; the director takes it up.
     fn publish(&mut self) {
         let mtu = self.mtu;
-        let way = |address| network::path(address, mtu).map_or(Way::Unknown, Way::To);
+        let way = |address| network::way(address, mtu);
         let table = self.registry.table(self.now, way, |_| Some(InterfaceSlot(0)));
         let served = network::LOCAL.iter().map(|local| local.parse().unwrap());
         // A mark makes its addresses the host's, by a rule and a route.
@@ -109,7 +109,8 @@ impl Machine {
             .marks()
             .flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
         let local = served.chain(marked).collect();
-        self.rules = self.registry.steering_rules(HostNetwork { local: &local, forwards: [true; 2] }).rules;
+        self.rules =
+            self.registry.steering_rules(HostNetwork { addresses: &local, forwards: [true; 2] }).rules;
         self.services = Arc::new(table);
         self.director.install(Arc::clone(&self.services));
     }
@@ -235,6 +236,7 @@ impl Machine {
                 }
             }
             Verdict::Drop(reason) => Reaction::Nothing(reason.name()),
+            Verdict::ToHost(_) | Verdict::EmitToHost => Reaction::Passed,
             Verdict::Held => Reaction::Nothing("held"),
             Verdict::Emit(_) => Reaction::Sent(self.director.emitted().map(<[u8]>::to_vec).collect()),
         }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use etherparse::{IpHeaders, PacketBuilder};
+use xlvs_control::registry::Way;
 use xlvs_dataplane::destination::Path;
 use xlvs_dataplane::port::InterfaceSlot;
 
@@ -34,14 +35,19 @@ pub fn server(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
-/// The way to an address; the director's own have none by wire.
-pub fn path(address: IpAddr, mtu: u32) -> Option<Path> {
+/// The way to an address.
+pub fn way(address: IpAddr, mtu: u32) -> Way {
+    if address.is_loopback() || LOCAL.iter().any(|local| local.parse() == Ok(address)) {
+        return Way::Host;
+    }
     let number = match address {
-        IpAddr::V4(v4) => v4.octets()[3].checked_sub(10)?,
-        IpAddr::V6(v6) => v6.octets()[15].checked_sub(0xa)?,
+        IpAddr::V4(v4) => v4.octets()[3].checked_sub(10),
+        IpAddr::V6(v6) => v6.octets()[15].checked_sub(0xa),
     };
-    let destination_mac = [2, 0, 0, 0, 1, number];
-    Some(Path { destination_mac, source_mac: DIRECTOR, egress: InterfaceSlot(0), mtu })
+    number.map_or(Way::Unknown, |number| {
+        let destination_mac = [2, 0, 0, 0, 1, number];
+        Way::To(Path { destination_mac, source_mac: DIRECTOR, egress: InterfaceSlot(0), mtu })
+    })
 }
 
 /// The number of the real server that a frame is sent to.

@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use xlvs_control::registry;
 use xlvs_tests::command::run;
 use xlvs_tests::lab::xlvs;
 use xlvs_tests::raw::RawSender;
@@ -32,8 +33,9 @@ pub fn replay(way: Way, file: &str, lines: &[serde_json::Value], waivers: &Waive
     let lab = Lab::up(&["--servers", "1"]);
     lab.vip("add", "10.0.0.101".parse().unwrap());
     for address in (11..=18).map(|last| format!("10.0.0.{last}")).chain(["fd00::b".to_owned()]) {
-        let mac = network::path(address.parse().unwrap(), network::MTU).unwrap().destination_mac;
-        let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+        let way = network::way(address.parse().unwrap(), network::MTU);
+        let registry::Way::To(path) = way else { panic!("{address} is no real server's") };
+        let mac = path.destination_mac.map(|octet| format!("{octet:02x}")).join(":");
         let line = ["ip", "neighbor", "replace", &address, "lladdr", &mac, "dev", "eth0", "nud", "permanent"];
         let _ = lab.exec("director", &line).ok();
     }

@@ -92,7 +92,7 @@ impl<'lab> Daemon<'lab> {
         self.running = Some(Running::start(command));
     }
 
-    /// Waits until its status says that it serves: every service, and if `resolved`, every neighbour known.
+    /// Waits until its status says that it serves: every service, and if `resolved`, every neighbour known or this host.
     #[track_caller]
     pub fn wait_ready(&mut self, resolved: bool) {
         let ready = within("the daemon is ready", READY, || {
@@ -102,7 +102,9 @@ impl<'lab> Daemon<'lab> {
             let status = self.try_status()?;
             let services = list(&status, "services");
             let serves = services.iter().all(|service| {
-                let known = |destination: &Value| destination["neighbor"] == "resolved";
+                let known = |destination: &Value| {
+                    destination["neighbor"] == "resolved" || destination["neighbor"] == "local"
+                };
                 service["served"] == true && (!resolved || list(service, "destinations").iter().all(known))
             });
             if serves && list(&status, "interfaces").iter().all(|i| i["queues"].as_u64() > Some(0)) {

@@ -9,7 +9,9 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::destination::{self, Destination, DestinationCounters, DestinationId, Path, Thresholds};
+use xlvs_dataplane::destination::{
+    self, Destination, DestinationCounters, DestinationId, Path, Thresholds, Way,
+};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::fragment::Reassembly;
@@ -164,7 +166,7 @@ impl World {
                 Standing::Removed => destination::Standing::Removed,
                 Standing::Ending => destination::Standing::Ending,
             },
-            path: Some(Path {
+            way: Way::Direct(Path {
                 destination_mac: [2, 0, 0, 1, high, low],
                 source_mac: [2, 0, 0, 0, 0, 2],
                 egress: InterfaceSlot(0),

@@ -8,6 +8,7 @@ mod endings;
 mod exact_frames;
 mod fragments;
 mod kernels_share;
+mod local_server;
 mod marks;
 mod neighbors;
 mod persistence;

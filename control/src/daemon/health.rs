@@ -37,7 +37,11 @@ impl Daemon {
                 Some(Way::To(Hop { interface: link.name.clone(), source_mac: link.mac, server_mac: mac }))
             }
             NeighborState::Failed => Some(Way::Failed),
-            NeighborState::Incomplete | NeighborState::Unknown | NeighborState::Unusable(_) => None,
+            // No frame leads to the director's own host.
+            NeighborState::Local
+            | NeighborState::Incomplete
+            | NeighborState::Unknown
+            | NeighborState::Unusable(_) => None,
         };
         needing.filter_map(|server| Some((server.name.real.ip(), way(server.name.real.ip())?))).collect()
     }

@@ -170,6 +170,7 @@ impl Daemon {
             NeighborState::Resolved { .. } => ("resolved", None),
             NeighborState::Incomplete => ("incomplete", None),
             NeighborState::Failed => ("failed", None),
+            NeighborState::Local => ("local", None),
             NeighborState::Unusable(reason) => ("unusable", Some(format!("{address} {reason}"))),
             NeighborState::Unknown => ("unknown", None),
         };
@@ -180,7 +181,10 @@ impl Daemon {
             }
             _ => None,
         };
-        let (interface, mac) = way.unzip();
+        let (mut interface, mac) = way.unzip();
+        if name == "local" {
+            interface = self.host.device().map(|device| device.name().to_owned());
+        }
         let standing = match standing {
             Standing::Present => "present",
             Standing::Finishing => "finishing",
@@ -223,6 +227,7 @@ impl Daemon {
                 queue: worker.queue,
                 received: worker.counters.received.get(),
                 forwarded: worker.counters.forwarded.get(),
+                to_host: worker.counters.to_host.get(),
                 dropped: worker.counters.dropped_in_all(),
                 answered: worker.counters.answered.get(),
             })

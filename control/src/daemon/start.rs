@@ -9,6 +9,7 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
+use super::host::HostPath;
 use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks};
 use crate::api::permission::Permissions;
 use crate::api::server::Server;
@@ -55,6 +56,7 @@ impl Daemon {
             crew,
             health,
             launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
+            host: HostPath::default(),
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),

@@ -34,6 +34,7 @@ impl Daemon {
     /// Once a second.
     pub(super) fn each_second(&mut self) {
         self.defend();
+        self.keep_host_path();
         if self.store.is_behind() {
             self.keep_all();
         }

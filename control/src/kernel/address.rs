@@ -3,17 +3,26 @@
 //! The whole set is read anew after a change rather than kept up: a host has few addresses, changes come in bursts, and an
 //! address may be on several interfaces.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 
 use super::requests::Requests;
+use crate::addresses::HostAddresses;
+
+/// lo's number, in every network namespace.
+const LO: u32 = 1;
 
 /// All addresses that are in use on any interface.
-pub(super) async fn read(requests: &Requests) -> io::Result<BTreeSet<IpAddr>> {
-    Ok(requests.addresses().await?.iter().filter_map(local_address).collect())
+pub(super) async fn read(requests: &Requests) -> io::Result<HostAddresses> {
+    let mut host = HostAddresses::default();
+    for message in requests.addresses().await? {
+        if let Some(address) = local_address(&message) {
+            host.insert(address, message.header.index == LO);
+        }
+    }
+    Ok(host)
 }
 
 /// The address that a message is about; `None` while duplicate address detection has not found it to be free.

@@ -13,6 +13,7 @@
 
 mod address;
 mod events;
+pub mod host;
 pub mod link;
 pub mod neighbor;
 mod requests;
@@ -29,9 +30,11 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
 use xlvs_dataplane::flow::Family;
 
+pub use host::HostDevice;
 pub use link::{Link, offload_warnings};
 pub use neighbor::{MAX_WANTED, NeighborState};
 
+use crate::addresses::HostAddresses;
 use events::Events;
 use link::Links;
 use neighbor::Neighbors;
@@ -129,7 +132,7 @@ impl KernelError {
 #[derive(Debug)]
 pub struct Kernel {
     links: channel::Receiver<BTreeMap<String, Link>>,
-    addresses: channel::Receiver<BTreeSet<IpAddr>>,
+    addresses: channel::Receiver<HostAddresses>,
     neighbors: channel::Receiver<HashMap<IpAddr, NeighborState>>,
     wanted: channel::Sender<BTreeSet<IpAddr>>,
     probes: mpsc::Sender<IpAddr>,
@@ -210,14 +213,14 @@ impl Kernel {
     }
 
     /// All local addresses of the host, on whatever interface; IPv6 ones from the end of duplicate address detection on.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+    pub fn addresses(&self) -> HostAddresses {
         self.addresses.borrow().clone()
     }
 
     /// Whether an address is local.
     #[must_use]
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.addresses.borrow().contains(&address)
+        self.addresses.borrow().all().contains(&address)
     }
 
     /// Says which addresses are to be resolved from now on, in place of what was said before.
@@ -240,6 +243,12 @@ impl Kernel {
     #[must_use]
     pub fn neighbor(&self, address: IpAddr) -> NeighborState {
         self.neighbors.borrow().get(&address).cloned().unwrap_or(NeighborState::Unknown)
+    }
+
+    /// Whether the state of any wanted address is this one.
+    #[must_use]
+    pub fn any_neighbor(&self, state: &NeighborState) -> bool {
+        self.neighbors.borrow().values().any(|its| its == state)
     }
 
     /// Has the kernel verify a wanted address now rather than within [`neighbor::ROUND`].

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::link::Links;
 use super::requests::{Requests, is};
-use super::route;
+use super::route::{self, NoEgress};
 
 /// Most addresses that can be wanted at a time.
 pub const MAX_WANTED: usize = 100_000;
@@ -48,6 +48,8 @@ pub enum NeighborState {
     Incomplete,
     /// It does not answer.
     Failed,
+    /// It is the director's own host.
+    Local,
     /// Direct routing can't reach it; the text reads after "the destination".
     Unusable(String),
     /// It is not wanted, or has not been looked at yet.
@@ -209,6 +211,7 @@ impl Neighbors {
         }
         tracked.egress = now;
         tracked.state = match egress {
+            Err(NoEgress::Local) => NeighborState::Local,
             Err(reason) => NeighborState::Unusable(reason.to_string()),
             Ok(interface) => match keep(tracked, interface, address, probe, requests).await {
                 Ok(state) => state,

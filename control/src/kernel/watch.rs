@@ -17,6 +17,7 @@ use super::link::{Link, Links};
 use super::neighbor::{NeighborState, Neighbors, TICK};
 use super::requests::Requests;
 use super::{KernelError, address};
+use crate::addresses::HostAddresses;
 
 /// How long changes are gathered before the kernel is asked what they come to.
 const GATHER: Duration = Duration::from_millis(5);
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// What the task publishes.
 pub(super) struct Views {
     pub(super) links: watch::Sender<BTreeMap<String, Link>>,
-    pub(super) addresses: watch::Sender<BTreeSet<IpAddr>>,
+    pub(super) addresses: watch::Sender<HostAddresses>,
     pub(super) neighbors: watch::Sender<HashMap<IpAddr, NeighborState>>,
 }
 
@@ -181,7 +182,7 @@ impl Watcher {
         });
     }
 
-    fn set_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+    fn set_addresses(&mut self, addresses: HostAddresses) {
         self.stale_addresses = false;
         let changed = self.views.addresses.send_if_modified(|view| {
             let differs = *view != addresses;

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::counters::Traffic;
-use xlvs_dataplane::destination::{DestinationId, Path};
+use xlvs_dataplane::destination::{self, DestinationId, Path};
 use xlvs_dataplane::service::ServiceKey;
 #[cfg(doc)]
 use xlvs_dataplane::service::table::ServiceTable;
@@ -69,6 +69,8 @@ pub use steering::{HostNetwork, Steered};
 pub enum Way {
     /// This is it.
     To(Path),
+    /// It is the director's own host.
+    Host,
     /// It is being looked for, or can't be had.
     Unknown,
     /// The real server was asked for and does not answer.
@@ -76,10 +78,12 @@ pub enum Way {
 }
 
 impl Way {
-    const fn path(self) -> Option<Path> {
+    /// As far as packets are concerned.
+    const fn of_packets(self) -> destination::Way {
         match self {
-            Self::To(path) => Some(path),
-            Self::Unknown | Self::Failed => None,
+            Self::To(path) => destination::Way::Direct(path),
+            Self::Host => destination::Way::Host,
+            Self::Unknown | Self::Failed => destination::Way::Unknown,
         }
     }
 }

@@ -58,6 +58,13 @@ impl Removed {
         self.destinations.values()
     }
 
+    /// Those that have connections, with their services' names.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (&ServiceKey, &DestinationEntry)> {
+        let with_connections =
+            self.destinations.iter().filter(|(_, removed)| removed.entry.has_connections());
+        with_connections.map(|((service, _), removed)| (service, &removed.entry))
+    }
+
     /// Those of services of this name.
     fn of(&self, service: &ServiceKey) -> impl Iterator<Item = &RemovedDestination> {
         const FIRST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

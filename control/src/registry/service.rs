@@ -12,7 +12,7 @@ use xlvs_dataplane::settings::Settings;
 
 use super::health::Health;
 use super::ramp::{Progress, Ramp, scale};
-use super::spec::{DestinationSpec, Drain, Owner, ServiceOptions, ServiceSpec};
+use super::spec::{DestinationSpec, Drain, Forwarding, Owner, ServiceOptions, ServiceSpec};
 use super::{Way, add};
 use crate::config::VipMode;
 use crate::estimator::Estimator;
@@ -119,13 +119,21 @@ impl DestinationEntry {
         self.has_connections() || self.counters.persistent() != 0
     }
 
+    /// The way to it. What was declared to be the host's is nobody else's.
+    pub(super) fn way(&self, way: impl Fn(IpAddr) -> Way) -> Way {
+        match (self.spec.forwarding, way(self.address())) {
+            (Forwarding::Local, Way::To(_) | Way::Failed) => Way::Unknown,
+            (_, way) => way,
+        }
+    }
+
     pub(super) fn snapshot(&self, weight: u32, standing: Standing, way: &Way) -> Arc<Destination> {
         Arc::new(Destination {
             id: self.id,
             address: self.real.ip(),
             weight,
             standing,
-            path: way.path(),
+            way: way.of_packets(),
             counters: Arc::clone(&self.counters),
         })
     }
@@ -260,10 +268,10 @@ impl ServiceEntry {
 
     /// Its destinations for the next table; its scheduler is told of what changed since it was told last.
     pub(super) fn lists(&mut self, now: Now, way: &impl Fn(IpAddr) -> Way) -> Lists {
-        let ways: Vec<Way> = self.destinations.iter().map(|entry| way(entry.address())).collect();
+        let ways: Vec<Way> = self.destinations.iter().map(|entry| entry.way(way)).collect();
         let slow_start = self.options.slow_start;
         for (entry, way) in self.destinations.iter_mut().zip(&ways) {
-            let comes_back = entry.failed && matches!(way, Way::To(_));
+            let comes_back = entry.failed && matches!(way, Way::To(_) | Way::Host);
             entry.failed = matches!(way, Way::Failed) || entry.failed && !comes_back;
             if comes_back && slow_start.is_some() && entry.spec.weight > 0 {
                 entry.ramp = Some(Ramp::Due);

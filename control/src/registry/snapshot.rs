@@ -37,7 +37,7 @@ impl Registry {
         }
         let removed = self.removed.iter().map(|removed| {
             let entry = removed.entry();
-            entry.snapshot(entry.spec.weight, removed.standing, &way(entry.address()))
+            entry.snapshot(entry.spec.weight, removed.standing, &entry.way(&way))
         });
         others.extend(removed);
         let mut table = ServiceTable::new(self.epoch, self.timeouts, services, others);

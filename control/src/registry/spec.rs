@@ -189,7 +189,7 @@ impl Forwarding {
     /// Whether the packet path can do it. Destinations of other methods are kept and listed, and never picked.
     #[must_use]
     pub const fn is_built(self) -> bool {
-        matches!(self, Self::Route)
+        matches!(self, Self::Route | Self::Local)
     }
 }
 

@@ -8,6 +8,10 @@
 //! A VIP that is served while it is local can become local at any time (VRRP), and is used by clients at once; the host would
 //! refuse their connections until the rules are there. So they are there before: a host that doesn't forward packets would
 //! drop those to an address that it has not, and the workers do it in its place.
+//!
+//! A host may be a director and one of the service's real servers at once, and another director be in charge of the VIP. Then the
+//! VIP is on lo here, and what arrives for it is what the other one gave this real server: were it scheduled once more, it
+//! could go round between the two. So an address on lo alone doesn't count for a service with a destination here.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -20,8 +24,9 @@ use xlvs_dataplane::service::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, 
 
 use super::Registry;
 use super::marks::MarkSpec;
-use super::service::ServiceEntry;
+use super::service::{DestinationEntry, ServiceEntry};
 use super::spec::ServiceSpec;
+use crate::addresses::HostAddresses;
 use crate::config::VipMode;
 
 /// What is steered, and what can't be.
@@ -39,32 +44,33 @@ pub struct Steered {
 #[derive(Clone, Copy, Debug)]
 pub struct HostNetwork<'a> {
     /// Its addresses.
-    pub local: &'a BTreeSet<IpAddr>,
+    pub addresses: &'a HostAddresses,
     /// Whether it forwards packets, IPv4 and IPv6: one to an address that it has not is its own affair then.
     pub forwards: [bool; 2],
 }
 
 impl HostNetwork<'_> {
-    /// The networks of `destination` that are served: all of it, or its addresses that are local.
-    fn served(self, destination: IpNet, mode: VipMode) -> Vec<IpNet> {
-        match mode {
-            VipMode::Always => vec![destination],
-            VipMode::Local if is_address(&destination) => {
-                self.local.get(&destination.addr()).map(|_| destination).into_iter().collect()
-            }
-            VipMode::Local => {
-                let range = self.local.range(destination.network()..=destination.broadcast());
-                range.map(|address| IpNet::from(*address)).collect()
-            }
-        }
-    }
-
     /// `destination`, if it is an address that would be served were it local, and nothing but a drop becomes of its packets.
     fn absent(self, destination: IpNet, mode: VipMode) -> Vec<IpNet> {
         let address = destination.addr();
-        let waits = mode == VipMode::Local && is_address(&destination) && !self.local.contains(&address);
+        let is_local = self.addresses.all().contains(&address);
+        let waits = mode == VipMode::Local && is_address(&destination) && !is_local;
         let drops = !self.forwards[usize::from(address.is_ipv6())];
         (waits && drops).then_some(destination).into_iter().collect()
+    }
+}
+
+/// The networks of `destination` that are served: all of it, or its addresses that the host holds.
+fn served(destination: IpNet, mode: VipMode, held: &BTreeSet<IpAddr>) -> Vec<IpNet> {
+    match mode {
+        VipMode::Always => vec![destination],
+        VipMode::Local if is_address(&destination) => {
+            held.get(&destination.addr()).map(|_| destination).into_iter().collect()
+        }
+        VipMode::Local => {
+            let range = held.range(destination.network()..=destination.broadcast());
+            range.map(|address| IpNet::from(*address)).collect()
+        }
     }
 }
 
@@ -121,15 +127,19 @@ impl Registry {
             .removed
             .services()
             .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
+        let own = self.services_of(host.addresses);
         for (key, spec, mode) in present.chain(departed) {
             let marked = marks.get(key).map_or(&[][..], Vec::as_slice);
-            let rules = rules_of(key, &spec, marked, |destination| host.served(destination, mode));
+            let is_own = own.contains(key);
+            let held = if is_own { host.addresses.beyond_lo() } else { host.addresses.all() };
+            let rules = rules_of(key, &spec, marked, |destination| served(destination, mode, held));
             absent.extend(rules_of(key, &spec, marked, |destination| host.absent(destination, mode)));
             if mode == VipMode::Always {
                 always.extend(rules.iter().map(SteeringRule::destination));
             }
             if rules.is_empty() && self.services.contains_key(key) {
-                steered.unserved.insert(*key, reason(key, !marked.is_empty()));
+                let reason = reason(key, !marked.is_empty(), is_own.then_some(host.addresses));
+                steered.unserved.insert(*key, reason);
             }
             steered.rules.extend(rules);
         }
@@ -142,6 +152,15 @@ impl Registry {
         steered.absent = absent.iter().map(|rule| rule.destination().addr()).collect();
         steered.rules.extend(absent);
         steered
+    }
+
+    /// The services with a destination that is this host, those included that it left and that still has connections.
+    fn services_of(&self, host: &HostAddresses) -> BTreeSet<ServiceKey> {
+        let is_here =
+            |entry: &DestinationEntry| entry.address().is_loopback() || host.all().contains(&entry.address());
+        let present = self.services.iter().filter(|(_, service)| service.destinations.iter().any(is_here));
+        let left = self.removed.in_use().filter(|(_, entry)| is_here(entry));
+        present.map(|(key, _)| *key).chain(left.map(|(key, _)| *key)).collect()
     }
 }
 
@@ -168,9 +187,14 @@ fn rules_of(
     }
 }
 
-/// Why nothing is steered to a service.
-fn reason(key: &ServiceKey, is_marked: bool) -> String {
+/// Why nothing is steered to a service; `own` are the host's addresses where one of them is a destination.
+fn reason(key: &ServiceKey, is_marked: bool, own: Option<&HostAddresses>) -> String {
     match key {
+        ServiceKey::Address { address, .. } if own.is_some_and(|host| host.all().contains(&address.ip())) => format!(
+            "{} is on lo only, and this host is one of the service's real servers: another director is in charge of it (set \
+             vip = \"always\" if it is this one)",
+            address.ip()
+        ),
         ServiceKey::Address { address, .. } => format!(
             "{} is not an address of this host (add it, or set vip = \"always\" for a routed VIP)",
             address.ip()

@@ -180,7 +180,7 @@ pub(crate) struct DestinationStatus {
     pub(crate) rates: RatesStatus,
     pub(crate) interface: Option<String>,
     pub(crate) mac: Option<String>,
-    /// `resolved`, `incomplete`, `failed`, `unusable` or `unknown`.
+    /// `resolved`, `local` (it is this host), `incomplete`, `failed`, `unusable` or `unknown`.
     pub(crate) neighbor: String,
     /// What is wrong with an unusable one.
     pub(crate) reason: Option<String>,
@@ -210,6 +210,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) queue: u32,
     pub(crate) received: u64,
     pub(crate) forwarded: u64,
+    /// Handed to this host, as the real server that it is.
+    #[serde(default)]
+    pub(crate) to_host: u64,
     pub(crate) dropped: u64,
     /// ICMP errors sent in answer to dropped frames.
     #[serde(default)]

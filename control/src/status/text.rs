@@ -56,9 +56,13 @@ impl fmt::Display for Status {
         }
         writeln!(f)?;
         for worker in &self.workers {
+            let to_host = match worker.to_host {
+                0 => String::new(),
+                count => format!(" {count} to this host,"),
+            };
             writeln!(
                 f,
-                "worker {} (core {}, queue {}): {} received, {} forwarded, {} dropped, {} answered",
+                "worker {} (core {}, queue {}): {} received, {} forwarded,{to_host} {} dropped, {} answered",
                 worker.worker,
                 worker.core,
                 worker.queue,
@@ -143,6 +147,7 @@ impl DestinationStatus {
     fn write_row(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = match (&self.mac, &self.interface) {
             (Some(mac), Some(interface)) => format!("{mac} {interface}"),
+            (None, Some(interface)) => format!("{} {interface}", self.neighbor),
             _ => self.neighbor.clone(),
         };
         let name = format!("  -> {} {way}", endpoint(self.address, self.port));

@@ -96,6 +96,14 @@ impl Director {
         }
     }
 
+    /// Hands the joined datagram to the host, in the fragments that it came in.
+    pub(super) fn hand_joined(&mut self) -> Verdict {
+        let Some(datagram) = self.joined.take() else { return self.drop(DropReason::Truncated) };
+        self.emission.take_over(&datagram);
+        self.counters.fragments_reassembled.add(datagram.pieces().len() as u64);
+        Verdict::EmitToHost
+    }
+
     /// A packet that is larger than its way's MTU: cut if it may be, refused if not. One in several buffers is not cut.
     #[cold]
     pub(super) fn too_big(&mut self, head: &[u8], packet: &Packet, path: &Path, now: Now) -> Verdict {

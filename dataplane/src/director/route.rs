@@ -14,7 +14,7 @@ use crate::connection::table::{Added, NewConnection};
 use crate::connection::worker::{Removed, WorkerConnections};
 use crate::connection::{State, sctp, tcp};
 use crate::counters::WorkerCounters;
-use crate::destination::{Destination, Standing};
+use crate::destination::{Destination, Standing, Way};
 use crate::flow::{FlowKey, TableKey};
 use crate::packet::{Packet, SctpChunk, Transport};
 use crate::port::InterfaceSlot;
@@ -263,7 +263,7 @@ where
     let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
     let service = found.filter(|service| takes(service, &flow)).ok_or(no_service)?;
     if !may_open {
-        return Err(DropReason::NoConnection);
+        return host_of(context, service).ok_or(DropReason::NoConnection);
     }
     if context.services.defense.drops_packet() {
         return Err(DropReason::DropPacket);
@@ -325,6 +325,17 @@ where
         }
         Err(_) => Err(DropReason::TableFull),
     }
+}
+
+/// The service's destination that is the director's own host, to which a segment without a connection goes: connections of the
+/// host's own programs outlive the director, and to others the host answers. Not as long as the director has lost others'
+/// connections, which the host would reset.
+fn host_of<'s>(context: &Context<'_>, service: &'s Service) -> Option<&'s Destination> {
+    if context.now < context.services.resets_from {
+        return None;
+    }
+    let own = service.destinations.iter().find(|destination| destination.way == Way::Host);
+    own.map(Arc::as_ref)
 }
 
 const fn first_state(transport: Transport) -> State {

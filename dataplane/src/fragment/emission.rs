@@ -29,9 +29,19 @@ pub struct Emission {
 impl Emission {
     /// The frames, in order.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.both().map(|(frame, _)| frame)
+    }
+
+    /// Their IP packets.
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.both().map(|(frame, ip_offset)| &frame[ip_offset..])
+    }
+
+    /// Each frame, and where its packet begins.
+    fn both(&self) -> impl ExactSizeIterator<Item = (&[u8], usize)> {
         self.frames.iter().enumerate().map(|(at, frame)| {
             let begin = at.checked_sub(1).map_or(0, |before| self.frames[before].end);
-            &self.bytes[begin..frame.end]
+            (&self.bytes[begin..frame.end], frame.ip_offset)
         })
     }
 

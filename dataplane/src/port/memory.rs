@@ -57,6 +57,10 @@ impl Port for MemoryPort {
         &mut frame.bytes
     }
 
+    fn copy(&mut self, frame: &mut MemoryFrame, bytes: &mut Vec<u8>) {
+        bytes.clone_from(&frame.bytes);
+    }
+
     fn transmit(&mut self, frame: MemoryFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
         self.lent -= 1;
         if self.transmit_room.is_some_and(|room| self.transmitted.len() >= room) {

@@ -8,8 +8,10 @@
 //! receive ─→ head_mut (look, rewrite) ─→ transmit ─→ flush
 //!                                     └→ release
 //! ```
+//! Beside it, [`host`] is the way to the director's own host.
 
 pub mod af_xdp;
+pub mod host;
 pub mod memory;
 pub mod steering_claims;
 pub mod steering_overlap;
@@ -79,6 +81,9 @@ pub trait Port {
 
     /// The frame's first bytes: all of it, or the first buffer of a frame that spans several.
     fn head_mut<'a>(&'a mut self, frame: &'a mut Self::Frame) -> &'a mut [u8];
+
+    /// Copies the whole frame, all its buffers, into `bytes`, in place of what was there.
+    fn copy(&mut self, frame: &mut Self::Frame, bytes: &mut Vec<u8>);
 
     /// Puts the frame on the transmit ring of `egress`, in place.
     ///

@@ -235,7 +235,7 @@ impl Cursor {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::destination::{DestinationCounters, Standing};
+    use crate::destination::{DestinationCounters, Standing, Way};
 
     /// Destinations with these ids and weights, in list order.
     pub(crate) fn destinations(ids_and_weights: &[(u32, u32)]) -> Vec<Arc<Destination>> {
@@ -245,7 +245,7 @@ pub(crate) mod tests {
                 address: [10, 0, 0, 10 + id as u8].into(),
                 weight,
                 standing: Standing::Present,
-                path: None,
+                way: Way::Unknown,
                 counters: Arc::new(DestinationCounters::new(1)),
             })
         };

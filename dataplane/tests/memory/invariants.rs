@@ -29,7 +29,7 @@ pub fn one_frame(lab: &mut Lab, worker: usize, head: &[u8], wire_len: usize) -> 
             }
         }
         Verdict::Drop(_) => answer(head, director.answer())?,
-        Verdict::Forward(_) | Verdict::Held => {}
+        Verdict::Forward(_) | Verdict::ToHost(_) | Verdict::EmitToHost | Verdict::Held => {}
     }
     Ok(verdict)
 }

@@ -9,7 +9,7 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::connection::{State, Timeouts};
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing};
+use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing, Way};
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::fragment::Reassembly;
@@ -64,6 +64,8 @@ pub struct Lab {
     pub services: Arc<ServiceTable>,
     /// Destinations whose neighbour is not resolved, from the next [`Lab::publish`] on.
     pub unresolved: BTreeSet<u32>,
+    /// Destinations that are the director's own host, from the next [`Lab::publish`] on.
+    pub hosts: BTreeSet<u32>,
     /// What removed destinations are to their connections, from the next [`Lab::publish`] on.
     pub removed_are: Standing,
     /// The settings, from the next [`Lab::publish`] on.
@@ -92,7 +94,7 @@ impl Lab {
             Director::new(services, &connections, fragments, Arc::clone(counters), worker, now)
         };
         let directors = counters.iter().enumerate().map(director).collect();
-        let (unresolved, destinations, schedulers, persistent) = Default::default();
+        let (unresolved, hosts, destinations, schedulers, persistent) = Default::default();
         Self {
             directors,
             counters,
@@ -100,6 +102,7 @@ impl Lab {
             fragments,
             services,
             unresolved,
+            hosts,
             removed_are: Standing::Removed,
             settings: Settings::default(),
             persistent,
@@ -163,7 +166,11 @@ impl Lab {
             address: [10, 0, 0, 10 + id as u8].into(),
             weight,
             standing,
-            path: (!self.unresolved.contains(&id)).then_some(path),
+            way: match () {
+                () if self.unresolved.contains(&id) => Way::Unknown,
+                () if self.hosts.contains(&id) => Way::Host,
+                () => Way::Direct(path),
+            },
             counters: Arc::clone(counters),
         })
     }
@@ -179,7 +186,7 @@ impl Lab {
         match self.directors[worker].process(&mut bytes, self.now) {
             Verdict::Forward(_) => Ok(u32::from(bytes[5])),
             Verdict::Drop(reason) => Err(reason),
-            verdict @ (Verdict::Held | Verdict::Emit(_)) => panic!("{verdict:?} of {frame:?}"),
+            verdict => panic!("{verdict:?} of {frame:?}"),
         }
     }
 
@@ -244,6 +251,7 @@ impl Lab {
             };
             put("received", counters.received.get());
             put("forwarded", counters.forwarded.get());
+            put("to host", counters.to_host.get());
             put("held", counters.fragments_held.get());
             put("reassembled", counters.fragments_reassembled.get());
             put("fragmented", counters.packets_fragmented.get());

@@ -1,20 +1,19 @@
 //! What of the traffic is the director's.
 
-use std::collections::BTreeSet;
-
 use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
 
 use super::*;
+use crate::addresses::HostAddresses;
 use crate::config::VipMode;
 
-fn local(addresses: &[&str]) -> BTreeSet<IpAddr> {
+fn local(addresses: &[&str]) -> HostAddresses {
     addresses.iter().map(|address| address.parse().unwrap()).collect()
 }
 
 /// On a router, which has nothing to do with VIPs of others.
 fn on_a_router(registry: &Registry, addresses: &[&str]) -> Steered {
-    registry.steering_rules(HostNetwork { local: &local(addresses), forwards: [true; 2] })
+    registry.steering_rules(HostNetwork { addresses: &local(addresses), forwards: [true; 2] })
 }
 
 /// `tcp 10.0.0.100/32 80-80`, one a rule.
@@ -128,7 +127,7 @@ fn a_deleted_mark_rule_is_steered_while_its_service_has_connections() {
 #[test]
 fn an_absent_vip_is_steered_where_the_host_would_drop_its_packets() {
     let rules_and_absent = |registry: &Registry, addresses: &[&str], forwards| {
-        let steered = registry.steering_rules(HostNetwork { local: &local(addresses), forwards });
+        let steered = registry.steering_rules(HostNetwork { addresses: &local(addresses), forwards });
         let mut absent: Vec<String> = steered.absent.iter().map(ToString::to_string).collect();
         absent.sort();
         (steered.rules.len(), absent, steered.unserved.len())

@@ -237,6 +237,19 @@ impl Port for AfXdpPort {
         unsafe { self.memory.bytes_mut(&mut frame.head) }
     }
 
+    fn copy(&mut self, frame: &mut AfXdpFrame, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        let mut buffer = frame.head;
+        for more in (0..=frame.more).rev() {
+            // SAFETY: as in `head_mut`: all buffers of a lent frame are the worker's until it is given back, and the frame is
+            // borrowed exclusively while they are read, one after the other.
+            bytes.extend_from_slice(unsafe { self.memory.bytes_mut(&mut buffer) });
+            if more > 0 {
+                buffer = self.memory.next(&buffer);
+            }
+        }
+    }
+
     fn transmit(&mut self, frame: AfXdpFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
         self.queue_frame(frame, egress)
     }
