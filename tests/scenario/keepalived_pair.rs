@@ -30,8 +30,8 @@ const PLAN: &str = "
 const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 const DIRECTORS: [&str; 2] = ["director", "director2"];
 
-/// VRRP's own time until a silent master is replaced: three adverts, and a skew below one; then a second for loaded machines.
-const TAKEOVER: Duration = Duration::from_millis(1000 * 3 + 1000 + 1000);
+/// VRRP's own time until a silent master is replaced, three adverts and a skew below one; and two seconds for loaded machines.
+const TAKEOVER: Duration = Duration::from_secs(3 + 1 + 2);
 /// Seconds after which curl gives up: a SYN that was lost in the takeover is repeated within.
 const CURL_LIMIT_S: u32 = 15;
 
