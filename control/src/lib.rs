@@ -8,6 +8,7 @@ pub mod api;
 mod cli;
 mod config;
 mod daemon;
+mod doctor;
 pub mod estimator;
 mod failure;
 pub mod iptables;
