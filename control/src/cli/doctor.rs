@@ -2,14 +2,21 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
-use super::Failure;
-use crate::config;
+use super::{Failure, SocketArg};
+use crate::api;
+use crate::config::{self, Overrides};
 use crate::doctor::{self, DoctorError, Report, Vip};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
+    /// The director's configuration file, for a director whose daemon does not run
+    #[arg(long, value_name = "FILE", conflicts_with = "real_server")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: SocketArg,
     /// One JSON object a line instead of text
     #[arg(long)]
     json: bool,
@@ -31,12 +38,44 @@ fn vip(text: &str) -> Result<Vip, config::address::AddressRefused> {
 
 /// Looks, tells, and gives the exit code.
 pub(super) fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let DoctorArgs { json, real_server, .. } = args;
+    let DoctorArgs { config, socket, json, real_server } = args;
     let report = match real_server {
         Some(vips) => wait(doctor::real_server(vips))?,
-        None => wait(doctor::real_server(Vec::new()))?,
+        None => director(config.as_deref(), socket.socket)?,
     };
     show(&report, json)
+}
+
+/// Looks at the director that runs, else at the one in the file; without either, at this host as a real server if it has a VIP.
+fn director(config: Option<&Path>, socket: Option<PathBuf>) -> Result<Report, Failure> {
+    let overrides = Overrides { socket: socket.clone(), ..Overrides::default() };
+    let configuration = config.map(|file| config::load(file, &overrides)).transpose()?;
+    let path = match &configuration {
+        Some(configuration) => configuration.director.socket.clone(),
+        None => SocketArg { socket }.path(),
+    };
+    match super::client::wait(api::client::status(&path)) {
+        Ok(status) => wait(doctor::running_director(&status)),
+        Err(failure) => match configuration {
+            Some(configuration) => wait(doctor::configured_director(&configuration)),
+            None => without_director(failure),
+        },
+    }
+}
+
+fn without_director(failure: Failure) -> Result<Report, Failure> {
+    if let Failure::Privilege(_) = failure {
+        return Err(failure);
+    }
+    let vips = wait(doctor::vips_on_lo())?;
+    if vips.is_empty() {
+        return Err(Failure::Runtime(format!(
+            "there is no director to look at, and no VIP on lo: start one, or name its file (xlvs doctor --config FILE), or a \
+             real server's VIPs (xlvs doctor --real-server VIP...); {}",
+            failure.to_string().trim_start_matches("xlvs: ")
+        )));
+    }
+    wait(doctor::real_server(vips))
 }
 
 fn show(report: &Report, json: bool) -> Result<u8, Failure> {

@@ -9,8 +9,10 @@
 //!
 //! Time: about two seconds, and four with real servers to be resolved; 20 ms more for each 50 VIPs or real servers.
 
+mod director;
 mod finding;
 mod host;
+mod plan;
 mod proc;
 mod real_server;
 mod wire;
@@ -23,7 +25,11 @@ pub(crate) use finding::{Check, Report};
 pub(crate) use real_server::Vip;
 
 use host::{Host, Interface};
+use plan::Plan;
 use wire::Segment;
+
+use crate::config::Configuration;
+use crate::status::Status;
 
 /// Why nothing can be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,30 @@ fn on_lo(host: &Host) -> Vec<Vip> {
     let addresses: BTreeSet<IpAddr> =
         on_lo.map(|one| one.net.addr()).filter(|ip| !ip.is_loopback()).collect();
     addresses.into_iter().map(|address| Vip { address, port: None }).collect()
+}
+
+/// Looks at this host as the director that a daemon says it is.
+///
+/// # Errors
+/// When netlink does not answer.
+pub(crate) async fn running_director(status: &Status) -> Result<Report, DoctorError> {
+    let host = Host::read().await?;
+    Ok(look_at_director(&Plan::of_status(status, &host), &host).await)
+}
+
+/// Looks at this host as the director that a configuration makes of it.
+///
+/// # Errors
+/// When netlink does not answer.
+pub(crate) async fn configured_director(configuration: &Configuration) -> Result<Report, DoctorError> {
+    let host = Host::read().await?;
+    Ok(look_at_director(&Plan::of_configuration(configuration), &host).await)
+}
+
+async fn look_at_director(plan: &Plan, host: &Host) -> Report {
+    let mut findings = director::check(plan, host).await;
+    findings.extend(director::left_out(plan));
+    Report::new(findings)
 }
 
 /// Looks at this host as a real server of these VIPs (of those on lo, if none is named).
@@ -94,9 +124,7 @@ where
     Questions: IntoIterator + Clone + Send + 'static,
     Answers: Send + 'static,
 {
-    if questions.clone().into_iter().next().is_none() {
-        return None;
-    }
+    questions.clone().into_iter().next()?;
     let segment = segment?;
     let asked = tokio::task::spawn_blocking(move || act(&segment, questions)).await;
     Some(asked.unwrap_or_else(|error| Err(io::Error::other(error))))

@@ -1,11 +1,15 @@
-//! Facts from /proc of this network namespace: ARP sysctls, listening sockets, the kernel's IPVS. Readers are apart from
+//! Facts from /proc: ARP sysctls, listening sockets and the kernel's IPVS of this network namespace, cores, processes. Readers are apart from
 //! parsers, which know no file.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The largest file that is read, in bytes: /proc/net/tcp of a busy host.
 const MAX_BYTES: u64 = 64 << 20;
 const IPVS: &str = "/proc/net/ip_vs";
+/// The most that is believed of a range of cores, and looked at of processes.
+const MOST_CORES: usize = 8192;
+const MOST_PROCESSES: usize = 65_536;
 /// TCP's state of a listening socket, and UDP's of one that is bound and not connected.
 const TCP_LISTENS: &str = "0A";
 const UDP_BOUND: &str = "07";
@@ -110,11 +114,29 @@ fn parse_ipvs(text: &str) -> usize {
         .count()
 }
 
+/// The cores of a list like `0-2,5`.
+pub(super) fn parse_cores(list: &str) -> BTreeSet<usize> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(first..=last.min(first.saturating_add(MOST_CORES)))
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+/// Whether a program of this name runs, in this PID namespace.
+pub(super) fn is_running(program: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().take(MOST_PROCESSES).flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .any(|pid| read(&format!("/proc/{pid}/comm")).is_some_and(|name| name.trim_end() == program))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{Listener, Setting, parse_ipvs, parse_sockets, sysctl_key};
+    use super::{Listener, Setting, parse_cores, parse_ipvs, parse_sockets, sysctl_key};
 
     #[test]
     fn the_kernel_uses_the_larger_value() {
@@ -159,6 +181,15 @@ mod tests {
         for (bound, asked, expected) in cases {
             let listener = Listener { protocol: "tcp", address: bound.parse().unwrap(), port: 80 };
             assert_eq!(listener.takes(asked.parse().unwrap()), expected, "{bound} {asked}");
+        }
+    }
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        let cases: [(&str, &[usize]); 4] =
+            [("0\n", &[0]), ("0-2,5\n", &[0, 1, 2, 5]), ("\n", &[]), ("x", &[])];
+        for (list, cores) in cases {
+            assert_eq!(parse_cores(list), cores.iter().copied().collect(), "{list:?}");
         }
     }
 
