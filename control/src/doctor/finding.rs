@@ -142,10 +142,10 @@ impl Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
         if let Some(server) = self.run_on {
-            write!(f, " (on {server})")?;
+            write!(f, "on {server}, ")?;
         }
+        f.write_str(&self.text)?;
         if !self.commands.is_empty() {
             write!(f, ": {}", self.commands.join(" && "))?;
         }
@@ -347,13 +347,13 @@ mod tests {
         let report = Report::new(vec![Finding::broken(Check::VipOnLo, "192.0.2.10", "is nowhere", advice)]);
         assert_eq!(
             report.text(),
-            "broken  vip-on-lo            192.0.2.10: is nowhere; put it on lo (on 192.0.2.11): xlvs real-server up \
+            "broken  vip-on-lo            192.0.2.10: is nowhere; on 192.0.2.11, put it on lo: xlvs real-server up \
              192.0.2.10\n0 ok, 0 warning, 1 broken, 0 unknown\n"
         );
         assert_eq!(
             report.json().unwrap(),
             "{\"id\":\"vip-on-lo\",\"state\":\"broken\",\"subject\":\"192.0.2.10\",\"found\":\"is nowhere\",\
-             \"advice\":\"put it on lo (on 192.0.2.11): xlvs real-server up 192.0.2.10\",\
+             \"advice\":\"on 192.0.2.11, put it on lo: xlvs real-server up 192.0.2.10\",\
              \"commands\":[\"xlvs real-server up 192.0.2.10\"],\"run_on\":\"192.0.2.11\"}\n"
         );
     }

@@ -110,6 +110,7 @@ pub(super) fn offloads(name: &str, faults: Vec<OffloadFault>) -> Vec<Finding> {
         return vec![Finding::ok(Check::Offloads, name, "no offload is in the way")];
     }
     let finding = |OffloadFault { found, certainty, advice, cure }: OffloadFault| {
+        let found = found.strip_prefix(&format!("{name} ")).map_or_else(|| found.clone(), str::to_owned);
         let advice = match certainty {
             // The peer's name and namespace are not known here.
             Certainty::Hidden => Advice::say(format!("{advice}: {cure}")),

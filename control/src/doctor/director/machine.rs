@@ -32,7 +32,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Finding> {
     let limit = proc::read(&format!("/proc/{}/limits", pid.map_or("self".to_owned(), |pid| pid.to_string())));
     let mut findings = vec![af_xdp(&open_xdp_socket()), bpffs(is_bpffs()), held_capabilities(&held, pid)];
     findings.push(locked_memory(limit.as_deref().and_then(parse_limit), &held, plan));
-    findings.extend(proc::kernel_ipvs().map(kernel_ipvs));
+    findings.push(kernel_ipvs(proc::kernel_ipvs()));
     let vips: Vec<IpAddr> = plan.vips.keys().copied().collect();
     findings.push(firewall(&vips, &host_rules()));
     findings
@@ -139,10 +139,12 @@ fn locked_memory(limit: Option<u64>, held: &io::Result<CapabilitySet>, plan: &Pl
     }
 }
 
-fn kernel_ipvs(services: usize) -> Finding {
-    if services == 0 {
-        return Finding::ok(Check::KernelIpvs, HOST, "the kernel's own IPVS has no service");
-    }
+fn kernel_ipvs(services: Option<usize>) -> Finding {
+    let services = match services {
+        None => return Finding::ok(Check::KernelIpvs, HOST, "the kernel has no IPVS of its own"),
+        Some(0) => return Finding::ok(Check::KernelIpvs, HOST, "the kernel's own IPVS has no service"),
+        Some(services) => services,
+    };
     let found = format!(
         "the kernel's own IPVS has {services} service{}: it balances what the director leaves to the kernel, unseen by xlvs",
         if services == 1 { "" } else { "s" }
@@ -278,8 +280,9 @@ mod tests {
 
     #[test]
     fn the_kernels_ipvs_is_to_be_empty() {
-        assert_eq!(kernel_ipvs(0).state, State::Ok);
-        assert!(kernel_ipvs(2).to_string().ends_with("clear it: ipvsadm -C"));
+        assert_eq!(kernel_ipvs(None).state, State::Ok);
+        assert_eq!(kernel_ipvs(Some(0)).state, State::Ok);
+        assert!(kernel_ipvs(Some(2)).to_string().ends_with("clear it: ipvsadm -C"));
     }
 
     #[test]

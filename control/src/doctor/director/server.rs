@@ -76,7 +76,7 @@ pub(super) fn reached(server: IpAddr, mtu: u32, reach: Reach) -> Finding {
             server,
             format!("small packets reach it, and those of {mtu} bytes don't: uploads hang"),
             Advice::say(format!(
-                "give its interface, and the switch between, the director's MTU: ip link set dev INTERFACE mtu {mtu}"
+                "give the interface (and the switch between) the director's MTU: ip link set dev INTERFACE mtu {mtu}"
             ))
             .on(server),
         ),

@@ -96,7 +96,9 @@ pub(super) fn claimed(
     let server_of = |machine: [u8; 6]| {
         let is_it =
             |state: &NeighborState| matches!(state, NeighborState::Resolved { mac, .. } if *mac == machine);
-        servers.iter().find(|(_, state)| is_it(state)).map(|(address, _)| *address)
+        // Of a machine's two addresses, the one of the VIP's family.
+        let its = servers.iter().filter(|(_, state)| is_it(state)).map(|(address, _)| *address);
+        its.max_by_key(|address| address.is_ipv4() == vip.is_ipv4())
     };
     let is_local = host.places(vip).next().is_some();
     let real_server = others.iter().find_map(|machine| server_of(*machine));
@@ -111,9 +113,14 @@ pub(super) fn claimed(
     match (real_server, others.len(), is_local) {
         (Some(server), ..) => {
             let found = format!("{names} answers for it on {interface} and takes the director's traffic");
-            // `up` has nothing to set where the VIP is on another interface than lo: doctor there says so.
-            let advice =
-                Advice::run("have it keep silent", [format!("xlvs real-server up {vip}")]).on(server);
+            let advice = match vip {
+                IpAddr::V4(_) => Advice::run("keep silent about it", [format!("xlvs real-server up {vip}")]),
+                // No setting makes a host answer for an address on lo: it is on another interface there.
+                IpAddr::V6(_) => Advice::say(format!(
+                    "`xlvs doctor --real-server {vip}` says which of its interfaces has it"
+                )),
+            };
+            let advice = advice.on(server);
             Finding::broken(Check::VipClaimed, vip, found, advice)
         }
         (None, 0, true) => {
@@ -243,7 +250,13 @@ mod tests {
         let cases: [(&str, &[(u32, &str)], &[[u8; 6]], State, &str); 8] = [
             ("nobody", here, &[], State::Ok, ""),
             ("ourselves, over another interface", here, &[OWN], State::Ok, ""),
-            ("a real server", here, &[RS1], State::Broken, "(on 10.0.0.11): xlvs real-server up 10.0.0.100"),
+            (
+                "a real server",
+                here,
+                &[RS1],
+                State::Broken,
+                "on 10.0.0.11, keep silent about it: xlvs real-server up 10.0.0.100",
+            ),
             (
                 "a stranger",
                 here,
