@@ -17,7 +17,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 /// How long each program that lists the host's rules may take.
 const RULES_LIMIT: Duration = Duration::from_secs(1);
-/// What a director needs, where it stands, and its name.
+/// The capabilities that a director needs, and their names.
 const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::NET_RAW, "CAP_NET_RAW"),

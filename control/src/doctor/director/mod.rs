@@ -183,10 +183,10 @@ async fn mtu_to_servers(
     findings
 }
 
-/// The larger part of what doctor looks at has one subject.
+/// The subject of what concerns the machine as a whole.
 const HOST: &str = "host";
 
-/// A director's VIPs on its segments are not all asked for when there are too many.
+/// Says so when there are more VIPs or real servers than are asked for.
 pub(super) fn left_out(plan: &Plan) -> Option<Finding> {
     (plan.vips.len() > wire::MOST_ADDRESSES || plan.servers.len() > wire::MOST_MACHINES).then(|| {
         let found = format!(

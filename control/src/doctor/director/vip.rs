@@ -172,7 +172,10 @@ mod tests {
     const RS1: [u8; 6] = [2, 0, 0, 0, 0, 11];
     const STRANGER: [u8; 6] = [2, 0, 0, 0, 0, 3];
 
-    fn host(addresses: &[(u32, &str)]) -> Host {
+    /// Addresses by the index of their interface.
+    type Nets<'a> = &'a [(u32, &'a str)];
+
+    fn host(addresses: Nets<'_>) -> Host {
         let lo = Interface { name: "lo".into(), index: 1, up: true, loopback: true, ..Interface::default() };
         let eth0 =
             Interface { name: "eth0".into(), index: 2, up: true, mac: Some(OWN), ..Interface::default() };
@@ -196,7 +199,7 @@ mod tests {
         let refused = |text: &str| VipPlan { always: false, refused: Some(text.to_owned()) };
         let always = VipPlan { always: true, refused: None };
         let add = "ip address add 10.0.0.100/32 dev eth0";
-        let cases: [(&str, &[(u32, &str)], VipPlan, State, &str); 5] = [
+        let cases: [(&str, Nets<'_>, VipPlan, State, &str); 5] = [
             ("local", &[(2, "10.0.0.100/32")], VipPlan::default(), State::Ok, ""),
             ("always", &[], always, State::Ok, ""),
             ("missing", &[], VipPlan::default(), State::Warning, add),
@@ -215,7 +218,7 @@ mod tests {
         let (v4, v6) = ("10.0.0.100", "fd00::100");
         let put4 = "ip address add 10.0.0.100/32 dev eth0";
         let put6 = "ip address add fd00::100/128 dev eth0 nodad preferred_lft 0";
-        let cases: [(&str, &str, &[(u32, &str)], i32, State, &str); 7] = [
+        let cases: [(&str, &str, Nets<'_>, i32, State, &str); 7] = [
             ("on eth0", v4, &[(2, "10.0.0.100/32")], 0, State::Ok, ""),
             ("on eth0, arp_ignore", v4, &[(2, "10.0.0.100/32")], 1, State::Ok, ""),
             ("on lo", v4, &[(1, "10.0.0.100/32")], 0, State::Ok, ""),
@@ -246,8 +249,10 @@ mod tests {
         let vip: IpAddr = "10.0.0.100".parse().unwrap();
         let rs1: IpAddr = "10.0.0.11".parse().unwrap();
         let servers = BTreeMap::from([(rs1, NeighborState::Resolved { interface: 2, mac: RS1 })]);
-        let (here, elsewhere): (&[(u32, &str)], &[(u32, &str)]) = (&[(2, "10.0.0.100/32")], &[]);
-        let cases: [(&str, &[(u32, &str)], &[[u8; 6]], State, &str); 8] = [
+        let here: Nets<'_> = &[(2, "10.0.0.100/32")];
+        let elsewhere: Nets<'_> = &[];
+        type Machines<'a> = &'a [[u8; 6]];
+        let cases: [(&str, Nets<'_>, Machines<'_>, State, &str); 8] = [
             ("nobody", here, &[], State::Ok, ""),
             ("ourselves, over another interface", here, &[OWN], State::Ok, ""),
             (

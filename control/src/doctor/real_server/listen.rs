@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_service_has_to_listen_on_the_vip() {
-        let cases: [(&str, &[(&str, u16)], Option<u16>, _, &str); 8] = [
+        type Bound<'a> = &'a [(&'a str, u16)];
+        let cases: [(&str, Bound<'_>, Option<u16>, _, &str); 8] = [
             ("all addresses", &[("0.0.0.0", 80)], Some(80), Ok, ""),
             ("all addresses of both families", &[("::", 80)], Some(80), Ok, ""),
             ("the VIP", &[("10.0.0.100", 80)], Some(80), Ok, ""),
