@@ -9,6 +9,7 @@ pub mod api;
 mod cli;
 mod config;
 mod daemon;
+mod doctor;
 pub mod estimator;
 mod failure;
 #[doc(hidden)]

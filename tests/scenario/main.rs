@@ -5,6 +5,7 @@
 mod access;
 mod crash;
 mod demo;
+mod doctor;
 mod health;
 mod hostile_clients;
 mod idle;

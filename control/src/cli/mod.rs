@@ -10,6 +10,7 @@ mod client;
 mod completions;
 mod convert;
 mod detach;
+mod doctor;
 mod mark;
 mod real_server;
 mod run;
@@ -27,6 +28,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::{self, DEFAULT_SOCKET, GroupName, InterfaceName, MarksFrom};
+use crate::doctor::Check;
 pub(crate) use crate::failure::Failure;
 
 const EXIT_CODES: &str = "\
@@ -104,6 +106,23 @@ Exit codes:
   2  usage error
   3  CAP_NET_ADMIN or the right to write /run/xlvs is missing";
 
+const DOCTOR_HELP: &str = "\
+On a director it asks the running daemon what it serves; without one it takes that from the configuration file. On a real
+server it looks at the VIPs that are named, or at those on lo. Nothing is changed.
+
+Each line: state, check, what was looked at, what was found, and what to do.
+  ok        as it has to be
+  warning   works, but less well, or only in some set-ups
+  broken    clients lose something
+  unknown   could not be looked at
+
+Exit codes:
+  0  nothing is broken
+  1  something is broken, or nothing could be looked at
+  2  usage or configuration error
+  3  nothing is known to be broken, and something could not be looked at for lack of a privilege
+";
+
 const WRAP_HELP: &str = "\
 Examples:
   xlvs wrap -- ipvsadm -Ln
@@ -165,6 +184,9 @@ enum Command {
         #[arg(value_name = "IFACE")]
         interface: InterfaceName,
     },
+    /// Look for what commonly breaks direct routing, on a director or a real server
+    #[command(after_long_help = doctor_help())]
+    Doctor(doctor::DoctorArgs),
     /// Show what the running director serves, forwards and drops
     #[command(after_help = EXIT_CODES)]
     Status {
@@ -223,6 +245,11 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+fn doctor_help() -> String {
+    let checks: String = Check::ALL.iter().map(|(_, id, what)| format!("  {id:<20} {what}\n")).collect();
+    format!("{DOCTOR_HELP}\nChecks, by their identifiers:\n{checks}")
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +328,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Adm { socket, words } => {
             return ended(adm::adm(&socket.path(), adm::Called::Adm, "xlvs adm", &words));
         }
+        Command::Doctor(args) => return ended(doctor::doctor(args)),
         Command::Run(args) => run::run(args),
         Command::Check { file, interface, marks } => check::check(&file, interface, marks),
         Command::Convert(args) => convert::convert(args),

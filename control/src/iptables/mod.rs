@@ -22,6 +22,7 @@ use xlvs_dataplane::flow::Family;
 
 use crate::adm::names::Ports;
 use crate::registry::{MAX_MARK_RULES, MarkSpec};
+pub(crate) use host::ask;
 pub use host::{HostError, from_host};
 use rule::{Origin, Outcome};
 use shell::Statement;
