@@ -116,7 +116,7 @@ fn shell(lab: &Lab, role: &str, line: &str) -> Finished {
 }
 
 #[test]
-fn a_laboratory_that_works_has_no_faults() {
+pub(crate) fn a_laboratory_that_works_has_no_faults() {
     let lab = Lab::with_web(&["--servers", "2", "--router"]);
     let config = Config::web(&lab, &["rs1", "rs2"]);
     Doctor::of_file(&lab, &config).content().unwrap();

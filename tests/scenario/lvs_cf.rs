@@ -47,7 +47,7 @@ fn servers(service: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn piranhas_files_are_served_and_both_are_read_again() {
+pub(crate) fn piranhas_files_are_served_and_both_are_read_again() {
     let lab = Lab::with_web(&[]);
     let vip = lab.v4("vip");
     let marks = lab.dir().join("marks.sh");
