@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::worker::WorkerConnections;
-use xlvs_dataplane::destination::{Standing, Way};
+use xlvs_dataplane::destination::{self, Standing};
 use xlvs_dataplane::direct_routing;
 use xlvs_dataplane::flow::{FlowKey, V4_WORDS, V6_WORDS};
 use xlvs_dataplane::packet::{Key, Packet};
@@ -131,7 +131,7 @@ fn go_on<const LAST: u8, const WORDS: usize>(
         return true;
     }
     let Some(destination) = services.destination(id) else { return false };
-    let Way::Direct(path) = &destination.way else { return false };
+    let destination::Way::Direct(path) = &destination.way else { return false };
     if LAST == DESTINATION {
         std::hint::black_box((packet, path.mtu));
         return destination.standing == Standing::Present;

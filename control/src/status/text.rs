@@ -152,7 +152,7 @@ impl DestinationStatus {
             &self.rates.packets,
         ];
         row(f, &name, columns)?;
-        if !matches!(self.forwarding.as_str(), "" | "route") {
+        if !matches!(self.forwarding.as_str(), "" | "route" | "local") {
             writeln!(
                 f,
                 "     never picked: its forwarding method is {}, which is not built",
