@@ -5,6 +5,7 @@
 mod memory;
 
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use memory::frame::{forwarded, other, tcp, udp, with};
 use memory::lab::{Lab, moved, moves, server_mac, v4, v6};
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
+use xlvs_dataplane::port::host::HostPort;
 use xlvs_dataplane::port::memory::{MemoryFrame, MemoryPort};
 use xlvs_dataplane::port::{BATCH, InterfaceSlot, Port, PortCounters, TransmitRefused};
 use xlvs_dataplane::verdict::DropReason;
@@ -276,6 +278,51 @@ fn frames_for_an_interface_without_a_socket_are_counted() {
     assert_eq!((counters.received.get(), counters.forwarded.get()), (3, 0));
     running.handle.send(Command::Stop).unwrap();
     assert_eq!(running.thread.join().unwrap().memory.lent, 0);
+}
+
+/// The device is a pair of datagram sockets here: what is written is read from the other, as much as it has room for.
+#[test]
+fn packets_for_the_host_go_to_its_device_and_the_frames_are_given_back() {
+    let mut lab = lab();
+    lab.hosts.insert(1);
+    let plan = [(v4(Udp, 53), &[(1, 1)][..])];
+    lab.publish(&plan, &[]);
+    let counters = Arc::clone(&lab.counters[0]);
+    let table = Arc::new(lab.table(&plan, &[]));
+    let running = run(&mut lab);
+    let frame = udp().payload(9).tags(&[0x8100]).build();
+    let arrive = |count: u64| {
+        let after = counters.received.get() + count;
+        (0..count).for_each(|_| running.feed.send(frame.clone()).unwrap());
+        until("the frames", || counters.to_host.get() + counters.dropped_in_all() == after);
+        let dropped = |reason| counters.dropped(reason);
+        (counters.to_host.get(), dropped(DropReason::HostFull), dropped(DropReason::NoHostPath))
+    };
+    assert_eq!(arrive(1), (0, 0, 1), "no device yet");
+
+    let (device, host) = UnixDatagram::pair().unwrap();
+    for socket in [&device, &host] {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let epoch = table.epoch;
+    running.handle.send(Command::Install(table, Some(HostPort::new(device.into())))).unwrap();
+    until("the device", || counters.epoch.get() == epoch);
+    assert_eq!(arrive(2), (2, 0, 1));
+    let mut buffer = [0; 2048];
+    for _ in 0..2 {
+        let len = host.recv(&mut buffer).unwrap();
+        // Behind Ethernet and the tag.
+        assert_eq!(&buffer[..len], &frame[18..]);
+    }
+    let (taken, refused, _) = arrive(5000);
+    assert!(taken > 2 && refused > 0 && taken + refused == 5002, "{taken} taken, {refused} refused");
+    while host.recv(&mut buffer).is_ok() {}
+    assert_eq!(arrive(1), (taken + 1, refused, 1), "there is room again");
+    drop(host);
+    assert_eq!(arrive(1), (taken + 1, refused, 2), "the device is gone");
+    running.handle.send(Command::Stop).unwrap();
+    assert_eq!(running.thread.join().unwrap().memory.lent, 0);
+    assert!(running.sent.try_recv().is_err(), "a frame went out by an interface");
 }
 
 #[test]

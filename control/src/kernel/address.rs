@@ -1,4 +1,4 @@
-//! The addresses of this host: which VIPs are local here, and which destinations are the director itself.
+//! The addresses of this host: which VIPs are local here, and which of them are on lo alone.
 //!
 //! The whole set is read anew after a change rather than kept up: a host has few addresses, changes come in bursts, and an
 //! address may be on several interfaces.

@@ -24,7 +24,7 @@ pub(super) enum NoEgress {
         "is reached by interface {interface}, which is not one of the director's; add it to director.interfaces"
     )]
     Foreign { interface: String },
-    #[error("is a local address of this host")]
+    #[error("is this host")]
     Local,
     #[error("is not a host's address, or its route is closed: its route has the type {0}")]
     Kind(&'static str),

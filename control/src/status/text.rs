@@ -180,7 +180,7 @@ impl DestinationStatus {
     fn write(&self, f: &mut fmt::Formatter<'_>, has_left: bool) -> fmt::Result {
         self.write_row(f)?;
         self.write_health(f)?;
-        if !matches!(self.forwarding.as_str(), "" | "route") {
+        if !matches!(self.forwarding.as_str(), "" | "route" | "local") {
             writeln!(
                 f,
                 "     never picked: its forwarding method is {}, which is not built",

@@ -101,8 +101,24 @@ fn flags_reach_the_scheduler() {
 }
 
 #[test]
+fn a_destination_is_the_host_by_its_address_and_one_declared_as_local_nobody_else() {
+    let mut registry = registry(SchedulerName::Rr, &[(11, 1), (2, 1)]);
+    let local = DestinationSpec { forwarding: Forwarding::Local, ..DestinationSpec::default() };
+    registry.add_destination(&web(), real(12), local).unwrap();
+    let way = |own: u8| move |address| if host(address) == own { Way::Host } else { Way::To(path()) };
+    let mut ways = |own| {
+        let table = registry.table(Now(0), way(own), |_| None);
+        let ways = (0..3).map(|id| table.destination(DestinationId(id)).unwrap().way);
+        ways.collect::<Vec<_>>()
+    };
+    use xlvs_dataplane::destination::Way::{Direct, Host, Unknown};
+    assert_eq!(ways(2), [Direct(path()), Host, Unknown]);
+    assert_eq!(ways(12), [Direct(path()), Direct(path()), Host], "the address moved");
+}
+
+#[test]
 fn only_direct_routing_is_ever_picked() {
-    for forwarding in [Forwarding::Masquerade, Forwarding::Local, Forwarding::Tunnel, Forwarding::Bypass] {
+    for forwarding in [Forwarding::Masquerade, Forwarding::Tunnel, Forwarding::Bypass] {
         for &scheduler in SchedulerName::ALL {
             let mut registry = registry(scheduler, &[(11, 1)]);
             let spec = DestinationSpec { forwarding, weight: 9, ..DestinationSpec::default() };

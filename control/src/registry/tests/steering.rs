@@ -84,6 +84,53 @@ fn a_mark_takes_what_its_rules_say() {
     assert!(three.iter().all(|rule| rules(&registry, &[]).contains(rule)));
 }
 
+/// A director that is a real server too, while another one is in charge.
+#[test]
+fn an_address_on_lo_alone_does_not_count_for_a_service_with_a_destination_here() {
+    let host = |vip_on: &[bool]| {
+        let mut host = local(&["10.0.0.2"]);
+        vip_on.iter().for_each(|&on_lo| host.insert("10.0.0.100".parse().unwrap(), on_lo));
+        host
+    };
+    let steered = |registry: &Registry, vip_on: &[bool]| {
+        registry.steering_rules(HostNetwork { addresses: &host(vip_on), forwards: [true; 2] })
+    };
+    let mut registry = registry(SchedulerName::Rr, &[(11, 1), (12, 1)]);
+    let served = |registry: &Registry, vip_on: &[bool]| {
+        let Steered { rules, unserved, .. } = steered(registry, vip_on);
+        assert_eq!(unserved.contains_key(&web()), !rules.iter().any(|rule| *rule.ports().start() == 80));
+        unserved.get(&web()).map_or_else(String::new, |reason| reason.split(" (").next().unwrap().to_owned())
+    };
+    assert_eq!(served(&registry, &[true]), "", "all its servers are elsewhere: a VIP that BGP announces");
+    registry.add_destination(&web(), real(2), weighing(0)).unwrap();
+    assert_eq!(served(&registry, &[]), "10.0.0.100 is not an address of this host");
+    assert_eq!(
+        served(&registry, &[true]),
+        "10.0.0.100 is on lo only, and this host is one of the service's real servers: another director is in charge of it"
+    );
+    assert_eq!(served(&registry, &[false]), "");
+    assert_eq!(served(&registry, &[true, false]), "", "on lo always, and on the NIC while it is in charge");
+
+    // A mark's, likewise.
+    registry.add_service(mark_key(7), ServiceSpec::default()).unwrap();
+    registry.add_destination(&mark_key(7), real(2), weighing(1)).unwrap();
+    registry.add_mark(&rule("10.0.0.100/32", Some(Protocol::Tcp), &[(443, 443)])).unwrap();
+    assert_eq!(steered(&registry, &[true]).rules.len(), 0);
+    assert_eq!(steered(&registry, &[false]).rules.len(), 2);
+
+    // As long as it has connections here, a destination that left counts.
+    let table = table(&mut registry);
+    let own = table.service(&web()).unwrap().destinations.iter().find(|one| self::host(one.address) == 2);
+    let counters = Arc::clone(&own.unwrap().counters);
+    counters.connection_added(false);
+    registry.delete_destination(&web(), real(2)).unwrap();
+    assert!(served(&registry, &[true]).contains("on lo only"));
+    counters.connection_removed(false);
+    assert_eq!(served(&registry, &[true]), "");
+    registry.vip = VipMode::Always;
+    assert_eq!(steered(&registry, &[true]).rules.len(), 2, "told that it is this one");
+}
+
 #[test]
 fn a_removed_service_is_steered_while_it_has_connections() {
     let mut registry = registry(SchedulerName::Rr, &[(11, 1)]);
