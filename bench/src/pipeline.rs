@@ -34,6 +34,9 @@ pub(crate) struct Pipeline {
     /// Virtual services of all kinds of traffic together; at least one for each kind there is.
     #[arg(long, value_delimiter = ',', default_value = "1,10000", value_parser = services)]
     services: Vec<u64>,
+    /// To how many of the services the traffic goes, so that what the others cost it shows [default: to all]
+    #[arg(long, value_parser = services)]
+    busy_services: Option<u64>,
     /// Destinations of each service.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     destinations: u8,
@@ -158,6 +161,7 @@ pub(crate) fn run(options: &Pipeline, printer: &Printer) -> Result<(), String> {
                         let plan = Plan {
                             scheduler,
                             services,
+                            busy_services: options.busy_services,
                             destinations: options.destinations,
                             workers: workers as usize,
                             limit: roomy(flows, passing),

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) mix: Mix,
     pub(crate) scheduler: SchedulerName,
     pub(crate) services: u64,
+    /// To how many of them the traffic goes; `None`: to all.
+    pub(crate) busy_services: Option<u64>,
     pub(crate) destinations: u8,
     pub(crate) flows: u64,
     pub(crate) workers: usize,
@@ -68,6 +70,7 @@ impl Plan {
             mix,
             scheduler: SchedulerName::Rr,
             services: 1,
+            busy_services: None,
             destinations: 4,
             flows,
             workers: 1,
@@ -89,7 +92,9 @@ impl World {
     /// Services for all kinds of traffic, and no connection yet.
     pub(crate) fn new(plan: &Plan) -> Self {
         let kinds = plan.mix.kinds();
-        let each = (plan.services / kinds.len() as u64).max(1) as u32;
+        let of_each_kind = |services: u64| (services / kinds.len() as u64).max(1) as u32;
+        let each = of_each_kind(plan.services);
+        let busy = plan.busy_services.map_or(each, |busy| of_each_kind(busy).min(each));
         let mut services = Vec::new();
         for kind in &kinds {
             for number in 0..each {
@@ -113,7 +118,7 @@ impl World {
         let population = Arc::new(Population::new(plan.limit as u32));
         let hash = HashSeed([plan.seed ^ 0x6a09_e667_f3bc_c908, plan.seed ^ 0xbb67_ae85_84ca_a73b]);
         Self {
-            traffic: Traffic { mix: plan.mix, services: each },
+            traffic: Traffic { mix: plan.mix, services: busy },
             scheduler: plan.scheduler,
             services: services.len() as u64,
             flows: plan.flows,
