@@ -229,7 +229,7 @@ impl ServiceEntry {
 
     /// Its destinations for the next table; its scheduler is told of what changed since it was told last.
     pub(super) fn lists(&mut self, now: Now, way: &impl Fn(IpAddr) -> Way) -> Lists {
-        let ways: Vec<Way> = self.destinations.iter().map(|entry| entry.way(&way)).collect();
+        let ways: Vec<Way> = self.destinations.iter().map(|entry| entry.way(way)).collect();
         let slow_start = self.options.slow_start;
         for (entry, way) in self.destinations.iter_mut().zip(&ways) {
             let comes_back = entry.failed && matches!(way, Way::To(_) | Way::Host);
