@@ -10,16 +10,21 @@
 #   --two-armed  the servers move to 10.0.1.0/24, fd00:0:0:1::/64; directors get an eth1 there (.2, .3); the servers'
 #                replies come to the front through the router (.1 on both), so that they never pass a director
 #
+#   --plan FILE  other hosts, networks and addresses, as the file says (scripts/lib/plan.sh)
+#
 # Address N of a network is 10.0.X.N and fd00:0:0:X::N; MACs are 02:00:00:00:0X:NN. Links are veth; what their offloads
 # break (unfinished checksums, TSO, tags kept beside the frame) is turned off on both ends.
 set -euo pipefail
 
 LABS=/run/xlvs-lab
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib/plan.sh
+source "$here/lib/plan.sh"
 
 usage() {
   cat <<'TEXT'
 usage: lab.sh up [--name NAME] [--servers N] [--router] [--two-armed] [--director2] [--queues N] [--mtu M] [--owner PID]
+       lab.sh up [--name NAME] --plan FILE [--queues N] [--mtu M] [--owner PID]
        lab.sh down [--name NAME] | down --stale
        lab.sh exec [--name NAME] ROLE COMMAND...
        lab.sh web [--name NAME] [ROLE...]      an nginx on every (or the named) real server
@@ -91,9 +96,11 @@ down() { # name
   fi
   # What the real servers' set-up remembers of a namespace would outlive it in /run.
   if [[ -n ${XLVS_BIN:-} && -x $XLVS_BIN ]]; then
+    local vips=()
+    mapfile -t vips < <(sed -n 's/^vips=//p' "$LABS/$1/lab.env" 2>/dev/null | tr ' ' '\n')
     for ns in $all; do
-      [[ $ns == *-rs* || $ns == *-director* ]] || continue
-      inside "$ns" "$XLVS_BIN" real-server down "$(v4 0 100)" "$(v6 0 100)" >/dev/null 2>&1 || true
+      if [[ $ns != *-rs* && $ns != *-director* ]] || ((${#vips[@]} == 0)); then continue; fi
+      inside "$ns" "$XLVS_BIN" real-server down "${vips[@]}" >/dev/null 2>&1 || true
     done
   fi
   for ns in $all; do ip netns delete "$ns" || true; done
@@ -139,27 +146,36 @@ queues_on() { # namespace, interface
   ((queues == 1)) || inside "$1" ethtool -L "$2" rx "$queues" tx "$queues"
 }
 
-link() { # role, interface, network, number, queues: a veth from a bridge's port to a namespace, addressed and up
-  local ns=$name-$1 switch=$name-switch port=$1-$2 interface=$2 network=$3 number=$4 queues=$5
+# A veth from a bridge's port to a namespace, addressed and up.
+wire() { # role, interface, network, MAC, queues, addresses with their prefix lengths...
+  local ns=$name-$1 switch=$name-switch port=$1-$2 interface=$2 network=$3 mac=$4 queues=$5 address
   local port_options="mtu $mtu numrxqueues $queues numtxqueues $queues"
+  shift 5
   ip -n "$switch" -batch - <<TEXT
-link add $port $port_options type veth peer name $interface netns $ns address $(mac "$network" "$number") $port_options
+link add $port $port_options type veth peer name $interface netns $ns address $mac $port_options
 link set $port master br$network
 link set $port up
 TEXT
-  ip -n "$ns" -batch - <<TEXT
-link set $interface up
-address add $(v4 "$network" "$number")/24 dev $interface
-address add $(v6 "$network" "$number")/64 dev $interface nodad
-TEXT
+  ip -n "$ns" link set "$interface" up
+  for address in "$@"; do
+    if [[ $address == *:* ]]; then
+      ip -n "$ns" address add "$address" dev "$interface" nodad
+    else
+      ip -n "$ns" address add "$address" dev "$interface"
+    fi
+  done
   queues_on "$switch" "$port"
   queues_on "$ns" "$interface"
   # tx off finishes checksums before a frame leaves (and takes TSO along); txvlan off puts a tag into the frame's bytes.
   inside "$switch" ethtool -K "$port" tx off txvlan off tx-vlan-stag-hw-insert off >/dev/null
   inside "$ns" ethtool -K "$interface" tx off txvlan off tx-vlan-stag-hw-insert off >/dev/null
-  echo "mac_$1_$2=$(mac "$network" "$number")" >>"$env_file"
+  echo "mac_${port/-/_}=$mac" >>"$env_file"
+}
+
+link() { # role, interface, network, number, queues
+  wire "$1" "$2" "$3" "$(mac "$3" "$4")" "$5" "$(v4 "$3" "$4")/24" "$(v6 "$3" "$4")/64"
   # The address by which others know the role is that of its first link.
-  grep -q "^$1_v4=" "$env_file" || printf '%s\n' "$1_v4=$(v4 "$network" "$number")" "$1_v6=$(v6 "$network" "$number")" >>"$env_file"
+  grep -q "^$1_v4=" "$env_file" || printf '%s\n' "$1_v4=$(v4 "$3" "$4")" "$1_v6=$(v6 "$3" "$4")" >>"$env_file"
 }
 
 bridge() { # network
@@ -180,16 +196,18 @@ director() { # role, number
   ((router == 0)) || default_route "$1" 0
 }
 
-real_server() { # role, network, number
-  local ns=$name-$1
-  namespace "$1"
+# To be called before the namespace has links.
+server_settings() { # role
   # A server that gets another MAC says so, as a replaced machine does.
-  inside "$ns" sh -c 'echo 1 >/proc/sys/net/ipv4/conf/default/arp_notify; echo 1 >/proc/sys/net/ipv6/conf/default/ndisc_notify
+  inside "$name-$1" sh -c 'echo 1 >/proc/sys/net/ipv4/conf/default/arp_notify; echo 1 >/proc/sys/net/ipv6/conf/default/ndisc_notify
     echo 4096 >/proc/sys/net/core/somaxconn; echo 4096 >/proc/sys/net/ipv4/tcp_max_syn_backlog'
-  link "$1" eth0 "$2" "$3" 1
-  ((router == 0 && two_armed == 0)) || default_route "$1" "$2"
+}
+
+vips_on_lo() { # role, VIPs...
+  local ns=$name-$1 vip
+  shift
   if [[ -n ${XLVS_BIN:-} ]]; then
-    inside "$ns" "$XLVS_BIN" real-server up "$vip_v4" "$vip_v6" >/dev/null
+    inside "$ns" "$XLVS_BIN" real-server up "$@" >/dev/null
     return
   fi
   # shellcheck disable=SC2016 # expanded by the inner shell
@@ -197,11 +215,30 @@ real_server() { # role, network, number
     for where in all lo; do
       echo 1 >/proc/sys/net/ipv4/conf/$where/arp_ignore; echo 2 >/proc/sys/net/ipv4/conf/$where/arp_announce
     done'
-  ip -n "$ns" -batch - <<TEXT
-address add $vip_v4/32 dev lo
-address add $vip_v6/128 dev lo nodad
-route add $vip_v4/32 dev lo
-TEXT
+  for vip in "$@"; do
+    if [[ $vip == *:* ]]; then
+      ip -n "$ns" address add "$vip/128" dev lo nodad
+    else
+      ip -n "$ns" address add "$vip/32" dev lo
+      ip -n "$ns" route add "$vip/32" dev lo
+    fi
+  done
+}
+
+real_server() { # role, network, number
+  namespace "$1"
+  server_settings "$1"
+  link "$1" eth0 "$2" "$3" 1
+  ((router == 0 && two_armed == 0)) || default_route "$1" "$2"
+  vips_on_lo "$1" "$vip_v4" "$vip_v6"
+}
+
+forward_packets() { # role
+  inside "$name-$1" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+}
+
+many_short_connections() { # role; as a load generator opens them from one address
+  inside "$name-$1" sh -c 'echo "1024 65535" >/proc/sys/net/ipv4/ip_local_port_range; echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse'
 }
 
 build() {
@@ -219,14 +256,13 @@ build() {
     link router eth0 0 1 1
     ((two_armed == 0)) || link router eth1 1 1 1
     ((router == 0)) || link router eth2 2 1 1
-    inside "$name-router" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+    forward_packets router
   fi
 
   namespace client
   link client eth0 "$client_net" 5 1
   ((router + two_armed == 0)) || default_route client "$client_net"
-  # A load generator opens many short connections from this one address.
-  inside "$name-client" sh -c 'echo "1024 65535" >/proc/sys/net/ipv4/ip_local_port_range; echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse'
+  many_short_connections client
 
   director director 2
   ((director2 == 0)) || director director2 3
@@ -244,16 +280,21 @@ up() {
   [[ -z ${XLVS_BIN:-} || -x $XLVS_BIN ]] || die "XLVS_BIN=$XLVS_BIN is not a program"
   : "${name:=${XLVS_LAB:-xlvs-$$}}"
   name_ok "$name"
+  [[ -z $plan ]] || check_plan "$plan"
   mkdir -p "$LABS"
   mkdir "$LABS/$name" 2>/dev/null || die "a lab named $name exists; remove it by: $here/lab.sh down --name $name"
   # A build that fails, or is interrupted, cleans up after itself.
   trap 'echo "lab.sh: $name could not be built; what there was of it is removed" >&2; down "$name"' EXIT
   trap 'exit 130' INT TERM HUP
   env_file=$LABS/$name/lab.env
-  vip_v4=$(v4 0 100) vip_v6=$(v6 0 100)
-  printf '%s\n' "name=$name" "dir=$LABS/$name" "owner=$owner" "servers=$servers" "queues=$queues" "mtu=$mtu" \
-    "vip_v4=$vip_v4" "vip_v6=$vip_v6" >"$env_file"
-  build
+  printf '%s\n' "name=$name" "dir=$LABS/$name" "owner=$owner" "queues=$queues" "mtu=$mtu" >"$env_file"
+  if [[ -n $plan ]]; then
+    build_plan "$plan"
+  else
+    vip_v4=$(v4 0 100) vip_v6=$(v6 0 100)
+    printf '%s\n' "servers=$servers" "vip_v4=$vip_v4" "vip_v6=$vip_v6" "vips=$vip_v4 $vip_v6" >>"$env_file"
+    build
+  fi
   trap - EXIT
   cat "$env_file"
 }
@@ -308,16 +349,17 @@ verb=$1; shift
 case $verb in -h | --help | help) usage; exit 0 ;; esac
 ((EUID == 0)) || die "network namespaces need root" 3
 
-name='' servers=3 router=0 two_armed=0 director2=0 queues=1 mtu=1500 owner=$PPID stale=0 roles=()
+name='' servers=3 router=0 two_armed=0 director2=0 queues=1 mtu=1500 owner=$PPID stale=0 plan='' roles=()
 while (($# > 0)); do
   case $1 in
-    --name | --servers | --queues | --mtu | --owner)
+    --name | --servers | --queues | --mtu | --owner | --plan)
       (($# >= 2)) || die "$1 wants a value" 2
       case $1 in
         --name) name=$2 ;;
         --servers) number "$1" "$2" 1 80; servers=$2 ;;
         --queues) number "$1" "$2" 1 64; queues=$2 ;;
         --mtu) number "$1" "$2" 1280 9000; mtu=$2 ;;
+        --plan) [[ -r $2 ]] || die "--plan $2: no such file" 2; plan=$2 ;;
         --owner) [[ $2 =~ ^[0-9]+$ ]] || die "--owner $2: a pid, or 0" 2; owner=$2 ;;
       esac
       shift 2 ;;

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Everything that has to hold: formatting, lints, and all tests, those through network namespaces included (hence root).
 # A filter runs a part: unit (the crates' own), a test binary by its name (wire, scenario, golden ...), races (the connection
-# table's, by loom), or any piece of a test's name.
+# table's, by loom), setup (operators' set-ups from start to end), or any piece of a test's name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib/common.sh
 source scripts/lib/common.sh
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-  echo "usage: test.sh [unit | wire | scenario | golden | races | A-PIECE-OF-A-TEST-NAME]"
+  echo "usage: test.sh [unit | wire | scenario | setup | golden | races | A-PIECE-OF-A-TEST-NAME]"
   exit 0
 fi
 (($# <= 1)) || { echo "test.sh: one filter at most, found $#: $*" >&2; exit 2; }
 filter=${1:-}
 
 need_root "the test run"
-install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables nftables keepalived shellcheck
+install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables nftables keepalived shellcheck \
+  vsftpd lftp coturn openssl
 find_cargo
 
 # A test that was killed could not take its laboratory down.
@@ -25,6 +26,7 @@ trap 'exit 130' INT TERM HUP
 if [[ -z $filter ]]; then
   say "Formatting, lints"
   cargo fmt --check
+  cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
   cargo clippy --workspace --all-targets --locked -- -D warnings
   shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 fi
@@ -69,4 +71,9 @@ else
         cargo test --workspace --locked -- --test-threads=1 "$filter"
       fi ;;
   esac
+fi
+
+# Seconds of each fuzzer: that they build and find their way. `scripts/fuzz.sh TARGET 600` is the long run.
+if [[ -z $filter ]]; then
+  scripts/fuzz.sh all 5
 fi

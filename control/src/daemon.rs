@@ -3,6 +3,7 @@
 //!
 //! Changes are coalesced for [`COALESCE`], so that a burst of them costs one publication.
 
+mod health;
 mod host;
 mod keep;
 mod marks;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::destination::Path;
+use xlvs_dataplane::flow::Family;
 use xlvs_dataplane::port::af_xdp::XdpMode;
 use xlvs_dataplane::service::ServiceKey;
 
@@ -28,10 +30,11 @@ use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::estimator;
 use crate::failure::Failure;
-use crate::kernel::{HostDevice, Kernel, KernelError, KernelEvent, Link, NeighborState};
+use crate::health::HealthThread;
+use crate::kernel::{self, HostDevice, Kernel, KernelError, KernelEvent, Link, NeighborState};
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
-use crate::registry::{Changes, Registry, Steered, Way};
+use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
 use crate::state::Store;
 
 /// How long changes are gathered before they are published.
@@ -104,15 +107,21 @@ struct Daemon {
     store: Store,
     publisher: Publisher,
     crew: Vec<Crew>,
+    health: HealthThread,
     launched: Facts,
     host: host::HostPath,
     /// Something changed that is not published yet.
     dirty: bool,
-    /// What was last said about each real server, about services that are not served, and about destinations that are never picked,
-    /// so that it is said once.
+    /// What was last said about each real server, about services that are not served, about destinations that are never picked, and about
+    /// quorums, so that it is said once.
     told_neighbors: BTreeMap<IpAddr, NeighborState>,
     unserved: BTreeMap<ServiceKey, String>,
     never_picked: BTreeSet<never_picked::Entry>,
+    lost_quorums: BTreeMap<ServiceKey, String>,
+    /// Whether it was said that the health thread has ended.
+    told_health_ended: bool,
+    /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
+    forwards: [bool; 2],
     /// Removed services that still had connections when the last table was published.
     departed: usize,
     started: Instant,
@@ -154,6 +163,7 @@ impl Daemon {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
+                Some(report) = self.health.reports.recv() => self.take_reports(report),
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -161,6 +171,7 @@ impl Daemon {
                     due = None;
                     let began = tokio::time::Instant::now();
                     self.want_real_servers();
+                    self.tell_neighbors();
                     self.publish();
                     rested = tokio::time::Instant::now() + (began.elapsed() * REST).min(MAX_REST);
                 }
@@ -177,8 +188,7 @@ impl Daemon {
     fn note(&mut self, event: KernelEvent) {
         self.dirty = true;
         match event {
-            KernelEvent::Addresses => {}
-            KernelEvent::Neighbors => self.tell_neighbors(),
+            KernelEvent::Addresses | KernelEvent::Neighbors => {}
             KernelEvent::Links => self.follow_links(),
         }
     }
@@ -316,8 +326,12 @@ impl Daemon {
     /// Publishes what is configured and known now.
     fn publish(&mut self) {
         self.dirty = false;
+        self.plan_health();
         self.open_host_path();
-        let Steered { rules, unserved } = self.registry.steering_rules(&self.kernel.addresses());
+        let addresses = self.kernel.addresses();
+        self.forwards = self.read_forwarding();
+        let Steered { rules, unserved, absent } =
+            self.registry.steering_rules(HostNetwork { addresses: &addresses, forwards: self.forwards });
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
                 tracing::warn!("{key} is not served: {reason}");
@@ -352,11 +366,19 @@ impl Daemon {
             | NeighborState::Unknown
             | NeighborState::Unusable(_) => Way::Unknown,
         };
-        let table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
+        let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
+        table.absent_vips = absent;
+        self.tell_quorums();
         if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;
         }
+    }
+
+    /// Whether the host forwards packets that come in on one of the director's interfaces, IPv4 and IPv6.
+    fn read_forwarding(&self) -> [bool; 2] {
+        let links = &self.launched.links;
+        [Family::V4, Family::V6].map(|family| links.iter().any(|link| kernel::forwards(family, &link.name)))
     }
 
     /// The clean exit: the kernel gets its frames back, workers forward what they have, neighbours are forgotten.
@@ -371,6 +393,7 @@ impl Daemon {
         while launch::ended(&self.crew).len() < self.crew.len() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        self.health.stop();
         self.kernel.close().await;
         tracing::info!("ended; the steering program is detached");
     }

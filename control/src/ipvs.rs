@@ -79,7 +79,10 @@ impl<'d> Ipvs<'d> {
         ServiceRow {
             service: Service { id: *key, settings: service_settings(key, entry.spec()) },
             traffic: traffic(entry.estimator()),
-            destinations: entry.destinations().iter().map(destination_row).collect(),
+            destinations: entry
+                .served()
+                .map(|(destination, weight)| destination_row(destination, weight))
+                .collect(),
         }
     }
 
@@ -276,7 +279,8 @@ fn destination_spec(settings: &DestinationSettings) -> DestinationSpec {
     DestinationSpec { weight: settings.weight, thresholds, forwarding, tunnel }
 }
 
-fn destination_row(entry: &DestinationEntry) -> DestinationRow {
+/// A destination with the weight that it is served with.
+fn destination_row(entry: &DestinationEntry, weight: u32) -> DestinationRow {
     let spec = entry.spec();
     let checksum = match spec.tunnel.flags {
         1 => TunnelChecksum::Full,
@@ -298,7 +302,7 @@ fn destination_row(entry: &DestinationEntry) -> DestinationRow {
                 Forwarding::Route => model::Forwarding::Route,
                 Forwarding::Bypass => model::Forwarding::Bypass,
             },
-            weight: spec.weight,
+            weight,
             upper_threshold: spec.thresholds.upper,
             lower_threshold: spec.thresholds.lower,
         },

@@ -9,8 +9,12 @@ pub mod api;
 mod cli;
 mod config;
 mod daemon;
+mod doctor;
 pub mod estimator;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
+mod health;
 pub mod iptables;
 pub mod ipvs;
 pub mod kernel;

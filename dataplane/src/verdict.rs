@@ -86,6 +86,9 @@ drop_reasons! {
     OtherProtocol => "other_protocol",
     /// No virtual service has this address, protocol and port (any more).
     NoService => "no_service",
+    /// Nothing is opened to this VIP, as another host has it now (or nobody); see
+    /// [`ServiceTable::absent_vips`](crate::service::table::ServiceTable::absent_vips).
+    VipAbsent => "vip_absent",
     /// TCP without a connection, and no SYN that could make one.
     NoConnection => "no_connection",
     /// The service has no destination that can take a new connection.

@@ -4,6 +4,8 @@
 
 mod memory;
 
+use std::net::IpAddr;
+
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
 use memory::frame::{
     CLIENT, CLIENT_MAC, CLIENT6, DIRECTOR_MAC, Frame, ROUTING, VIP, VIP6, icmp_error, sctp, tcp, udp, with,
@@ -157,6 +159,30 @@ fn clients_without_connection_service_or_destination_are_told_as_a_host_tells_th
     let classed = with(&tcp("F").v6(), 0, &[0x6b, 0x9f]);
     send_bytes(&mut lab, classed, NoConnection);
     assert_eq!(lab.directors[0].answer()[14..18], [0x6b, 0x80, 0, 0]);
+}
+
+/// A VIP of this host's services that another host has: its connections go on here, and new ones are that host's affair.
+#[test]
+fn nothing_is_opened_to_an_absent_vip_and_nobody_is_told() {
+    let mut lab = lab();
+    let known = [tcp("S").client_port(7), tcp("S").client_port(7).v6(), udp().client_port(7)];
+    for frame in &known {
+        assert!(matches!(lab.process(&mut frame.build()), Verdict::Forward(_)), "{frame:?}");
+    }
+    let mut table = (*lab.services).clone();
+    table.absent_vips = [IpAddr::from(VIP), IpAddr::from(VIP6)].into();
+    lab.directors[0].install(table.clone().into());
+    let frames =
+        [tcp("S"), tcp("S").v6(), tcp("A"), tcp("F").v6(), udp(), sctp(1), sctp(10), tcp("S").port(8080)];
+    for frame in &frames {
+        assert_eq!(send(&mut lab, frame, VipAbsent), Told::Nothing, "{frame:?}");
+    }
+    for frame in &known {
+        assert!(matches!(lab.process(&mut frame.build()), Verdict::Forward(_)), "{frame:?}");
+    }
+    table.absent_vips.clear();
+    lab.directors[0].install(table.into());
+    assert!(matches!(lab.process(&mut tcp("S").build()), Verdict::Forward(_)), "it has come");
 }
 
 #[test]

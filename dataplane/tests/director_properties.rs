@@ -8,7 +8,8 @@
 
 mod memory;
 
-use memory::frame::{Frame, icmp_error, ip_offset, mend_checksum, other, tcp, udp};
+use memory::frame::{Frame, icmp_error, mend_checksum, other, tcp, udp};
+use memory::invariants::one_frame;
 use memory::lab::{Lab, v4, v6};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -16,7 +17,6 @@ use proptest::test_runner::FileFailurePersistence;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::fragment::Usage;
 use xlvs_dataplane::packet::Packet;
-use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::Verdict;
 
 const WORKERS: usize = 2;
@@ -154,44 +154,6 @@ fn lab() -> Lab {
     lab
 }
 
-/// The positions at which two frames of one length differ.
-fn differences(a: &[u8], b: &[u8]) -> Vec<usize> {
-    assert_eq!(a.len(), b.len());
-    (0..a.len()).filter(|&at| a[at] != b[at]).collect()
-}
-
-fn one_frame(lab: &mut Lab, arrival: &Arrival) -> Result<bool, TestCaseError> {
-    let input = match arrival.head {
-        Some(at) => &arrival.bytes[..at.index(arrival.bytes.len() + 1)],
-        None => &arrival.bytes,
-    };
-    let mut frame = input.to_vec();
-    let now = lab.now;
-    let verdict =
-        lab.directors[arrival.worker].process_head(&mut frame, arrival.bytes.len(), InterfaceSlot(0), now);
-    if !matches!(verdict, Verdict::Forward(_)) {
-        prop_assert_eq!(&frame[..], input, "a frame that was not forwarded was changed");
-        return Ok(false);
-    }
-    let ip = ip_offset(input);
-    let (allowed, ttl): (&[usize], _) =
-        if input[ip] >> 4 == 6 { (&[7], ip + 7) } else { (&[8, 10, 11], ip + 8) };
-    let options = if input[ip] >> 4 == 6 { 0..0 } else { 20..usize::from(input[ip] & 0xf) * 4 };
-    for at in differences(input, &frame) {
-        let in_ip = at.wrapping_sub(ip);
-        prop_assert!(
-            at < 12 || allowed.contains(&in_ip) || options.contains(&in_ip),
-            "byte {} was changed",
-            at
-        );
-    }
-    prop_assert_eq!(frame[ttl], input[ttl] - 1);
-    let mut mended = frame.clone();
-    mend_checksum(&mut mended);
-    prop_assert_eq!(&mended, &frame, "the IPv4 checksum of a forwarded frame is wrong");
-    Ok(true)
-}
-
 proptest! {
     #![proptest_config(configuration())]
 
@@ -208,7 +170,10 @@ proptest! {
                 lab.expire();
             }
             received[worker] += 1;
-            forwarded[worker] += u64::from(one_frame(&mut lab, arrival)?);
+            let head = arrival.head.map_or(arrival.bytes.len(), |at| at.index(arrival.bytes.len() + 1));
+            let verdict = one_frame(&mut lab, worker, &arrival.bytes[..head], arrival.bytes.len());
+            let verdict = verdict.map_err(TestCaseError::fail)?;
+            forwarded[worker] += u64::from(matches!(verdict, Verdict::Forward(_)));
             prop_assert_eq!(lab.counters[worker].received.get(), received[worker]);
             let counted: u64 = lab.counters.iter().map(|its| {
                 its.dropped_in_all() + its.fragments_reassembled.get() + its.packets_fragmented.get()

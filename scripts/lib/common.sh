@@ -19,6 +19,7 @@ present() { # package
     nginx-light) command -v nginx >/dev/null ;;
     util-linux) command -v nsenter >/dev/null && command -v setpriv >/dev/null ;;
     iputils-ping) command -v ping >/dev/null ;;
+    coturn) command -v turnserver >/dev/null && command -v turnutils_uclient >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -56,9 +57,13 @@ install_missing() { # packages
       exit 1
     fi
     # ... nor at its next boot.
-    if [[ " ${missing[*]} " == *" nginx-light "* ]] && command -v systemctl >/dev/null; then
-      systemctl disable --quiet nginx 2>/dev/null || true
-    fi
+    command -v systemctl >/dev/null || exit 0
+    for package in "${missing[@]}"; do
+      case $package in
+        nginx-light) systemctl disable --quiet nginx 2>/dev/null || true ;;
+        coturn | keepalived | vsftpd) systemctl disable --quiet "$package" 2>/dev/null || true ;;
+      esac
+    done
   )
 }
 

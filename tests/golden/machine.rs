@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use xlvs_control::adm::execute::{self, Host};
+use xlvs_control::adm::execute::{Host, Session};
+use xlvs_control::adm::grammar::{Change, Command, parse};
+use xlvs_control::adm::names::Ports;
 use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::estimator;
 use xlvs_control::ipvs::Ipvs;
-use xlvs_control::registry::{MarkSpec, Registry, RegistryError};
+use xlvs_control::registry::{HostNetwork, MarkSpec, Registry, RegistryError};
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
@@ -106,7 +108,9 @@ impl Machine {
             .registry
             .marks()
             .flat_map(|(_, rule)| rule.destination.hosts().take(4096).collect::<Vec<_>>());
-        self.rules = self.registry.steering_rules(&served.chain(marked).collect()).rules;
+        let local = served.chain(marked).collect();
+        self.rules =
+            self.registry.steering_rules(HostNetwork { addresses: &local, forwards: [true; 2] }).rules;
         self.services = Arc::new(table);
         self.director.install(Arc::clone(&self.services));
     }
@@ -136,6 +140,11 @@ impl Machine {
         Ok(())
     }
 
+    /// The names of ports that commands know.
+    pub fn ports(&self) -> &Ports {
+        self.names.ports()
+    }
+
     /// Takes all mark rules away.
     pub fn unmark(&mut self) {
         let rules: Vec<MarkSpec> = self.registry.marks().map(|(_, rule)| rule.clone()).collect();
@@ -162,7 +171,7 @@ impl Machine {
         input: &str,
         command: impl FnOnce(&Host<'_>, &mut Ipvs<'_>, &mut &[u8], &mut Vec<u8>, &mut Vec<u8>) -> i32,
     ) -> Done {
-        let host = Host { program: "ipvsadm", names: &self.names };
+        let host = Host { program: "ipvsadm", names: &self.names, remarks: false };
         let mut ipvs = Ipvs::new(&mut self.registry, &self.connections, &self.services, self.now);
         let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
         let code = command(&host, &mut ipvs, &mut input, &mut out, &mut err);
@@ -176,14 +185,14 @@ impl Machine {
     /// ipvsadm with these words.
     pub fn ipvsadm(&mut self, words: &[String], input: &str) -> Done {
         self.with_ipvs(input, |host, ipvs, input, out, err| {
-            execute::run(words, host, ipvs, input, out, err).map_or(255, i32::from)
+            Session::new(host, ipvs, input, out, err).run(words).map_or(255, i32::from)
         })
     }
 
     /// ipvsadm-restore.
     pub fn restore(&mut self, input: &str) -> Done {
         self.with_ipvs(input, |host, ipvs, input, out, err| {
-            xlvs_control::adm::restore::restore_anew(host, ipvs, input, out, err).map_or(255, i32::from)
+            Session::new(host, ipvs, input, out, err).restore_anew().map_or(255, i32::from)
         })
     }
 
@@ -330,8 +339,8 @@ impl Machine {
     /// Weights and counts of a service's destinations, by its name as ipvsadm has it.
     pub fn counts(&mut self, name: &str) -> Vec<(IpAddr, [u32; 3])> {
         let words: Vec<String> = std::iter::once("-D").chain(name.split(' ')).map(str::to_owned).collect();
-        let command = xlvs_control::adm::grammar::parse(&words, &self.names);
-        let Ok(xlvs_control::adm::grammar::Command::DeleteService(key)) = command else { return Vec::new() };
+        let command = parse(&words, &self.names);
+        let Ok(Command::Change(Change::DeleteService(key))) = command else { return Vec::new() };
         let Some(service) = self.registry.service(&key) else { return Vec::new() };
         let count = |one: &xlvs_control::registry::DestinationEntry| {
             (one.address(), [one.spec().weight, one.counters().active(), one.counters().inactive()])

@@ -15,6 +15,9 @@ domain 53/udp
 http 80/tcp www
 https 443/tcp
 https 443/udp
+sip 5060/tcp
+sip 5060/udp
+http-alt 8080/tcp webcache
 ";
 
 /// Those names.
@@ -23,6 +26,11 @@ pub struct CaptureNames(Ports);
 impl CaptureNames {
     pub fn new() -> Self {
         Self(Ports::parse(SERVICES))
+    }
+
+    /// Those of ports.
+    pub fn ports(&self) -> &Ports {
+        &self.0
     }
 }
 

@@ -97,6 +97,16 @@ impl Segment {
 
 /// The frame of a packet between these ends.
 pub fn packet(ends: &Ends, segment: Segment) -> Vec<u8> {
+    let payload: &[u8] = match segment {
+        Segment::Data => b"data",
+        Segment::Datagram => b"12345678",
+        _ => &[],
+    };
+    packet_of(ends, segment, payload)
+}
+
+/// The same with a payload.
+pub fn packet_of(ends: &Ends, segment: Segment, payload: &[u8]) -> Vec<u8> {
     let ((client, port), (vip, virtual_port)) = (ends.client, ends.virtual_address);
     let ip = match (client, vip) {
         (IpAddr::V4(from), IpAddr::V4(to)) => IpHeaders::Ipv4(
@@ -121,13 +131,19 @@ pub fn packet(ends: &Ends, segment: Segment) -> Vec<u8> {
     };
     let start = PacketBuilder::ethernet2(GATEWAY, DIRECTOR).ip(ip);
     let mut bytes = Vec::new();
-    match segment {
-        Segment::Syn => start.tcp(port, virtual_port, 1000, 8192).syn().write(&mut bytes, &[]),
-        Segment::Ack => start.tcp(port, virtual_port, 1001, 8192).ack(2000).write(&mut bytes, &[]),
-        Segment::Data => start.tcp(port, virtual_port, 1001, 8192).ack(2000).psh().write(&mut bytes, b"data"),
-        Segment::FinAck => start.tcp(port, virtual_port, 1001, 8192).ack(2000).fin().write(&mut bytes, &[]),
-        Segment::Rst => start.tcp(port, virtual_port, 1001, 8192).rst().write(&mut bytes, &[]),
-        Segment::Datagram => start.udp(port, virtual_port).write(&mut bytes, b"12345678"),
+    if segment == Segment::Datagram {
+        start.udp(port, virtual_port).write(&mut bytes, payload)
+    } else {
+        let sequence = if segment == Segment::Syn { 1000 } else { 1001 };
+        let tcp = start.tcp(port, virtual_port, sequence, 8192);
+        let tcp = match segment {
+            Segment::Syn => tcp.syn(),
+            Segment::Data => tcp.ack(2000).psh(),
+            Segment::FinAck => tcp.ack(2000).fin(),
+            Segment::Rst => tcp.rst(),
+            Segment::Ack | Segment::Datagram => tcp.ack(2000),
+        };
+        tcp.write(&mut bytes, payload)
     }
     .unwrap();
     bytes

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use xlvs_dataplane::settings::Settings;
+
 use crate::machine::{Done, Machine};
 
 /// The files that commands wrote.
@@ -64,7 +66,7 @@ fn pipeline(machine: &mut Machine, line: &str, input: &str) -> Done {
 }
 
 fn redirected(machine: &mut Machine, line: &str, input: &str) -> Done {
-    let mut words: Vec<String> = line.split_whitespace().map(unquoted).collect();
+    let mut words: Vec<String> = split(line, " ").into_iter().map(unquoted).collect();
     let mut take = |sign: &str| {
         let at = words.iter().position(|word| word == sign)?;
         let file = words.get(at + 1).cloned()?;
@@ -103,13 +105,12 @@ fn command(machine: &mut Machine, words: &[String], input: &str) -> Done {
         Some("cat") => cat(machine, words, input),
         Some("echo") => says(rest() + "\n"),
         Some("uname") => says("6.12.95+deb12-amd64\n"),
+        Some("ls") if words.get(1).is_some_and(|folder| folder == "/proc/sys/net/ipv4/vs") => {
+            says(settings(machine).into_iter().map(|(name, _)| format!("{name}\n")).collect::<String>())
+        }
         // Routes and rules of the host: the director serves what its marks name.
         Some("ip" | "modprobe" | "true" | "sleep") => says(""),
-        Some("grep") => {
-            let pattern = words.last().map_or("", String::as_str);
-            let lines = input.lines().filter(|line| line.contains(pattern)).map(|line| format!("{line}\n"));
-            says(lines.collect::<String>())
-        }
+        Some("grep") => grep(machine, words, input),
         Some("sort") => {
             let mut lines: Vec<&str> = input.lines().collect();
             lines.sort_unstable();
@@ -129,12 +130,38 @@ fn command(machine: &mut Machine, words: &[String], input: &str) -> Done {
     }
 }
 
+/// `grep [-v] [-c] [-e] PATTERN [FILE]`, where the pattern has no signs of its own.
+fn grep(machine: &Machine, words: &[String], input: &str) -> Done {
+    let has = |option: &str| words.iter().any(|word| word == option);
+    let mut named = words[1..].iter().filter(|word| !["-v", "-c", "-e", "-i"].contains(&word.as_str()));
+    let pattern = named.next().map_or("", String::as_str);
+    let text = named.next().map_or(input, |file| machine.files.get(file).map_or("", String::as_str));
+    let lines = text.lines().filter(|line| line.contains(pattern) != has("-v"));
+    if has("-c") {
+        return says(format!("{}\n", lines.count()));
+    }
+    says(lines.map(|line| format!("{line}\n")).collect::<String>())
+}
+
 /// The setting of `/proc/sys/net/ipv4/vs/NAME` or `net.ipv4.vs.NAME`.
 fn setting(name: &str) -> Option<&str> {
     name.strip_prefix("/proc/sys/net/ipv4/vs/").or_else(|| name.strip_prefix("net.ipv4.vs."))
 }
 
+/// All settings, by name.
+fn settings(machine: &Machine) -> Vec<(&'static str, u32)> {
+    let mut settings: Vec<_> =
+        Settings::BOUNDS.iter().filter_map(|(name, ..)| Some((*name, machine.setting(name)?))).collect();
+    settings.sort_unstable();
+    settings
+}
+
 fn sysctl(machine: &mut Machine, words: &[String]) -> Done {
+    if words[1..] == ["net.ipv4.vs"] {
+        let lines =
+            settings(machine).into_iter().map(|(name, value)| format!("net.ipv4.vs.{name} = {value}\n"));
+        return says(lines.collect::<String>());
+    }
     for word in words[1..].iter().filter(|word| !word.starts_with('-')) {
         let done = match word.split_once('=') {
             Some((name, value)) => setting(name)

@@ -4,11 +4,13 @@
 use crate::command::{Running, read_growing};
 use crate::{Lab, until};
 use std::fs::File;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A frame as captured.
 #[derive(Clone, Debug)]
 pub struct Captured {
+    /// When it was seen.
+    pub at: SystemTime,
     /// Its bytes, cut at the capture's length.
     pub bytes: Vec<u8>,
     /// Its length on the wire.
@@ -74,7 +76,9 @@ impl Capture {
             let word = |at: usize| u32::from_ne_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
             let (stored, length) = (word(8), word(12));
             let Some(frame) = rest.get(RECORD_HEADER..RECORD_HEADER + stored) else { break };
-            frames.push(Captured { bytes: frame.to_vec(), length });
+            let since_epoch = Duration::from_secs(word(0) as u64) + Duration::from_micros(word(4) as u64);
+            let at = SystemTime::UNIX_EPOCH + since_epoch;
+            frames.push(Captured { bytes: frame.to_vec(), length, at });
             rest = &rest[RECORD_HEADER + stored..];
         }
         frames

@@ -40,17 +40,19 @@ impl Config {
     pub fn web(lab: &Lab, servers: &[&str]) -> Self {
         let v4 = Service::tcp(lab.v4("vip"), 80, servers.iter().map(|server| (lab.v4(server), 1)));
         let v6 = Service::tcp(lab.v6("vip"), 80, servers.iter().map(|server| (lab.v6(server), 1)));
-        Self { director: vec!["interface = \"eth0\"".to_owned()], services: vec![v4, v6], tables: Vec::new() }
+        Self { services: vec![v4, v6], ..Self::empty() }
+    }
+
+    /// No service yet, on eth0: for tools to fill.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { director: vec!["interface = \"eth0\"".to_owned()], services: Vec::new(), tables: Vec::new() }
     }
 
     /// One service on eth0.
     #[must_use]
     pub fn one(service: Service) -> Self {
-        Self {
-            director: vec!["interface = \"eth0\"".to_owned()],
-            services: vec![service],
-            tables: Vec::new(),
-        }
+        Self { services: vec![service], ..Self::empty() }
     }
 
     /// Sets the interfaces.

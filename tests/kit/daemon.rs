@@ -23,6 +23,9 @@ pub type Failed = Finished;
 pub struct Daemon<'lab> {
     lab: &'lab Lab,
     role: &'static str,
+    /// The name of its configuration file, and more of its command line.
+    file: String,
+    options: Vec<String>,
     running: Option<Running>,
 }
 
@@ -40,9 +43,22 @@ impl<'lab> Daemon<'lab> {
     #[track_caller]
     #[must_use]
     pub fn launch(lab: &'lab Lab, role: &'static str, config: &Config) -> Self {
-        let mut daemon = Self { lab, role, running: None };
+        let file = format!("{role}.toml");
+        let mut daemon = Self { lab, role, file, options: Vec::new(), running: None };
         daemon.write(&config.text());
         daemon.respawn();
+        daemon
+    }
+
+    /// Starts it in the director on a file of this name and text, with more options, and waits until it serves every service.
+    #[track_caller]
+    #[must_use]
+    pub fn start_on(lab: &'lab Lab, file: &str, text: &str, options: &[&str]) -> Self {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut daemon = Self { lab, role: "director", file: file.to_owned(), options, running: None };
+        daemon.write(text);
+        daemon.respawn();
+        daemon.wait_ready(true);
         daemon
     }
 
@@ -70,7 +86,7 @@ impl<'lab> Daemon<'lab> {
     #[track_caller]
     pub fn respawn(&mut self) {
         let mut command = self.lab.command(self.role, xlvs());
-        command.args(["run", "--config"]).arg(self.file());
+        command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
         self.running = Some(Running::start(command));
@@ -109,7 +125,7 @@ impl<'lab> Daemon<'lab> {
     /// Its configuration file.
     #[must_use]
     pub fn file(&self) -> PathBuf {
-        self.lab.dir().join(format!("{}.toml", self.role))
+        self.lab.dir().join(&self.file)
     }
 
     /// Its process id.
@@ -117,6 +133,15 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.running.as_ref().unwrap().pid()
+    }
+
+    /// The memory that it has in use, in KiB.
+    #[track_caller]
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// What it has logged since its last start.
@@ -131,10 +156,16 @@ impl<'lab> Daemon<'lab> {
         std::fs::write(self.file(), text).unwrap();
     }
 
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.running.as_mut().unwrap().signal(signal);
+    }
+
     /// Tells it to read its file again.
     #[track_caller]
     pub fn hang_up(&mut self) {
-        self.running.as_mut().unwrap().signal(Signal::SIGHUP);
+        self.signal(Signal::SIGHUP);
     }
 
     /// Gives it another configuration and waits until its status shows exactly that one.
@@ -156,6 +187,16 @@ impl<'lab> Daemon<'lab> {
     pub fn client(&self, arguments: &[&str]) -> Finished {
         let mut command = Command::new(xlvs());
         command.env("XLVS_SOCKET", self.socket()).args(arguments);
+        run(command, SOON)
+    }
+
+    /// Debian's ipvsadm, under `xlvs wrap`, in the director's namespace.
+    #[track_caller]
+    #[must_use]
+    pub fn ipvsadm(&self, line: &str) -> Finished {
+        let mut command = self.lab.command(self.role, xlvs());
+        command.env("XLVS_SOCKET", self.socket()).args(["wrap", "--", "ipvsadm"]);
+        command.args(line.split_whitespace());
         run(command, SOON)
     }
 

@@ -23,6 +23,20 @@ impl Lab {
     #[track_caller]
     #[must_use]
     pub fn up(options: &[&str]) -> Self {
+        Self::build(options)
+    }
+
+    /// Builds the laboratory that a plan describes: `scripts/lib/plan.sh` says how.
+    #[track_caller]
+    #[must_use]
+    pub fn plan(plan: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), plan).unwrap();
+        Self::build(&["--plan", file.path().to_str().unwrap()])
+    }
+
+    #[track_caller]
+    fn build(options: &[&str]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         assert!(
             rustix::process::geteuid().is_root(),
@@ -262,14 +276,15 @@ pub fn script(name: &str) -> Command {
     command
 }
 
-/// The daemon under test: `XLVS_BIN`, or the release build beside the profile that this test was built in.
+/// The daemon under test: `XLVS_BIN`, or the release build beside the profile that this program was built in.
 #[track_caller]
 #[must_use]
 pub fn xlvs() -> PathBuf {
     let named = std::env::var_os("XLVS_BIN").map(PathBuf::from);
     let path = named.unwrap_or_else(|| {
-        let test = std::env::current_exe().unwrap(); // target/<profile>/deps/<test>
-        test.ancestors().nth(3).unwrap().join("release/xlvs")
+        let program = std::env::current_exe().unwrap(); // target/<profile>/deps/<test> or target/<profile>/<program>
+        let folder = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+        folder.with_file_name("release").join("xlvs")
     });
     assert!(path.is_file(), "no daemon at {}: cargo build --release --bin xlvs makes it", path.display());
     path

@@ -1,6 +1,8 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
-//! a wire ([`capture`]), servers that say who they are ([`named`]), and waiting for a condition rather than for a time ([`wait`]).
+//! a wire ([`capture`]), servers that say who they are ([`named`]) or count what comes ([`numbered`]), requests that go on while
+//! something changes ([`traffic`]), keepalived ([`keepalived`]), and waiting for a condition rather than for a time
+//! ([`wait`]).
 //!
 //! Whatever the kit starts, it ends when the value is dropped, also in a test that fails. It panics where a test's set-up
 //! is wrong, with what was found: a kit that returned errors would only move `unwrap` into the tests.
@@ -11,15 +13,22 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod frame;
+pub mod ftp;
+pub mod keepalived;
 pub mod lab;
 pub mod named;
+pub mod numbered;
 pub mod raw;
+pub mod traffic;
 pub mod wait;
 
 pub use capture::{Capture, Captured};
 pub use command::{Finished, Running};
 pub use config::{Config, Service};
 pub use daemon::{Daemon, Failed};
+pub use keepalived::Keepalived;
 pub use lab::Lab;
 pub use named::Named;
+pub use numbered::Numbered;
+pub use traffic::Traffic;
 pub use wait::{until, within};

@@ -11,8 +11,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use xlvs_tests::daemon::list;
-use xlvs_tests::lab::xlvs;
-use xlvs_tests::{Config, Daemon, Lab, Running, within};
+use xlvs_tests::{Config, Daemon, Keepalived, Lab, within};
 
 const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 
@@ -27,17 +26,6 @@ fn configuration(lab: &Lab) -> String {
         writeln!(text, " real_server {} 80 {{\n  weight 1\n  {check}\n }}", lab.v4(server)).unwrap();
     }
     text + "}\n"
-}
-
-fn start(lab: &Lab, daemon: &Daemon<'_>) -> Running {
-    let file = |name: &str| lab.dir().join(name);
-    std::fs::write(file("keepalived.conf"), configuration(lab)).unwrap();
-    let mut command = lab.command("director", xlvs());
-    command.args(["wrap", "--", "keepalived", "--dont-fork", "--log-console", "--check"]);
-    command.arg("-f").arg(file("keepalived.conf"));
-    command.arg("-p").arg(file("keepalived.pid")).arg("-c").arg(file("checkers.pid"));
-    command.env("XLVS_SOCKET", daemon.socket());
-    Running::start(command)
 }
 
 /// Waits until the director serves the VIP by exactly these.
@@ -59,12 +47,10 @@ fn served_by(lab: &Lab, daemon: &Daemon<'_>, servers: &[&str], limit: u64) {
 fn keepalived_takes_a_dead_server_out_and_back_in_also_over_a_restart_of_the_director() {
     let lab = Lab::with_web(&[]);
     let vip = lab.v4("vip");
-    let mut config = Config::web(&lab, &SERVERS);
-    config.services.clear();
-    let mut daemon = Daemon::start(&lab, &config);
-    let mut keepalived = start(&lab, &daemon);
+    let mut daemon = Daemon::start(&lab, &Config::empty());
+    let mut keepalived = Keepalived::start(&lab, "director", &daemon, &configuration(&lab));
     served_by(&lab, &daemon, &SERVERS, 20);
-    assert_eq!(lab.get_many(vip, 6).len(), 3, "{}", keepalived.stdout());
+    assert_eq!(lab.get_many(vip, 6).len(), 3, "{}", keepalived.log());
 
     let _ = lab.exec("rs2", &["ip", "link", "set", "eth0", "down"]).ok();
     served_by(&lab, &daemon, &["rs1", "rs3"], 20);
@@ -83,8 +69,7 @@ fn keepalived_takes_a_dead_server_out_and_back_in_also_over_a_restart_of_the_dir
     let answers = lab.get_many(vip, 30);
     assert!(SERVERS.iter().all(|server| answers.get(*server) == Some(&10)), "{answers:?}");
 
-    assert!(!keepalived.has_ended(), "{}{}", keepalived.stdout(), keepalived.stderr());
-    keepalived.signal(nix::sys::signal::Signal::SIGTERM);
-    let _ = keepalived.finish(Duration::from_secs(10)).ok();
+    assert!(!keepalived.has_ended(), "{}", keepalived.log());
+    keepalived.stop();
     assert!(list(&daemon.status(), "services").is_empty(), "keepalived takes its services with it");
 }

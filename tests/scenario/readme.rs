@@ -34,6 +34,13 @@ const KNOWN: &[(&str, How)] = &[
         "xlvs run --config director.toml",
         How::Test(super::lifecycle::a_clean_end_leaves_nothing_on_the_interface),
     ),
+    (
+        "xlvs run --config lvs.cf --marks marks.sh",
+        How::Test(super::lvs_cf::piranhas_files_are_served_and_both_are_read_again),
+    ),
+    ("xlvs convert lvs.cf --to toml", How::In("director")),
+    ("xlvs convert keepalived.conf --to toml", How::In("director")),
+    ("xlvs doctor", How::Test(super::doctor::a_laboratory_that_works_has_no_faults)),
     ("xlvs detach eth0", How::Test(super::crash::detach_cleans_up_after_a_kill)),
     ("xlvs status", How::In("director")),
     ("xlvs status --json", How::In("director")),
@@ -45,6 +52,30 @@ const KNOWN: &[(&str, How)] = &[
     ("xlvs real-server up 10.0.0.100 fd00::100", How::In("rs1")),
     ("xlvs real-server down 10.0.0.100 fd00::100", How::In("rs1")),
 ];
+
+/// What the commands find in their folder.
+const LVS_CF: &str = "\
+service = lvs
+network = direct
+virtual web {
+active = 1
+address = 10.0.0.100 eth0:1
+port = 80
+server one {
+address = 10.0.0.11
+active = 1
+}
+}
+";
+const KEEPALIVED_CONF: &str = "\
+virtual_server 10.0.0.100 80 {
+  lb_kind DR
+  real_server 10.0.0.11 80 {
+    TCP_CHECK {
+    }
+  }
+}
+";
 
 /// The texts of a Markdown text's blocks in a language.
 fn blocks(markdown: &str, language: &str) -> Vec<String> {
@@ -93,6 +124,9 @@ fn every_command_of_the_readme_has_been_run() {
     assert!(!commands.is_empty(), "the README shows no command");
     let lab = Lab::with_web(&[]);
     let daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1", "rs2", "rs3"]));
+    for (name, text) in [("lvs.cf", LVS_CF), ("keepalived.conf", KEEPALIVED_CONF)] {
+        std::fs::write(lab.dir().join(name), text).unwrap();
+    }
     let path = format!("{}:{}", xlvs().parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut unknown = Vec::new();
     for command in commands {

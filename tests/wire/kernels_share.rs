@@ -6,6 +6,7 @@
 //!                 └──── rs1 rs2 rs3
 //! ```
 
+use nix::sys::signal::Signal;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use xlvs_tests::frame::{Ends, forwarded};
@@ -42,10 +43,13 @@ fn arp_ping_and_ports_without_a_service_are_the_kernels() {
     drop((listeners, daemon));
 }
 
-/// A service whose VIP moves away (to another director, say) is no longer ours: not a frame of it.
+/// A service whose VIP moves away (to another director, say) is no longer served. On a host that forwards packets, the kernel gets
+/// its frames.
 #[test]
 fn a_vip_that_is_taken_away_is_served_again_when_it_is_back() {
     let lab = Lab::with_web(&[]);
+    let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
+    let _ = lab.exec("director", &["sh", "-c", forward]).ok();
     let daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
     for vip in [lab.v4("vip"), lab.v6("vip")] {
         lab.get(vip, "/", 5).unwrap();
@@ -82,6 +86,35 @@ fn a_vip_that_is_taken_away_is_served_again_when_it_is_back() {
         assert!(back.elapsed() < Duration::from_secs(1), "{vip} came back only after {:?}", back.elapsed());
         lab.get(vip, "/", 5).unwrap();
     }
+}
+
+/// VRRP puts a VIP on this host and tells clients at once. Their connections are not refused, however long the daemon takes to
+/// hear of it; here it stands still.
+#[test]
+fn a_vip_that_comes_is_never_answered_by_the_kernel() {
+    let lab = Lab::with_web(&[]);
+    for vip in [lab.v4("vip"), lab.v6("vip")] {
+        lab.vip("del", vip);
+    }
+    let mut daemon = Daemon::launch(&lab, "director", &Config::web(&lab, &SERVERS));
+    within("the daemon follows", Duration::from_secs(10), || daemon.try_status());
+    for vip in [lab.v4("vip"), lab.v6("vip")] {
+        assert_eq!(daemon.service(vip, 80)["served"], false);
+        daemon.signal(Signal::SIGSTOP);
+        lab.vip("add", vip);
+        let (came, url) = (Instant::now(), xlvs_tests::lab::url(vip, "/"));
+        let mut request = lab.spawn("client", &["curl", "-sS", "-m", "20", "-o", "/dev/null", &url]);
+        // Its first SYN is answered by nobody, and is repeated after a second.
+        while came.elapsed() < Duration::from_millis(700) {
+            assert!(!request.has_ended(), "{vip}: {}", request.stderr());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon.signal(Signal::SIGCONT);
+        let done = request.finish(Duration::from_secs(25));
+        assert_eq!(done.code, Some(0), "{vip}: {}", done.stderr);
+        lab.get(vip, "/", 5).unwrap();
+    }
+    assert_ne!(daemon.drops()["vip_absent"], 0);
 }
 
 /// `vip = "always"` is for VIPs that are routed to the director and are nobody's local address.

@@ -10,7 +10,7 @@
 //! route netlink and VRRP's included, are never touched, and a program that opens no generic netlink socket pays one load
 //! of an atomic for a call.
 //!
-//! The files `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` are the daemon's too, and the old socket options of IPVS
+//! The files `/proc/net/ip_vs*` (`ip_vs_app` apart) are the daemon's too, and the old socket options of IPVS
 //! fail as they do without it in the kernel, so that no change ever lands in a table that nobody serves.
 //!
 //! # The daemon's side

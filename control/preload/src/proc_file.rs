@@ -12,7 +12,7 @@ use crate::dial::{self, Daemon, MAX_DATAGRAM, settings};
 use crate::wire;
 
 const FOLDER: &[u8] = b"/proc/net/";
-const NAMES: [&str; 3] = ["ip_vs", "ip_vs_conn", "ip_vs_stats"];
+const NAMES: [&str; 5] = ["ip_vs", "ip_vs_conn", "ip_vs_conn_sync", "ip_vs_stats", "ip_vs_stats_percpu"];
 /// The most that passes between two pieces: a table of a million connections takes its time.
 const PIECE_LIMIT: Duration = Duration::from_secs(5);
 /// The largest text, in bytes.
@@ -68,7 +68,9 @@ mod tests {
         let rows = [
             (c"/proc/net/ip_vs_conn", Some("ip_vs_conn")),
             (c"/proc/net/ip_vs", Some("ip_vs")),
+            (c"/proc/net/ip_vs_conn_sync", Some("ip_vs_conn_sync")),
             (c"/proc/net/ip_vs_stats", Some("ip_vs_stats")),
+            (c"/proc/net/ip_vs_stats_percpu", Some("ip_vs_stats_percpu")),
             (c"/proc/net/ip_vs_app", None),
             (c"/proc/net/route", None),
             (c"ip_vs", None),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use super::grammar::DestinationCommand;
+use super::grammar::{Change, DestinationCommand};
 use super::model::{
     ConnectionRow, DaemonRow, Role, Service, ServiceId, ServiceRow, SyncDaemon, Timeouts, Totals,
 };
@@ -69,6 +69,12 @@ pub trait Kernel {
     /// As said.
     fn stop_daemon(&mut self, role: Role) -> Result<(), Errno>;
 
+    /// Makes changes in their order, each whatever became of those before; how each went. Who can do several at once cheaper than
+    /// one by one does so here.
+    fn make(&mut self, changes: &[Change]) -> Vec<Result<(), Errno>> {
+        changes.iter().map(|change| change.make(self)).collect()
+    }
+
     /// The size of the connection table, for the first line of lists.
     ///
     /// # Errors
@@ -104,6 +110,38 @@ pub trait Kernel {
     /// # Errors
     /// When the table can't be reached.
     fn totals(&mut self) -> Result<Totals, Errno>;
+}
+
+impl Change {
+    fn make(&self, kernel: &mut (impl Kernel + ?Sized)) -> Result<(), Errno> {
+        match self {
+            Self::AddService(service) => kernel.add_service(service),
+            Self::EditService(service) => kernel.edit_service(service),
+            Self::DeleteService(id) => kernel.delete_service(*id),
+            Self::Flush => kernel.flush(),
+            Self::Zero(id) => kernel.zero(*id),
+            Self::AddDestination(destination) => kernel.add_destination(destination),
+            Self::EditDestination(destination) => kernel.edit_destination(destination),
+            Self::DeleteDestination { service, address } => kernel.delete_destination(*service, *address),
+            Self::SetTimeouts(timeouts) => kernel.set_timeouts(*timeouts),
+            Self::StartDaemon(daemon) => kernel.start_daemon(daemon),
+            Self::StopDaemon(role) => kernel.stop_daemon(*role),
+        }
+    }
+
+    /// What it is to messages.
+    pub(super) const fn operation(&self) -> Operation {
+        match self {
+            Self::AddService(_) => Operation::AddService,
+            Self::EditService(_) => Operation::EditService,
+            Self::DeleteService(_) | Self::Zero(_) => Operation::NamedService,
+            Self::AddDestination(_) => Operation::AddDestination,
+            Self::EditDestination(_) | Self::DeleteDestination { .. } => Operation::NamedDestination,
+            Self::StartDaemon(_) => Operation::StartDaemon,
+            Self::StopDaemon(_) => Operation::StopDaemon,
+            Self::Flush | Self::SetTimeouts(_) => Operation::Whole,
+        }
+    }
 }
 
 /// What failed, as far as messages tell it apart.

@@ -26,7 +26,9 @@ The table:
                                   --persistent-conn --tun-info --nosort
   -L -c, --connection             print the connections: -n --persistent-conn
   -L --timeout, -L --daemon       print the timeouts, the connection sync daemons
+      --json                      any list as JSON (not in ipvsadm)
   -S, --save [-n]                 print it as commands
+      --full                      with all that -S leaves out (not in ipvsadm)
   -R, --restore                   run commands from standard input, one a line
 
 Settings:

@@ -12,7 +12,8 @@
 //! counters beyond 32 bits (ipvsadm cuts them, we print them whole); `-S` of an `sh` or `mh` service whose only flag is
 //! `flag-3` (ipvsadm prints a `-b` without flags that it can't restore; we print none); `-b` of commas alone (ipvsadm
 //! crashes; we take it for none); `-L --timeout` and `-L --daemon` that fail (ipvsadm says nothing; we say why); and the
-//! bounds of [`restore`].
+//! bounds of [`restore`]. `-R` takes marks that `-S` wrote as negative numbers, which ipvsadm refuses. Words that ipvsadm doesn't
+//! have are in [`grammar`]'s table; [`render::json`] has the form of `--json`.
 
 pub mod backend;
 pub mod execute;
@@ -20,5 +21,6 @@ pub mod grammar;
 mod help;
 pub mod model;
 pub mod names;
+mod remark;
 pub mod render;
 pub mod restore;

@@ -1,7 +1,7 @@
 //! The control API: netlink messages over a Unix seqpacket socket, so that one socket can carry the kernel's own IPVS
 //! protocol and, as here, what IPVS has no words for: the family `XLVS`.
 //!
-//! A request is one message. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
+//! A request is one message, of which a datagram may have many. A dump is answered by messages of the same family, each at most [`MAX_DATAGRAM`] bytes, and
 //! an NLMSG_DONE; a change by an NLMSG_ERROR whose errno is 0 when it was made. One that was refused carries the reason as a
 //! text, as the kernel's extended acknowledgements do. Integers are in host byte order, as in netlink.
 
@@ -13,16 +13,19 @@ pub(crate) mod permission;
 pub(crate) mod server;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
-    ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, ParseableParametrized,
 };
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_packet_generic::{GenlFamily, GenlHeader};
+use xlvs_dataplane::settings::Settings;
 
-use crate::registry::{MarkSpec, Owner};
+use crate::registry::{MarkSpec, Owner, Registry};
+use acknowledge::Address;
 use attributes::Attributes;
 
-/// The largest datagram on the socket, in bytes: netlink clients read into buffers of that size.
-const MAX_DATAGRAM: usize = 8 << 10;
+/// The largest datagram of answers, in bytes: netlink clients read into buffers of that size.
+pub(crate) const MAX_DATAGRAM: usize = 8 << 10;
+/// The largest datagram of requests, in bytes: changes that come in one are kept by one write to the disk.
+pub(crate) const MAX_REQUEST_DATAGRAM: usize = 64 << 10;
 /// Text bytes of one message, leaving room for the headers.
 const TEXT_BYTES: usize = MAX_DATAGRAM - 256;
 /// The family's fixed id, above all that the kernel gives out (at most 1023).
@@ -50,11 +53,31 @@ pub(crate) struct Setting {
     pub(crate) default: u32,
 }
 
+impl Setting {
+    /// All of them, in the order of their names.
+    pub(crate) fn all(now: &Settings) -> Vec<Self> {
+        let default = Settings::default();
+        Settings::BOUNDS
+            .iter()
+            .filter_map(|(name, ..)| {
+                Some(Self { name: (*name).to_owned(), value: now.get(name)?, default: default.get(name)? })
+            })
+            .collect()
+    }
+}
+
 /// A mark rule, and who declared it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MarkEntry {
     pub(crate) owner: Owner,
     pub(crate) rule: MarkSpec,
+}
+
+impl MarkEntry {
+    /// All of them, in their order.
+    pub(crate) fn all(registry: &Registry) -> Vec<Self> {
+        registry.marks().map(|(owner, rule)| Self { owner, rule: rule.clone() }).collect()
+    }
 }
 
 /// A message of the family `XLVS`.
@@ -128,11 +151,8 @@ impl Xlvs {
     }
 
     /// The bytes of one message.
-    fn datagram(self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(GenlMessage::from_payload(self));
-        message.header.flags = flags;
-        message.header.sequence_number = sequence;
-        serialize(message)
+    fn datagram(self, sequence: u32, port: u32, flags: u16) -> Vec<u8> {
+        Address { sequence, port }.message(self, flags)
     }
 
     /// A request: for a dump, or for a change that is to be acknowledged.
@@ -143,15 +163,8 @@ impl Xlvs {
             }
             Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) => NLM_F_ACK,
         };
-        self.datagram(sequence, NLM_F_REQUEST | flags)
+        self.datagram(sequence, 0, NLM_F_REQUEST | flags)
     }
-}
-
-fn serialize(mut message: NetlinkMessage<GenlMessage<Xlvs>>) -> Vec<u8> {
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }
 
 impl Emitable for Xlvs {
@@ -187,6 +200,9 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_generic::GenlMessage;
+
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Xlvs, DecodeError> {

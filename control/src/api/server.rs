@@ -16,7 +16,7 @@ use tokio_seqpacket::{UCred, UnixSeqpacket, UnixSeqpacketListener};
 
 use super::acknowledge::{acknowledge, done};
 use super::permission::Permissions;
-use super::{FAMILY_ID, MAX_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
+use super::{FAMILY_ID, MAX_DATAGRAM, MAX_REQUEST_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
 use crate::registry::MarkSpec;
 use crate::status::Status;
 
@@ -24,7 +24,7 @@ const MAX_CLIENTS: usize = 64;
 /// Clients of other users at once.
 const MAX_GUESTS: usize = 32;
 /// Requests that may wait for the control thread.
-const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 1024;
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a client asks of the control thread.
@@ -190,7 +190,7 @@ async fn turn_away(client: &UnixSeqpacket) {
 
 /// Serves a client until it hangs up, or takes too long to take an answer.
 async fn serve(client: &UnixSeqpacket, access: ipvs::Access, requests: &mpsc::Sender<Request>) {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut buffer = vec![0; MAX_REQUEST_DATAGRAM];
     let mut peer = ipvs::Peer { port: 0, access };
     loop {
         let Ok(received) = client.recv(&mut buffer).await else { return };
@@ -204,43 +204,48 @@ async fn serve(client: &UnixSeqpacket, access: ipvs::Access, requests: &mpsc::Se
             }
             continue;
         }
-        // Lists one after the other: what a client can make the daemon hold is one. Changes without waiting for each other, so
-        // that one write to the disk keeps all of a datagram's.
-        let mut waiting = Vec::new();
-        for message in ipvs::messages(datagram) {
-            if ipvs::handles(message) && !ipvs::lists(message) {
-                let (sender, receiver) = oneshot::channel();
-                // Should the control thread be gone, the receiver finds out.
-                let _ = requests.send(Request::Ipvs(message.to_vec(), peer, sender)).await;
-                waiting.push((message, receiver));
-                continue;
-            }
-            if settle(client, peer, &mut waiting).await.is_err() {
-                return;
-            }
-            let sent = if ipvs::handles(message) {
-                let asked = |answer| Request::Ipvs(message.to_vec(), peer, answer);
-                match ask(requests, asked).await {
-                    Ok(replies) => send(client, peer, replies).await,
-                    Err(errno) => send(client, peer, ipvs::refuse(message, peer, errno)).await,
-                }
-            } else {
-                let answers = answer(message, requests, &mut peer).await;
-                send(client, peer, answers).await
-            };
-            if sent.is_err() {
-                return;
-            }
-        }
-        if settle(client, peer, &mut waiting).await.is_err() {
+        if respond(datagram, client, requests, &mut peer).await.is_err() {
             return;
         }
     }
 }
 
+/// Answers a datagram.
+pub(crate) async fn respond(
+    datagram: &[u8],
+    client: &impl Client,
+    requests: &mpsc::Sender<Request>,
+    peer: &mut ipvs::Peer,
+) -> Result<(), Lost> {
+    // Lists one after the other: what a client can make the daemon hold is one. Changes without waiting for each other, so
+    // that one write to the disk keeps all of a datagram's.
+    let mut waiting = Vec::new();
+    for message in ipvs::messages(datagram) {
+        if ipvs::handles(message) && !ipvs::lists(message) {
+            let (sender, receiver) = oneshot::channel();
+            // Should the control thread be gone, the receiver finds out.
+            let _ = requests.send(Request::Ipvs(message.to_vec(), *peer, sender)).await;
+            waiting.push((message, receiver));
+            continue;
+        }
+        settle(client, *peer, &mut waiting).await?;
+        if ipvs::handles(message) {
+            let asked = |answer| Request::Ipvs(message.to_vec(), *peer, answer);
+            match ask(requests, asked).await {
+                Ok(replies) => send(client, *peer, replies).await?,
+                Err(errno) => send(client, *peer, ipvs::refuse(message, *peer, errno)).await?,
+            }
+        } else {
+            let answers = answer(message, requests, peer).await;
+            send(client, *peer, answers).await?;
+        }
+    }
+    settle(client, *peer, &mut waiting).await
+}
+
 /// Sends the answers to these messages, in their order.
 async fn settle(
-    client: &UnixSeqpacket,
+    client: &impl Client,
     peer: ipvs::Peer,
     waiting: &mut Vec<(&[u8], oneshot::Receiver<ipvs::Replies>)>,
 ) -> Result<(), Lost> {
@@ -252,11 +257,27 @@ async fn settle(
 }
 
 /// The client took too long, or is gone.
-struct Lost;
+#[derive(Debug)]
+pub(crate) struct Lost;
+
+/// Whom answers are sent to.
+pub(crate) trait Client {
+    /// Sends a datagram.
+    async fn take(&self, datagram: &[u8]) -> Result<(), Lost>;
+}
+
+impl Client for UnixSeqpacket {
+    async fn take(&self, datagram: &[u8]) -> Result<(), Lost> {
+        match tokio::time::timeout(SEND_LIMIT, self.send(datagram)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Lost),
+        }
+    }
+}
 
 /// Sends datagrams to a client, with its port in the answers.
 async fn send(
-    client: &UnixSeqpacket,
+    client: &impl Client,
     peer: ipvs::Peer,
     datagrams: impl IntoIterator<Item = Vec<u8>>,
 ) -> Result<(), Lost> {
@@ -266,10 +287,7 @@ async fn send(
         if let Some(port) = datagram.get_mut(PORT).filter(|_| peer.port != 0) {
             port.copy_from_slice(&peer.port.to_ne_bytes());
         }
-        match tokio::time::timeout(SEND_LIMIT, client.send(&datagram)).await {
-            Ok(Ok(_)) => {}
-            _ => return Err(Lost),
-        }
+        client.take(&datagram).await?;
     }
     Ok(())
 }
@@ -277,7 +295,7 @@ async fn send(
 /// The datagrams that answer a request.
 async fn answer(request: &[u8], requests: &mpsc::Sender<Request>, peer: &mut ipvs::Peer) -> Vec<Vec<u8>> {
     let Ok(message) = NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request) else {
-        return vec![error(NetlinkHeader::default(), Errno::INVAL)];
+        return ipvs::refuse(request, *peer, Errno::INVAL).collect();
     };
     let header = message.header;
     if header.message_type != FAMILY_ID {
@@ -348,7 +366,8 @@ async fn change(
 
 /// A dump of these messages.
 fn dump(request: NetlinkHeader, messages: impl Iterator<Item = Xlvs>) -> Vec<Vec<u8>> {
-    let pieces = messages.map(|message| message.datagram(request.sequence_number, NLM_F_MULTIPART));
+    let NetlinkHeader { sequence_number, port_number, .. } = request;
+    let pieces = messages.map(|message| message.datagram(sequence_number, port_number, NLM_F_MULTIPART));
     pieces.chain([done(request)]).collect()
 }
 

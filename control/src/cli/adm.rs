@@ -6,18 +6,22 @@ use std::io::{self, BufReader, Write};
 use std::path::Path;
 
 use super::Failure;
-use crate::adm::execute::{self, Host};
+use crate::adm::execute::{Host, Session};
 use crate::adm::names::SystemNames;
-use crate::adm::restore;
 use crate::api::ipvs::Client;
 
 /// ipvsadm's own exit code where the table can't be reached.
 const UNREACHABLE: u8 = 2;
 
+/// How much is read of standard input at once, as much as a pipe holds: commands that come together are made together.
+const INPUT_BYTES: usize = 64 << 10;
+
 /// As what the program was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Called {
-    /// `xlvs adm` or `ipvsadm`.
+    /// `xlvs adm`.
+    Adm,
+    /// `ipvsadm`.
     Ipvsadm,
     /// `ipvsadm-save`: prints the table as commands.
     Save,
@@ -47,7 +51,8 @@ pub(crate) fn adm(socket: &Path, called: Called, program: &str, words: &[OsStrin
         words.insert(0, "-S".to_owned());
     }
     let names = SystemNames::load();
-    let host = Host { program, names: &names };
+    // Under ipvsadm's own names, all is as ipvsadm has it.
+    let host = Host { program, names: &names, remarks: called == Called::Adm };
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let mut client = match Client::connect(socket) {
         Ok(client) => client,
@@ -61,12 +66,11 @@ pub(crate) fn adm(socket: &Path, called: Called, program: &str, words: &[OsStrin
             return Ok(UNREACHABLE);
         }
     };
-    let mut input = BufReader::new(io::stdin().lock());
+    let mut input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
+    let session = Session::new(&host, &mut client, &mut input, &mut out, &mut err);
     let done = match called {
-        Called::Restore => restore::restore_anew(&host, &mut client, &mut input, &mut out, &mut err),
-        Called::Ipvsadm | Called::Save => {
-            execute::run(&words, &host, &mut client, &mut input, &mut out, &mut err)
-        }
+        Called::Restore => session.restore_anew(),
+        Called::Adm | Called::Ipvsadm | Called::Save => session.run(&words),
     };
     match done.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => Ok(code),

@@ -4,11 +4,15 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Failure;
-use crate::config::{self, Overrides};
+use crate::config::{self, InterfaceName, MarksFrom, Overrides};
 
 /// Reads a file and prints a line of what it holds; its warnings go to standard error.
-pub(super) fn check(file: &Path) -> Result<(), Failure> {
-    let configuration = config::load(file, &Overrides::default())?;
+pub(super) fn check(
+    file: &Path,
+    interfaces: Vec<InterfaceName>,
+    marks: Option<MarksFrom>,
+) -> Result<(), Failure> {
+    let configuration = config::check(file, &Overrides { interfaces, marks, ..Overrides::default() })?;
     for warning in &configuration.warnings {
         // With standard error closed, the summary is still worth printing.
         let _ = writeln!(std::io::stderr(), "{warning}");

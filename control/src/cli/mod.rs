@@ -8,7 +8,9 @@ mod adm;
 mod check;
 mod client;
 mod completions;
+mod convert;
 mod detach;
+mod doctor;
 mod mark;
 mod real_server;
 mod run;
@@ -25,7 +27,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::config::{self, DEFAULT_SOCKET, GroupName, InterfaceName};
+use crate::config::{self, DEFAULT_SOCKET, GroupName, InterfaceName, MarksFrom};
+use crate::doctor::Check;
 pub(crate) use crate::failure::Failure;
 
 const EXIT_CODES: &str = "\
@@ -37,14 +40,14 @@ Exit codes:
 
 const RUN_HELP: &str = "\
 Files:
-  --config FILE            the configuration, in TOML; `xlvs check FILE` tells whether it is right
+  --config FILE            the configuration, in TOML or as Piranha's lvs.cf; `xlvs check FILE` tells whether it is right
   /run/xlvs/xlvs.sock      the daemon's socket (--socket, or XLVS_SOCKET, or director.socket); only for the daemon's user and
                            root, unless --socket-group or --socket-read-group (or these keys of director) name others
   /var/lib/xlvs            what survives the daemon (--state-dir, or director.state_dir)
   /sys/fs/bpf/xlvs         the steering program's pins; mounted if it is missing
 
 Signals:
-  SIGHUP                   read the file again; a wrong one is refused whole, and nothing changes
+  SIGHUP                   read the file again, and that of --marks; a wrong one is refused whole, and nothing changes
   SIGTERM, SIGINT          detach the steering program and end
   SIGKILL                  leaves the steering program attached: frames of a VIP are dropped, never answered by the
                            kernel, until a daemon is started again or `xlvs detach IFACE` is run
@@ -66,6 +69,25 @@ Exit codes:
   2  usage or configuration error
   3  a privilege is missing (capability, limit, kernel option)";
 
+const CONVERT_HELP: &str = "\
+Examples:
+  xlvs convert lvs.cf --marks marks.sh --to toml > director.toml
+  xlvs convert lvs.cf --to keepalived-vrrp --role backup > keepalived.conf
+  xlvs convert keepalived.conf --to toml > director.toml
+
+Which format a file is of is told by its name (.toml, .cf), else by its first line that is no comment.
+
+lvs.cf (Piranha): all of it; `run` and `check` read it natively too. A VIP is served while it is an address of the host. The
+  pair of directors becomes a VRRP configuration of keepalived, which puts the VIPs, with their labels, on the active one;
+  without keepalived they are put there by hand (ip address add).
+keepalived.conf: virtual servers, their real servers and checks. What has no counterpart is listed in comments at the top
+  and on standard error, and stays keepalived's, which runs unmodified under `xlvs wrap`.
+
+Exit codes:
+  0  fine
+  1  failure at run time
+  2  usage error, or the file is wrong";
+
 const REAL_SERVER_HELP: &str = "\
 What `up` does in the network namespace where it runs:
   - sets net.ipv4.conf.{all,lo}.arp_ignore to 1 and net.ipv4.conf.{all,lo}.arp_announce to 2, so that this host does
@@ -84,6 +106,23 @@ Exit codes:
   2  usage error
   3  CAP_NET_ADMIN or the right to write /run/xlvs is missing";
 
+const DOCTOR_HELP: &str = "\
+On a director it asks the running daemon what it serves; without one it takes that from the configuration file. On a real
+server it looks at the VIPs that are named, or at those on lo. Nothing is changed.
+
+Each line: state, check, what was looked at, what was found, and what to do.
+  ok        as it has to be
+  warning   works, but less well, or only in some set-ups
+  broken    clients lose something
+  unknown   could not be looked at
+
+Exit codes:
+  0  nothing is broken
+  1  something is broken, or nothing could be looked at
+  2  usage or configuration error
+  3  nothing is known to be broken, and something could not be looked at for lack of a privilege
+";
+
 const WRAP_HELP: &str = "\
 Examples:
   xlvs wrap -- ipvsadm -Ln
@@ -91,7 +130,8 @@ Examples:
 
 What it does: puts libxlvs_preload.so into the program (LD_PRELOAD) and names the daemon's socket to it (XLVS_SOCKET),
 then runs it in its own place. Whatever the program says to IPVS in the kernel goes to the daemon, and the files
-/proc/net/ip_vs, ip_vs_conn and ip_vs_stats come from there; all else (routes, VRRP, other netlink) stays the kernel's.
+/proc/net/ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats and ip_vs_stats_percpu come from there; all else (routes,
+VRRP, other netlink) stays the kernel's.
 Programs that it starts are treated alike.
 
 Environment:
@@ -125,7 +165,18 @@ enum Command {
         /// The configuration file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// As for `run`
+        #[arg(long, value_name = "IF")]
+        interface: Vec<InterfaceName>,
+        /// As for `run`
+        #[arg(long, value_name = "FILE|iptables")]
+        marks: Option<MarksFrom>,
     },
+    /// Turn Piranha's lvs.cf or keepalived.conf into a file of another format
+    ///
+    /// Prints the other file; what has no counterpart in it is said on standard error.
+    #[command(after_long_help = CONVERT_HELP)]
+    Convert(convert::ConvertArgs),
     /// Take the steering program off an interface, after a daemon was killed for good
     #[command(after_help = EXIT_CODES)]
     Detach {
@@ -133,6 +184,9 @@ enum Command {
         #[arg(value_name = "IFACE")]
         interface: InterfaceName,
     },
+    /// Look for what commonly breaks direct routing, on a director or a real server
+    #[command(after_long_help = doctor_help())]
+    Doctor(doctor::DoctorArgs),
     /// Show what the running director serves, forwards and drops
     #[command(after_help = EXIT_CODES)]
     Status {
@@ -193,6 +247,11 @@ enum Command {
     },
 }
 
+fn doctor_help() -> String {
+    let checks: String = Check::ALL.iter().map(|(_, id, what)| format!("  {id:<20} {what}\n")).collect();
+    format!("{DOCTOR_HELP}\nChecks, by their identifiers:\n{checks}")
+}
+
 #[derive(Debug, Args)]
 struct SocketArg {
     /// The daemon's socket [default: /run/xlvs/xlvs.sock]
@@ -211,9 +270,12 @@ struct RunArgs {
     /// An interface to serve; again for each more. Wins over the file's
     #[arg(long, value_name = "IF", required_unless_present = "config")]
     interface: Vec<InterfaceName>,
-    /// The configuration file
+    /// The configuration file, in TOML or Piranha's lvs.cf
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where firewall marks come from: a script of iptables lines, or `iptables` for the host's rules. Wins over the file's
+    #[arg(long, value_name = "FILE|iptables")]
+    marks: Option<MarksFrom>,
     #[command(flatten)]
     socket: SocketArg,
     /// A group whose users may use the socket as root may
@@ -264,10 +326,12 @@ pub(crate) fn main() -> ExitCode {
     }
     let done = match Cli::parse().command {
         Command::Adm { socket, words } => {
-            return ended(adm::adm(&socket.path(), adm::Called::Ipvsadm, "xlvs adm", &words));
+            return ended(adm::adm(&socket.path(), adm::Called::Adm, "xlvs adm", &words));
         }
+        Command::Doctor(args) => return ended(doctor::doctor(args)),
         Command::Run(args) => run::run(args),
-        Command::Check { file } => check::check(&file),
+        Command::Check { file, interface, marks } => check::check(&file, interface, marks),
+        Command::Convert(args) => convert::convert(args),
         Command::Detach { interface } => detach::detach(&interface),
         Command::Status { json, socket } => status::status(&socket.path(), json),
         Command::Settings { settings, socket } => settings::settings(&socket.path(), &settings),

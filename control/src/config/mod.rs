@@ -9,6 +9,7 @@
 pub(crate) mod address;
 mod error;
 mod file;
+mod import;
 mod names;
 mod resolve;
 mod source;
@@ -28,9 +29,14 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
+use crate::health::spec::{HealthSpec, ServerHealthSpec};
 pub(crate) use crate::registry::Drain;
 use crate::registry::MarkSpec;
 pub(crate) use error::ConfigErrors;
+use error::Findings;
+use import::Format;
+pub(crate) use import::marks::{MarksFrom, of_director};
+pub(crate) use import::{Converted, Role, to_keepalived_vrrp, to_toml};
 pub(crate) use names::{
     FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
 };
@@ -119,6 +125,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) slow_start: Option<Duration>,
     /// When the VIP is served (the director's `vip`, if the service does not say).
     pub(crate) vip: VipMode,
+    /// How its servers are checked, and what follows.
+    pub(crate) health: HealthSpec,
     /// The real servers; of the VIP's family, no two the same, none the VIP.
     pub(crate) destinations: Vec<DestinationConfig>,
     /// The line of its `[[service]]`, from 1, for later messages.
@@ -145,7 +153,7 @@ pub(crate) struct MarkConfig {
 }
 
 /// A real server's entry in one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DestinationConfig {
     /// The real server, a unicast address.
     pub(crate) address: IpAddr,
@@ -153,6 +161,8 @@ pub(crate) struct DestinationConfig {
     pub(crate) weight: u32,
     /// How many connections it is given, each at most 2147483647; `lower` is not above `upper`.
     pub(crate) thresholds: Thresholds,
+    /// How it is checked, where that differs from the service.
+    pub(crate) health: ServerHealthSpec,
     /// The line of its `[[service.destination]]`, from 1, for later messages.
     pub(crate) line: u32,
 }
@@ -170,15 +180,63 @@ pub(crate) struct Overrides {
     pub(crate) socket_read_group: Option<GroupName>,
     /// Instead of `state_dir`.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Instead of `marks`.
+    pub(crate) marks: Option<MarksFrom>,
 }
 
-/// Reads a file.
+/// Reads a file, of xlvs's own format or Piranha's, and what the command line names besides.
 ///
 /// # Errors
-/// When it can't be read or is wrong; all that is wrong is reported.
+/// When one can't be read or is wrong; all that is wrong with it is reported.
 pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Configuration, ConfigErrors> {
+    let (name, text, format) = read_file(path)?;
+    let mut configuration = match format {
+        Format::Toml => parse(&name, &text, overrides)?,
+        Format::LvsCf => import::lvs_cf(&name, &text, overrides)?,
+        Format::Keepalived => {
+            let message = "is keepalived's: let keepalived itself drive the director (xlvs wrap -- keepalived -n -l), or \
+                           convert its virtual servers (xlvs convert FILE --to toml)";
+            return Err(ConfigErrors::of_file(&name, message.to_owned()));
+        }
+    };
+    import::marks::add(&name, overrides.marks.as_ref(), &mut configuration)?;
+    Ok(configuration)
+}
+
+/// Reads a file of any format that is known, to tell what is wrong with it.
+///
+/// # Errors
+/// As [`load`], but for what only another program or a conversion can use.
+pub(crate) fn check(path: &Path, overrides: &Overrides) -> Result<Configuration, ConfigErrors> {
+    match read_file(path)? {
+        (name, text, Format::Keepalived) => import::keepalived(&name, path, &text, overrides),
+        _ => load(path, overrides),
+    }
+}
+
+/// The name, text and format of a file.
+fn read_file(path: &Path) -> Result<(String, String, Format), ConfigErrors> {
     let name = path.display().to_string();
-    let unreadable = |message: String| ConfigErrors::of_file(&name, message);
+    let text = String::from_utf8(read_bytes(path)?);
+    let lossy = text
+        .as_ref()
+        .map_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned(), Clone::clone);
+    let format = Format::of(path, &lossy);
+    match text {
+        // Comments of older formats may be in older encodings.
+        Err(error) if format == Format::Toml => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+            let message = format!("is no text: line {line} has bytes that are not UTF-8, as TOML has to be");
+            Err(ConfigErrors::of_file(&name, message))
+        }
+        _ => Ok((name, lossy, format)),
+    }
+}
+
+/// The bytes of a file, unless they are too many.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigErrors> {
+    let unreadable = |message: String| ConfigErrors::of_file(&path.display().to_string(), message);
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
@@ -189,12 +247,7 @@ pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Configuration, 
             MAX_FILE_BYTES >> 20
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        unreadable(format!("is no text: line {line} has bytes that are not UTF-8, as TOML has to be"))
-    })?;
-    parse(&name, &text, overrides)
+    Ok(bytes)
 }
 
 /// Reads the text of a file called `name` in messages.
@@ -202,9 +255,15 @@ pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Configuration, 
 /// # Errors
 /// When it is wrong; all that is wrong is reported.
 pub(crate) fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Configuration, ConfigErrors> {
+    let (configuration, findings) = read(text, overrides);
+    findings.finish(name, configuration)
+}
+
+/// Reads a text; what is wrong in it is in the findings.
+fn read(text: &str, overrides: &Overrides) -> (Configuration, Findings) {
     let (raw, mut findings) = file::read(text);
     let configuration = resolve::resolve(&raw, overrides, &mut findings);
-    findings.finish(name, configuration)
+    (configuration, findings)
 }
 
 impl Configuration {
@@ -213,7 +272,9 @@ impl Configuration {
     /// # Errors
     /// When the interfaces are none, too many, or one is named twice.
     pub(crate) fn for_interfaces(overrides: &Overrides) -> Result<Self, ConfigErrors> {
-        parse("command line", "", overrides)
+        let mut configuration = parse("command line", "", overrides)?;
+        import::marks::add("command line", overrides.marks.as_ref(), &mut configuration)?;
+        Ok(configuration)
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,

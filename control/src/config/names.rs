@@ -9,6 +9,7 @@ pub(crate) use xlvs_dataplane::scheduler::{HashFlags, SchedulerFlag, SchedulerNa
 pub(crate) use xlvs_dataplane::worker::IdlePolicy;
 
 use super::Drain;
+use crate::health::spec::{OnFailure, RecordType, StartState};
 
 /// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +161,8 @@ pub(crate) enum MarkSource {
     File,
     /// The file, and behind its rules the host's own: those of netfilter's table mangle.
     Iptables,
+    /// The file, and behind its rules those of a script that the command line names.
+    Script,
 }
 
 impl Choice for MarkSource {
@@ -211,4 +214,68 @@ impl Choice for Family {
 impl Choice for Drain {
     const ALL: &'static [(&'static str, Self)] =
         &[("finish", Self::Finish), ("drop", Self::Drop), ("reset", Self::Reset)];
+}
+
+/// What a check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckType {
+    Tcp,
+    Http,
+    Https,
+    SendExpect,
+    Dns,
+    Udp,
+    Ping,
+    Program,
+    Vip,
+}
+
+impl CheckType {
+    /// What is allowed, for messages.
+    pub(super) fn allowed_names() -> String {
+        <Self as Choice>::allowed()
+    }
+
+    /// The spelling in the file.
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Choice for CheckType {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("tcp", Self::Tcp),
+        ("http", Self::Http),
+        ("https", Self::Https),
+        ("send-expect", Self::SendExpect),
+        ("dns", Self::Dns),
+        ("udp", Self::Udp),
+        ("ping", Self::Ping),
+        ("program", Self::Program),
+        ("vip", Self::Vip),
+    ];
+}
+
+impl Choice for OnFailure {
+    const ALL: &'static [(&'static str, Self)] = &[("remove", Self::Remove), ("quiesce", Self::Quiesce)];
+}
+
+impl Choice for StartState {
+    const ALL: &'static [(&'static str, Self)] = &[("down", Self::Down), ("up", Self::Up)];
+}
+
+impl Choice for RecordType {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("A", Self::A),
+        ("AAAA", Self::Aaaa),
+        ("CNAME", Self::Cname),
+        ("DNSKEY", Self::Dnskey),
+        ("MX", Self::Mx),
+        ("NS", Self::Ns),
+        ("PTR", Self::Ptr),
+        ("RRSIG", Self::Rrsig),
+        ("SOA", Self::Soa),
+        ("SRV", Self::Srv),
+        ("TXT", Self::Txt),
+    ];
 }

@@ -9,6 +9,8 @@ const BLOCK: usize = 1024;
 
 /// The text, its lines, and what was found in it.
 pub(super) struct Source<'s> {
+    /// Its number in places; 0 for the file that was asked for.
+    file: u16,
     text: &'s str,
     line_starts: Vec<usize>,
     /// The characters before each [`BLOCK`], so that a place in a very long line is found soon too.
@@ -18,6 +20,11 @@ pub(super) struct Source<'s> {
 
 impl<'s> Source<'s> {
     pub(super) fn new(text: &'s str) -> Self {
+        Self::other(0, text)
+    }
+
+    /// The text of the other file with this number.
+    pub(super) fn other(file: u16, text: &'s str) -> Self {
         let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let mut characters = vec![0];
         let mut so_far = 0;
@@ -26,6 +33,7 @@ impl<'s> Source<'s> {
             characters.push(so_far);
         }
         Self {
+            file,
             text,
             line_starts: std::iter::once(0).chain(after_breaks).collect(),
             characters,
@@ -40,7 +48,7 @@ impl<'s> Source<'s> {
         // A byte order mark is no character of the first line.
         let unseen = usize::from(start == 0 && offset > 0 && self.text.starts_with('\u{feff}'));
         let column = 1 + self.characters_before(offset) - self.characters_before(start) - unseen;
-        Position { line: saturated(line), column: saturated(column) }
+        Position { file: self.file, line: saturated(line), column: saturated(column) }
     }
 
     fn characters_before(&self, offset: usize) -> usize {
@@ -68,25 +76,39 @@ impl<'s> Source<'s> {
         self.findings.syntax(position, message);
     }
 
-    /// What is written there, for a message: its first line, not too long, nothing that a terminal obeys.
-    pub(super) fn written(&self, span: &Range<usize>) -> String {
-        const MOST: usize = 60;
-        let whole = self.text.get(span.clone()).unwrap_or_default();
-        let line = whole.lines().next().unwrap_or_default();
-        let mut shown: String = line
-            .chars()
-            .take(MOST)
-            .flat_map(|c| {
-                let escaped = c.is_control().then(|| c.escape_default());
-                let plain = escaped.is_none().then_some(c);
-                escaped.into_iter().flatten().chain(plain)
-            })
-            .collect();
-        if line.len() < whole.len() || line.chars().nth(MOST).is_some() {
-            shown.push('…');
-        }
-        shown
+    /// The whole text.
+    pub(super) const fn text(&self) -> &'s str {
+        self.text
     }
+
+    /// All lines, without their ends.
+    pub(super) fn lines(&self) -> Vec<Range<usize>> {
+        self.line_starts.iter().map(|start| self.line(*start)).collect()
+    }
+
+    /// What is written there, as it may be shown.
+    pub(super) fn written(&self, span: &Range<usize>) -> String {
+        plain(self.text.get(span.clone()).unwrap_or_default())
+    }
+}
+
+/// A text for a message: its first line, not too long, nothing that a terminal obeys.
+pub(super) fn plain(whole: &str) -> String {
+    const MOST: usize = 60;
+    let line = whole.lines().next().unwrap_or_default();
+    let mut shown: String = line
+        .chars()
+        .take(MOST)
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect();
+    if line.len() < whole.len() || line.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// The characters that begin in these bytes of UTF-8.

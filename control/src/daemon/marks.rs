@@ -1,8 +1,7 @@
 //! The host's own mark rules: with `marks = "iptables"` they stand behind the file's, as they are at each reading of the file.
 
-use crate::config::{Configuration, InterfaceName, MarkSource};
+use crate::config::{self, Configuration, MarkSource};
 use crate::iptables::{self, HostError};
-use crate::registry::MAX_MARK_RULES;
 
 /// The most refused rules that are told one by one.
 const TOLD: usize = 100;
@@ -25,26 +24,9 @@ pub(super) async fn read_hosts(configuration: &mut Configuration) -> Result<(), 
     if host.refused.len() > TOLD {
         tracing::warn!("{} more mark rules of the host are left out", host.refused.len() - TOLD);
     }
-    let names: Vec<&str> = configuration.director.interfaces.iter().map(InterfaceName::as_str).collect();
-    let (mut its, others): (Vec<_>, Vec<_>) = host
-        .rules
-        .into_iter()
-        .map(|(rule, _)| rule)
-        .partition(|rule| rule.interface.as_deref().is_none_or(|name| names.contains(&name)));
-    if !others.is_empty() {
-        tracing::info!(
-            "{} mark rules of the host are about interfaces that are not the director's",
-            others.len()
-        );
-    }
-    let room = MAX_MARK_RULES.saturating_sub(configuration.marks.len());
-    if its.len() > room {
-        tracing::warn!(
-            "the last {} mark rules of the host are left out, allowed: {MAX_MARK_RULES} with those of the file",
-            its.len() - room
-        );
-        its.truncate(room);
-    }
+    let rules = host.rules.into_iter().map(|(rule, _)| rule).collect();
+    let (its, told) = config::of_director(rules, "the host", configuration);
+    told.iter().for_each(|line| tracing::warn!("{line}"));
     tracing::info!("mark rules of the host: {}", its.len());
     configuration.host_marks = its;
     Ok(())

@@ -1,6 +1,7 @@
 //! What the daemon says of itself: gathers a [`Status`] from the registry, the workers' counters and the kernel's views.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use xlvs_dataplane::counters::{Counter, PORT_DROPS};
 use xlvs_dataplane::destination::Standing;
@@ -9,13 +10,15 @@ use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::DropReason;
 
-use super::Daemon;
+use super::{Daemon, health};
 use crate::estimator::Rates;
+use crate::health::spec::HealthSpec;
+use crate::health::state::Report;
 use crate::kernel::NeighborState;
-use crate::registry::{DestinationEntry, Owner, ServiceEntry};
+use crate::registry::{DestinationEntry, Health, Owner, ServiceEntry};
 use crate::status::{
-    ConnectionsStatus, DestinationStatus, InterfaceStatus, LeavingService, MemoryStatus, PersistenceStatus,
-    RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
+    ConnectionsStatus, DestinationStatus, HealthStatus, InterfaceStatus, LeavingService, MemoryStatus,
+    PersistenceStatus, QuorumStatus, RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
 };
 
 impl Daemon {
@@ -146,9 +149,17 @@ impl Daemon {
                 .destinations()
                 .iter()
                 .rev()
-                .map(|entry| self.destination(entry, service.standing(entry)))
+                .map(|entry| {
+                    let status = self.destination(entry, service.standing(entry));
+                    with_health(status, entry.health(), self.registry.reported(key, entry.real()))
+                })
                 .collect(),
             leaving: self.leaving_destinations(key),
+            quorum: quorum(service),
+            sorry_server: service.sorry_server().map(|(sorry, serves)| {
+                let standing = if serves { Standing::Present } else { Standing::Finishing };
+                self.destination(sorry, standing)
+            }),
         }
     }
 
@@ -201,6 +212,8 @@ impl Daemon {
             mac,
             neighbor: name.to_owned(),
             reason,
+            health: "unchecked".to_owned(),
+            checks: None,
         }
     }
 
@@ -224,6 +237,39 @@ impl Daemon {
 
 fn rates(rates: Rates) -> RatesStatus {
     RatesStatus { connections: rates.connections, packets: rates.packets, bytes: rates.bytes }
+}
+
+/// The quorum, of a service that it means something for.
+fn quorum(service: &ServiceEntry) -> Option<QuorumStatus> {
+    let is_checked = |entry: &DestinationEntry| entry.health() != Health::Unchecked;
+    if service.sorry_server().is_none() && !service.destinations().iter().any(is_checked) {
+        return None;
+    }
+    let (weights, reached) = service.quorum();
+    let HealthSpec { quorum: needed, hysteresis, .. } = *service.health();
+    let lost = (!reached).then(|| health::lost(service));
+    Some(QuorumStatus { needed, hysteresis, weights, reached, lost })
+}
+
+fn with_health(mut status: DestinationStatus, health: Health, report: Option<&Report>) -> DestinationStatus {
+    let name = match health {
+        Health::Unchecked => return status,
+        Health::Up => "up",
+        Health::Down { .. } => "down",
+    };
+    status.health = name.to_owned();
+    let unix_ms = |at: SystemTime| {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    };
+    status.checks = report.map(|report| HealthStatus {
+        since_unix_ms: unix_ms(report.since),
+        for_s: report.since.elapsed().unwrap_or_default().as_secs(),
+        waiting: report.waiting,
+        last_failure: report.last_failure.as_ref().map(|failure| failure.reason.clone()),
+        last_failure_unix_ms: report.last_failure.as_ref().map(|failure| unix_ms(failure.at)),
+    });
+    status
 }
 
 fn persistence(persistence: Persistence) -> PersistenceStatus {

@@ -4,7 +4,6 @@
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::settings::Settings;
 
 use super::Daemon;
 use crate::adm::render::proc::ProcFile;
@@ -68,11 +67,11 @@ impl Daemon {
                 return None;
             }
             Request::Settings(answer) => {
-                drop(answer.send(self.settings()));
+                drop(answer.send(Setting::all(self.registry.settings())));
                 return None;
             }
             Request::Marks(answer) => {
-                drop(answer.send(self.marks()));
+                drop(answer.send(MarkEntry::all(&self.registry)));
                 return None;
             }
             Request::Proc(name, answer) => {
@@ -135,21 +134,6 @@ impl Daemon {
         let file = ProcFile::ALL.into_iter().find(|file| file.name() == name)?;
         let (services, connections) = (self.publisher.table(), &self.launched.connections);
         file.read(&mut Ipvs::new(&mut self.registry, connections, services, Now::read())).ok()
-    }
-
-    /// The settings, in the order of their names.
-    fn settings(&self) -> Vec<Setting> {
-        let (now, default) = (self.registry.settings(), Settings::default());
-        Settings::BOUNDS
-            .iter()
-            .filter_map(|(name, ..)| {
-                Some(Setting { name: (*name).to_owned(), value: now.get(name)?, default: default.get(name)? })
-            })
-            .collect()
-    }
-
-    fn marks(&self) -> Vec<MarkEntry> {
-        self.registry.marks().map(|(owner, rule)| MarkEntry { owner, rule: rule.clone() }).collect()
     }
 
     fn check_interface(&self, rule: &MarkSpec) -> Result<(), RegistryError> {

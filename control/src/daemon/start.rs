@@ -15,6 +15,7 @@ use crate::api::permission::Permissions;
 use crate::api::server::Server;
 use crate::config::{self, Configuration};
 use crate::failure::Failure;
+use crate::health::HealthThread;
 use crate::kernel::{self, Kernel, Link, NeighborState, link};
 use crate::launch::{self, Launched};
 use crate::publish::Publisher;
@@ -40,6 +41,8 @@ impl Daemon {
         let (links, launched, registry, table) = Self::launch(&configuration, &store, &loaded, links)?;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
+        let health = HealthThread::start(launch::random_seed()?.0[0])
+            .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
         let Launched { steerings, zero_copy, handles, crew, connections, memory_bytes } = launched;
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
@@ -51,12 +54,16 @@ impl Daemon {
             registry,
             store,
             crew,
+            health,
             launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
             host: HostPath::default(),
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
+            forwards: [true; 2],
             never_picked: BTreeSet::new(),
+            lost_quorums: BTreeMap::new(),
+            told_health_ended: false,
             departed: 0,
             started: Instant::now(),
         };

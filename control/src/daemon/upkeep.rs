@@ -15,6 +15,12 @@ impl Daemon {
             self.want_real_servers();
             self.dirty = true;
         }
+        if self.health.has_ended() && !self.told_health_ended {
+            self.told_health_ended = true;
+            tracing::error!(
+                "the health thread has ended, which is a bug; servers stay what they are until the director is started again"
+            );
+        }
         let ended = launch::ended(&self.crew);
         if let Some(number) = ended.first() {
             // The steering program stays attached: clients wait for the restart rather than being reset.
@@ -31,6 +37,10 @@ impl Daemon {
         self.keep_host_path();
         if self.store.is_behind() {
             self.keep_all();
+        }
+        // It makes VIPs that the host has not its own affair, or ours.
+        if self.forwards != self.read_forwarding() {
+            self.dirty = true;
         }
         // Weights on their way up, and steering rules of removed services whose last connection has ended.
         if self.registry.is_ramping() || self.departed != self.registry.departed().count() {

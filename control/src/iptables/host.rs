@@ -97,6 +97,16 @@ pub fn from_host() -> Result<Imported, HostError> {
     Ok(all)
 }
 
+/// What a program of the host's says, or `None` if there is no such program.
+///
+/// # Errors
+/// When it fails, or does not end in time.
+pub(crate) fn ask(program: &str, arguments: &[&str], limit: Duration) -> Result<Option<String>, HostError> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let Some(found) = find(program, env::split_paths(&path)) else { return Ok(None) };
+    run(&found, arguments, limit).map(|(output, _)| Some(output))
+}
+
 /// The program in the first directory that has it. Relative directories are passed over: what is found there depends on where
 /// the daemon was started.
 fn find(program: &str, path: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {

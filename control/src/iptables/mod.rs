@@ -22,6 +22,7 @@ use xlvs_dataplane::flow::Family;
 
 use crate::adm::names::Ports;
 use crate::registry::{MAX_MARK_RULES, MarkSpec};
+pub(crate) use host::ask;
 pub use host::{HostError, from_host};
 use rule::{Origin, Outcome};
 use shell::Statement;
@@ -40,6 +41,8 @@ pub struct Imported {
     pub refused: Vec<Refusal>,
     /// Rules of other tables and chains.
     pub ignored: usize,
+    /// Those of them that set marks in a table or chain that no host has by itself.
+    pub elsewhere: Vec<Refusal>,
 }
 
 /// A rule that can't be had.
@@ -136,6 +139,14 @@ impl Reader<'_> {
         };
         match outcome {
             Outcome::Foreign => self.imported.ignored += 1,
+            Outcome::ForeignMark => {
+                self.imported.ignored += 1;
+                self.imported.elsewhere.push(Refusal::new(
+                    statement.line,
+                    &statement.text,
+                    "sets a mark in another table or chain than PREROUTING of mangle",
+                ));
+            }
             Outcome::NoRule => {}
             Outcome::Flush if self.imported.rules.is_empty() => {}
             Outcome::Flush => {

@@ -12,6 +12,10 @@ use crate::registry::MarkSpec;
 /// The most rules that one line may stand for: as many as it has sources, times destinations.
 const MOST_RULES: usize = 256;
 
+/// The tables and chains that each host has.
+const TABLES: [&str; 5] = ["mangle", "filter", "nat", "raw", "security"];
+const CHAINS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
 /// Where a command stands, and so what it need not say.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
@@ -29,6 +33,8 @@ pub(super) enum Outcome {
     Rules(Vec<MarkSpec>),
     /// A rule of another table or chain.
     Foreign,
+    /// One that sets a mark in a table or chain that no host has by itself: misspelt, or jumped to.
+    ForeignMark,
     /// No rule.
     NoRule,
     /// The end of all rules that came before.
@@ -50,7 +56,12 @@ pub(super) fn read(words: &[String], origin: &Origin<'_>) -> Result<Outcome, Str
         return Ok(if all { Outcome::Flush } else { Outcome::NoRule });
     };
     if !(is_here(table, "mangle") && is_here(chain, "PREROUTING")) {
-        return Ok(if matches!(command, Command::Flush(_)) { Outcome::NoRule } else { Outcome::Foreign });
+        let own = TABLES.contains(&table) && CHAINS.contains(&chain);
+        return Ok(match command {
+            Command::Flush(_) => Outcome::NoRule,
+            _ if said.target == Some("MARK") && !own => Outcome::ForeignMark,
+            _ => Outcome::Foreign,
+        });
     }
     if let Command::Flush(_) = command {
         return Ok(Outcome::Flush);

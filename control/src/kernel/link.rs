@@ -4,7 +4,7 @@
 //! process's own.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::{fmt, io};
 
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -144,58 +144,111 @@ fn facts(message: &LinkMessage, name: &str) -> Option<Link> {
     })
 }
 
+/// A setting of an interface that breaks direct routing, or may. Displayed, it is one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OffloadFault {
+    /// What breaks.
+    pub(crate) found: String,
+    /// When it breaks: for certain, in some set-ups, or that can't be seen from here.
+    pub(crate) certainty: Certainty,
+    /// What to do, before the command that does it.
+    pub(crate) advice: String,
+    /// The command.
+    pub(crate) cure: String,
+}
+
+/// How sure it is that a setting breaks something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    Breaks,
+    MayBreak,
+    Hidden,
+}
+
+impl fmt::Display for OffloadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}: {}", self.found, self.advice, self.cure)
+    }
+}
+
 /// Settings of an interface that break direct routing: each a sentence of what breaks and how to cure it. `generic` says
 /// whether the XDP program runs in generic mode, which sees frames only after the kernel has merged them.
 #[must_use]
 pub fn offload_warnings(link: &Link, generic: bool) -> Vec<String> {
-    let offloads = Device::open(&link.name).map(|device| device.offloads()).unwrap_or_default();
-    let mut warnings = warnings_of(link, generic, offloads);
-    warnings.extend(veth_warning(link));
-    warnings
+    offload_faults(link, generic).iter().map(ToString::to_string).collect()
 }
 
-/// The warnings that the interface's own offloads give.
-fn warnings_of(link: &Link, generic: bool, offloads: Offloads) -> Vec<String> {
+/// The same, in parts.
+pub(crate) fn offload_faults(link: &Link, generic: bool) -> Vec<OffloadFault> {
+    let offloads = Device::open(&link.name).map(|device| device.offloads()).unwrap_or_default();
+    let mut faults = faults_of(link, generic, offloads);
+    faults.extend(veth_fault(link));
+    faults
+}
+
+/// The faults that the interface's own offloads give.
+fn faults_of(link: &Link, generic: bool, offloads: Offloads) -> Vec<OffloadFault> {
     let Link { name, driver, .. } = link;
-    let mut warnings = Vec::new();
+    let off = |feature: &str, found: String| OffloadFault {
+        found,
+        certainty: Certainty::Breaks,
+        advice: "turn it off".to_owned(),
+        cure: format!("ethtool -K {name} {feature} off"),
+    };
+    let mut faults = Vec::new();
     if offloads.lro == Some(true) {
-        warnings.push(format!(
+        let found = format!(
             "{name} merges received TCP segments (LRO): drivers refuse XDP then, or frames grow beyond what a real server \
-             can receive; turn it off: ethtool -K {name} lro off"
-        ));
+             can receive"
+        );
+        faults.push(off("lro", found));
     }
     if generic && offloads.gro == Some(true) {
-        warnings.push(format!(
+        let found = format!(
             "{name} runs XDP in generic mode and the kernel merges received TCP segments (GRO) before it: merged frames \
-             are too large to be forwarded and get lost; turn it off: ethtool -K {name} gro off"
-        ));
+             are too large to be forwarded and get lost"
+        );
+        faults.push(off("gro", found));
     }
     if offloads.rx_vlan == Some(true) && link.kind.is_none() {
-        warnings.push(format!(
+        let found = format!(
             "{name} ({driver}) strips VLAN tags before XDP sees a frame: tagged frames look untagged to the director and \
-             reach real servers in the wrong VLAN; if VLANs arrive on {name}, turn it off: ethtool -K {name} rxvlan off"
-        ));
+             reach real servers in the wrong VLAN"
+        );
+        faults.push(OffloadFault {
+            certainty: Certainty::MayBreak,
+            advice: format!("if VLANs arrive on {name}, turn it off"),
+            ..off("rxvlan", found)
+        });
     }
-    warnings
+    faults
 }
 
 /// A veth pair carries frames of programs on the same host with the checksum left to a device that there is not.
-fn veth_warning(link: &Link) -> Option<String> {
+fn veth_fault(link: &Link) -> Option<OffloadFault> {
     if link.kind.as_deref() != Some("veth") {
         return None;
     }
     let name = &link.name;
     let breaks = "TCP and UDP frames of programs on this host arrive with unfinished checksums, and real servers drop them";
     let Some(peer) = link.peer else {
-        return Some(format!(
-            "{name} is a veth interface whose peer lies in another network namespace, so its settings can't be read: unless \
-             its checksum offload is off, {breaks}; in the peer's namespace: ethtool -K PEER tx off"
-        ));
+        return Some(OffloadFault {
+            found: format!(
+                "{name} is a veth interface whose peer lies in another network namespace, so its settings can't be read: \
+                 unless its checksum offload is off, {breaks}"
+            ),
+            certainty: Certainty::Hidden,
+            advice: "in the peer's namespace".to_owned(),
+            cure: "ethtool -K PEER tx off".to_owned(),
+        });
     };
     let peer = interface_name(peer).ok()?;
     let checksum = Device::open(&peer).map(|device| device.offloads().tx_checksum).unwrap_or_default();
-    (checksum == Some(true)).then(|| {
-        format!("{name} is a veth interface whose peer {peer} offloads checksums: {breaks}; turn it off: ethtool -K {peer} tx off")
+    (checksum == Some(true)).then(|| OffloadFault {
+        found: format!("{name} is a veth interface whose peer {peer} offloads checksums: {breaks}"),
+        certainty: Certainty::Breaks,
+        advice: "turn it off".to_owned(),
+        cure: format!("ethtool -K {peer} tx off"),
     })
 }
 
@@ -206,7 +259,7 @@ fn interface_name(index: u32) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, Offloads, warnings_of};
+    use super::{Link, Offloads, faults_of};
 
     fn link(kind: Option<&str>) -> Link {
         Link {
@@ -243,10 +296,10 @@ mod tests {
             ),
         ];
         for (name, kind, generic, offloads, cures) in cases {
-            let warnings = warnings_of(&link(kind), generic, offloads);
-            assert_eq!(warnings.len(), cures.len(), "{name}: {warnings:?}");
-            for (warning, cure) in warnings.iter().zip(cures) {
-                assert!(warning.contains(&format!("ethtool -K eth0 {cure}")), "{name}: {warning}");
+            let faults = faults_of(&link(kind), generic, offloads);
+            assert_eq!(faults.len(), cures.len(), "{name}: {faults:?}");
+            for (fault, cure) in faults.iter().zip(cures) {
+                assert!(fault.to_string().ends_with(&format!(": ethtool -K eth0 {cure}")), "{name}: {fault}");
             }
         }
     }

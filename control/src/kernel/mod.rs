@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
+use xlvs_dataplane::flow::Family;
 
 pub use host::HostDevice;
 pub use link::{Link, offload_warnings};
@@ -44,6 +45,23 @@ use watch::{Orders, Views, Watcher};
 const WAITING_PROBES: usize = 1024;
 /// How long a clean exit may take to delete neighbour entries.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether packets of a family that come in on an interface may be forwarded by the host. The kernel tells nobody
+/// when this changes.
+pub(crate) fn forwards(family: Family, interface: &str) -> bool {
+    // IPv6's setting of an interface says only whether it is a router's.
+    let settings = match family {
+        Family::V4 => vec![format!("ipv4/conf/{interface}/forwarding")],
+        Family::V6 => {
+            vec!["ipv6/conf/all/forwarding".to_owned(), format!("ipv6/conf/{interface}/force_forwarding")]
+        }
+    };
+    settings.iter().any(|setting| match std::fs::read_to_string(format!("/proc/sys/net/{setting}")) {
+        Ok(text) => text.trim() != "0",
+        // Without the family, the interface or the setting, nothing is forwarded; in any other doubt it may be.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    })
+}
 
 /// Which view has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -84,6 +84,7 @@ impl Registry {
         let options = ServiceOptions { drain: wanted.drain, slow_start: wanted.slow_start };
         let present =
             self.service(&key).map(|service| (*service.spec(), *service.options(), self.vip_of(service)));
+        let before = changes.services;
         if present.is_none() {
             self.insert_service(key, spec, Owner::File)?;
             changes.services[0] += 1;
@@ -128,6 +129,9 @@ impl Registry {
         let service = self.service_mut(&key)?;
         let declared = service.destinations.iter_mut().filter(|entry| declared.contains(&entry.real));
         declared.for_each(|entry| entry.owner = Owner::File);
+        if self.apply_health(&key, wanted)? && changes.services == before {
+            changes.services[1] += 1;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! ```text
 //! apply (the file) ─┐
 //! tools, the API ───┴→ operations → services, removed → table (a snapshot) → steering (what of the traffic is ours)
+//! health's reports ──────────────→ health (who of them is served) ──↑
 //! ```
 //! Invariants: a new destination stands at the head of its service's list, as in the kernel. An id belongs to one
 //! destination until that was removed, its connections and templates are gone and no worker uses a table that has it. A
@@ -16,6 +17,7 @@
 
 mod apply;
 mod error;
+mod health;
 mod marks;
 mod operations;
 mod ramp;
@@ -44,9 +46,13 @@ use xlvs_dataplane::settings::{Defense, Settings};
 
 use crate::config::VipMode;
 use crate::estimator::Estimator;
+use crate::health::plan::ServerName;
+use crate::health::state::Report;
 
 pub(crate) use apply::Changes;
 pub use error::RegistryError;
+pub use health::Health;
+pub(crate) use health::Transition;
 pub use marks::{MAX_MARK_PORTS, MAX_MARK_RULES, MarkSpec};
 pub use operations::{MAX_DESTINATIONS, MAX_SERVICES};
 pub use removed::RemovedDestination;
@@ -56,7 +62,7 @@ pub use spec::{
     DestinationSpec, Drain, Forwarding, MAX_TIMEOUT_S, MAX_WEIGHT, Owner, PersistenceEngine, SchedulerFlags,
     ServiceOptions, ServiceSpec, Tunnel, TunnelKind,
 };
-pub use steering::Steered;
+pub use steering::{HostNetwork, Steered};
 
 /// What is known of the way to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +115,8 @@ pub struct Registry {
     /// What destinations that are gone for good had counted.
     past: Traffic,
     estimator: Estimator,
+    /// What was reported last of each server that is checked.
+    reports: BTreeMap<ServerName, Report>,
 }
 
 impl Registry {
@@ -135,6 +143,7 @@ impl Registry {
             seed,
             past: Traffic::default(),
             estimator: Estimator::default(),
+            reports: BTreeMap::new(),
         }
     }
 
@@ -192,7 +201,7 @@ impl Registry {
             *of_service = add(*of_service, counted);
         }
         for service in self.services.values_mut() {
-            for entry in &mut service.destinations {
+            for entry in service.destinations.iter_mut().chain(&mut service.sorry) {
                 let counted = entry.counters.traffic.sum();
                 total = add(total, counted);
                 entry.estimator.look(counted);
@@ -205,7 +214,7 @@ impl Registry {
 
     /// The addresses whose neighbour entries are needed, those included that left and still have connections.
     pub fn real_servers(&self) -> impl Iterator<Item = IpAddr> {
-        let present = self.services.values().flat_map(|service| &service.destinations);
+        let present = self.services.values().flat_map(ServiceEntry::entries);
         let leaving = self.removed.iter().map(|removed| &removed.entry);
         present.chain(leaving).map(DestinationEntry::address)
     }

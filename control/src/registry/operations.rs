@@ -9,6 +9,7 @@ use xlvs_dataplane::flow::{Family, Granularity};
 use xlvs_dataplane::scheduler::SchedulerName;
 use xlvs_dataplane::service::ServiceKey;
 
+use super::health::Health;
 use super::ramp::Ramp;
 use super::removed::Departed;
 use super::service::{DestinationEntry, ServiceEntry, scheduler_options};
@@ -17,6 +18,7 @@ use super::spec::{
 };
 use super::{Registry, RegistryError};
 use crate::estimator::Estimator;
+use crate::health::spec::ServerHealthSpec;
 
 /// The most services.
 pub const MAX_SERVICES: usize = 65_536;
@@ -154,7 +156,7 @@ impl Registry {
         let service = self.services.remove(key).ok_or(RegistryError::NoSuchService(*key))?;
         self.depart(*key, Departed { vip: service.vip, spec: service.spec });
         let count = service.destinations.len();
-        for entry in service.destinations {
+        for entry in service.destinations.into_iter().chain(service.sorry) {
             self.retire(*key, service.instance, service.options, entry, remover);
         }
         Ok(count)
@@ -193,15 +195,39 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let service = self.services.get(key).ok_or(RegistryError::NoSuchService(*key))?;
         check_destination(key, real, &spec)?;
-        if service.destination(real).is_some() {
+        let is_sorry = service.sorry_server().is_some_and(|(sorry, _)| sorry.real == real);
+        if is_sorry || service.destination(real).is_some() {
             return Err(RegistryError::DestinationExists { service: *key, destination: real });
         }
         if service.destinations.len() >= MAX_DESTINATIONS {
             return Err(RegistryError::Full { what: "destinations of the service", limit: MAX_DESTINATIONS });
         }
-        let (instance, slow) = (service.instance, service.options.slow_start.is_some());
-        let mut entry = match self.take_back(key, real) {
-            Some(removed) if removed.instance == instance => removed.entry,
+        let slow = service.options.slow_start.is_some();
+        let mut entry = self.entry_for(key, real)?;
+        (entry.spec, entry.owner, entry.failed) = (spec, owner, false);
+        entry.ramp = (slow && ramps && spec.weight > 0).then_some(Ramp::Due);
+        entry.last_weight = spec.weight;
+        entry.counters.set_last_weight(spec.weight);
+        entry.counters.set_thresholds(spec.thresholds);
+        entry.health_spec = ServerHealthSpec::default();
+        let report = self.reported(key, real);
+        entry.health =
+            self.service(key).map_or_else(Health::default, |service| service.health_of(&entry, report));
+        let service = self.service_mut(key)?;
+        service.destinations.insert(0, entry);
+        service.tell_turn();
+        Ok(())
+    }
+
+    /// The entry of a destination that comes to a service: the one that left it, if that is still remembered, else a new one.
+    pub(super) fn entry_for(
+        &mut self,
+        key: &ServiceKey,
+        real: SocketAddr,
+    ) -> Result<DestinationEntry, RegistryError> {
+        let instance = self.service_mut(key)?.instance;
+        match self.take_back(key, real) {
+            Some(removed) if removed.instance == instance => Ok(removed.entry),
             // Of an earlier service of this name: what it counted then is not this one's.
             Some(removed) => {
                 let mut entry = removed.entry;
@@ -209,19 +235,10 @@ impl Registry {
                 entry.estimator = Estimator::new(counted);
                 let service = self.service_mut(key)?;
                 service.past = minus(service.past, counted);
-                entry
+                Ok(entry)
             }
-            None => self.new_entry(real),
-        };
-        (entry.spec, entry.owner, entry.failed) = (spec, owner, false);
-        entry.ramp = (slow && ramps && spec.weight > 0).then_some(Ramp::Due);
-        entry.last_weight = spec.weight;
-        entry.counters.set_last_weight(spec.weight);
-        entry.counters.set_thresholds(spec.thresholds);
-        let service = self.service_mut(key)?;
-        service.destinations.insert(0, entry);
-        service.tell_turn();
-        Ok(())
+            None => Ok(self.new_entry(real)),
+        }
     }
 
     fn new_entry(&mut self, real: SocketAddr) -> DestinationEntry {
@@ -230,7 +247,7 @@ impl Registry {
             DestinationId(self.next_id - 1)
         });
         let counters = Arc::new(DestinationCounters::new(self.workers));
-        let (spec, estimator) = Default::default();
+        let (spec, estimator, health_spec, health) = Default::default();
         let owner = Owner::Tool;
         DestinationEntry {
             id,
@@ -242,6 +259,8 @@ impl Registry {
             estimator,
             failed: false,
             ramp: None,
+            health_spec,
+            health,
         }
     }
 
@@ -306,18 +325,14 @@ impl Registry {
     /// When there is no such service.
     pub fn zero(&mut self, key: &ServiceKey) -> Result<(), RegistryError> {
         let service = self.service_mut(key)?;
-        service.estimator.zero();
-        service.destinations.iter_mut().for_each(|entry| entry.estimator.zero());
+        service.zero();
         Ok(())
     }
 
     /// Has all counts begin at 0.
     pub fn zero_all(&mut self) {
         self.estimator.zero();
-        for service in self.services.values_mut() {
-            service.estimator.zero();
-            service.destinations.iter_mut().for_each(|entry| entry.estimator.zero());
-        }
+        self.services.values_mut().for_each(ServiceEntry::zero);
     }
 }
 

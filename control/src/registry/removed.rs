@@ -174,7 +174,7 @@ impl Registry {
     /// Whether a service, there or removed, has connections.
     pub(super) fn has_connections(&self, key: &ServiceKey) -> bool {
         let present = self.services.get(key);
-        present.is_some_and(|service| service.destinations.iter().any(DestinationEntry::has_connections))
+        present.is_some_and(|service| service.entries().any(DestinationEntry::has_connections))
             || self.removed.has_connections(key)
     }
 }

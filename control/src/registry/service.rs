@@ -10,11 +10,13 @@ use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::settings::Settings;
 
+use super::health::Health;
 use super::ramp::{Progress, Ramp, scale};
 use super::spec::{DestinationSpec, Drain, Forwarding, Owner, ServiceOptions, ServiceSpec};
 use super::{Way, add};
 use crate::config::VipMode;
 use crate::estimator::Estimator;
+use crate::health::spec::{HealthSpec, ServerHealthSpec};
 
 /// A virtual service as configured.
 #[derive(Debug)]
@@ -34,6 +36,11 @@ pub struct ServiceEntry {
     pub(super) estimator: Estimator,
     /// The list that the scheduler was last told of.
     told: Box<[Arc<Destination>]>,
+    pub(super) health: HealthSpec,
+    /// Serves alone while the quorum is not reached.
+    pub(super) sorry: Option<DestinationEntry>,
+    pub(super) sorry_serves: bool,
+    pub(super) quorum_reached: bool,
 }
 
 /// A destination as configured.
@@ -49,6 +56,8 @@ pub struct DestinationEntry {
     pub(super) estimator: Estimator,
     pub(super) failed: bool,
     pub(super) ramp: Option<Ramp>,
+    pub(super) health_spec: ServerHealthSpec,
+    pub(super) health: Health,
 }
 
 impl DestinationEntry {
@@ -94,10 +103,10 @@ impl DestinationEntry {
         self.estimator.since_zero(self.counters.traffic.sum())
     }
 
-    /// Whether its weight is on its way up.
+    /// Whether its weight is on its way up; one that is down waits with it.
     #[must_use]
     pub fn is_ramping(&self) -> bool {
-        self.ramp.is_some()
+        self.ramp.is_some() && !self.is_down()
     }
 
     /// Whether it has connections.
@@ -134,15 +143,31 @@ impl DestinationEntry {
 pub(super) struct Lists {
     /// Those that its scheduler picks from.
     pub(super) picked: Box<[Arc<Destination>]>,
-    /// Those that it is not told of: whose forwarding method is not built (only live connections go on to them), and that have
-    /// failed where connections are to end then.
+    /// Those that it is not told of: whose forwarding method is not built (only live connections go on to them), that have
+    /// failed where connections are to end then, that are down, and the sorry server or those that it stands in for.
     pub(super) others: Vec<Arc<Destination>>,
 }
 
 impl ServiceEntry {
     pub(super) fn new(instance: u64, owner: Owner, spec: ServiceSpec, scheduler: Arc<dyn Scheduler>) -> Self {
         let (vip, options, destinations, past, estimator, told) = Default::default();
-        Self { instance, owner, vip, spec, options, scheduler, destinations, past, estimator, told }
+        let (health, sorry, sorry_serves, quorum_reached) = (HealthSpec::default(), None, false, true);
+        Self {
+            instance,
+            owner,
+            vip,
+            spec,
+            options,
+            scheduler,
+            destinations,
+            past,
+            estimator,
+            told,
+            health,
+            sorry,
+            sorry_serves,
+            quorum_reached,
+        }
     }
 
     /// Who declared it.
@@ -175,13 +200,18 @@ impl ServiceEntry {
         self.destinations.iter().find(|entry| entry.real == real)
     }
 
-    /// What one of its destinations is to its connections: one that has failed ends them, if the service says so.
+    /// Its destinations and its sorry server.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &DestinationEntry> {
+        self.destinations.iter().chain(&self.sorry)
+    }
+
+    /// What one of its destinations is to its connections: one that has failed or is down ends them, if the service says so.
     #[must_use]
     pub fn standing(&self, entry: &DestinationEntry) -> Standing {
         if entry.failed && self.options.drain == Some(Drain::Reset) {
             Standing::Ending
         } else {
-            Standing::Present
+            self.standing_by_health(entry)
         }
     }
 
@@ -193,8 +223,14 @@ impl ServiceEntry {
 
     /// What it and the destinations that it has or had counted, without those that are leaving.
     pub(super) fn counted(&self) -> Traffic {
-        let sums = self.destinations.iter().map(|entry| entry.counters.traffic.sum());
+        let sums = self.entries().map(|entry| entry.counters.traffic.sum());
         sums.fold(self.past, add)
+    }
+
+    /// Has its counts and its destinations' begin at 0.
+    pub(super) fn zero(&mut self) {
+        self.estimator.zero();
+        self.destinations.iter_mut().chain(&mut self.sorry).for_each(|entry| entry.estimator.zero());
     }
 
     /// Starts its scheduler anew over what it has.
@@ -206,7 +242,10 @@ impl ServiceEntry {
     /// What its scheduler picks from, with the weights as they were given.
     fn unscaled(&self) -> Box<[Arc<Destination>]> {
         let picked = self.destinations.iter().filter(|entry| self.is_picked(entry));
-        picked.map(|entry| entry.snapshot(entry.spec.weight, Standing::Present, &Way::Unknown)).collect()
+        let sorry = self.sorry.iter().filter(|_| self.sorry_serves);
+        let weighed = picked.map(|entry| (entry, entry.served_weight()));
+        let weighed = weighed.chain(sorry.map(|sorry| (sorry, sorry.spec.weight)));
+        weighed.map(|(entry, weight)| entry.snapshot(weight, Standing::Present, &Way::Unknown)).collect()
     }
 
     /// After each single change of the list: a scheduler whose turn goes on from where it stands is told of each, so that
@@ -221,8 +260,8 @@ impl ServiceEntry {
         self.told = picked;
     }
 
-    /// Whether its scheduler is told of a destination. One that has failed and whose connections end is left out rather than
-    /// quiesced: `sh`, `dh` and `mh` would go on to place clients on a quiesced one.
+    /// Whether its scheduler is told of a destination. One that has failed and whose connections end, or that is down, is left
+    /// out rather than quiesced: `sh`, `dh` and `mh` would go on to place clients on a quiesced one.
     fn is_picked(&self, entry: &DestinationEntry) -> bool {
         entry.spec.forwarding.is_built() && self.standing(entry) == Standing::Present
     }
@@ -238,10 +277,16 @@ impl ServiceEntry {
                 entry.ramp = Some(Ramp::Due);
             }
         }
+        let is_picked: Vec<bool> = self.destinations.iter().map(|entry| self.is_picked(entry)).collect();
         let progress: Vec<Option<Progress>> = self
             .destinations
             .iter_mut()
-            .map(|entry| {
+            .zip(&is_picked)
+            .map(|(entry, is_picked)| {
+                // The ramp of one that is down begins when it comes up.
+                if !is_picked {
+                    return None;
+                }
                 let progress = entry.ramp.as_mut()?.advance(now, slow_start.unwrap_or_default());
                 if progress.is_none() {
                     entry.ramp = None;
@@ -254,8 +299,9 @@ impl ServiceEntry {
         let factor = if ramps { scale(self.spec.scheduler, greatest.unwrap_or(1)) } else { 1 };
         let mut others = Vec::new();
         let mut picked = Vec::with_capacity(self.destinations.len());
-        for ((entry, way), progress) in self.destinations.iter().zip(&ways).zip(&progress) {
-            if !self.is_picked(entry) {
+        let looked_at = self.destinations.iter().zip(&ways).zip(&progress).zip(&is_picked);
+        for (((entry, way), progress), is_picked) in looked_at {
+            if !is_picked {
                 let standing = match self.standing(entry) {
                     Standing::Present => Standing::Finishing,
                     standing => standing,
@@ -268,7 +314,15 @@ impl ServiceEntry {
                 progress.map_or(full, |progress| progress.of(full))
             };
             entry.counters.set_last_weight(ramped(entry.last_weight));
-            picked.push(entry.snapshot(ramped(entry.spec.weight), Standing::Present, way));
+            picked.push(entry.snapshot(ramped(entry.served_weight()), Standing::Present, way));
+        }
+        if let Some(sorry) = &self.sorry {
+            let way = way(sorry.address());
+            if self.sorry_serves {
+                picked.push(sorry.snapshot(sorry.spec.weight, Standing::Present, &way));
+            } else {
+                others.push(sorry.snapshot(0, Standing::Finishing, &way));
+            }
         }
         let picked: Box<[_]> = picked.into();
         let same =

@@ -21,6 +21,7 @@ impl Registry {
         slot: impl Fn(&str) -> Option<InterfaceSlot>,
     ) -> ServiceTable {
         self.epoch += 1;
+        self.settle_health();
         let mut others = Vec::new();
         let mut services = Vec::with_capacity(self.services.len());
         for (key, service) in &mut self.services {

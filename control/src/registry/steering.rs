@@ -5,11 +5,15 @@
 //! workers only, which answer for the host where no service takes the packet. A removed service keeps its rules for as long
 //! as it has connections, so that the host doesn't reset them, and so does a mark whose rule was taken away.
 //!
+//! A VIP that is served while it is local can become local at any time (VRRP), and is used by clients at once; the host would
+//! refuse their connections until the rules are there. So they are there before: a host that doesn't forward packets would
+//! drop those to an address that it has not, and the workers do it in its place.
+//!
 //! A host may be a director and one of the service's real servers at once, and another director be in charge of the VIP. Then the
 //! VIP is on lo here, and what arrives for it is what the other one gave this real server: were it scheduled once more, it
 //! could go round between the two. So an address on lo alone doesn't count for a service with a destination here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -32,6 +36,46 @@ pub struct Steered {
     pub rules: BTreeSet<SteeringRule>,
     /// Why services are not served now.
     pub unserved: BTreeMap<ServiceKey, String>,
+    /// VIPs with rules that the host has not: workers drop what would open a connection.
+    pub absent: HashSet<IpAddr>,
+}
+
+/// What of the host decides about VIPs that are served while they are local.
+#[derive(Clone, Copy, Debug)]
+pub struct HostNetwork<'a> {
+    /// Its addresses.
+    pub addresses: &'a HostAddresses,
+    /// Whether it forwards packets, IPv4 and IPv6: one to an address that it has not is its own affair then.
+    pub forwards: [bool; 2],
+}
+
+impl HostNetwork<'_> {
+    /// `destination`, if it is an address that would be served were it local, and nothing but a drop becomes of its packets.
+    fn absent(self, destination: IpNet, mode: VipMode) -> Vec<IpNet> {
+        let address = destination.addr();
+        let is_local = self.addresses.all().contains(&address);
+        let waits = mode == VipMode::Local && is_address(&destination) && !is_local;
+        let drops = !self.forwards[usize::from(address.is_ipv6())];
+        (waits && drops).then_some(destination).into_iter().collect()
+    }
+}
+
+/// The networks of `destination` that are served: all of it, or its addresses that the host holds.
+fn served(destination: IpNet, mode: VipMode, held: &BTreeSet<IpAddr>) -> Vec<IpNet> {
+    match mode {
+        VipMode::Always => vec![destination],
+        VipMode::Local if is_address(&destination) => {
+            held.get(&destination.addr()).map(|_| destination).into_iter().collect()
+        }
+        VipMode::Local => {
+            let range = held.range(destination.network()..=destination.broadcast());
+            range.map(|address| IpNet::from(*address)).collect()
+        }
+    }
+}
+
+fn is_address(destination: &IpNet) -> bool {
+    destination.prefix_len() == destination.max_prefix_len()
 }
 
 const ALL_PORTS: RangeInclusive<u16> = 0..=u16::MAX;
@@ -59,30 +103,18 @@ fn marked<'a>(rule: &'a MarkSpec, networks: &'a [IpNet]) -> impl Iterator<Item =
     })
 }
 
-/// The networks of `destination` that are served: all of it, or its addresses that are local.
-fn served(destination: IpNet, mode: VipMode, local: &BTreeSet<IpAddr>) -> Vec<IpNet> {
-    match mode {
-        VipMode::Always => vec![destination],
-        VipMode::Local if destination.prefix_len() == destination.max_prefix_len() => {
-            local.get(&destination.addr()).map(|_| destination).into_iter().collect()
-        }
-        VipMode::Local => {
-            let range = local.range(destination.network()..=destination.broadcast());
-            range.map(|address| IpNet::from(*address)).collect()
-        }
-    }
-}
-
 impl Registry {
     /// When a service's VIP is served.
     pub(super) fn vip_of(&self, service: &ServiceEntry) -> VipMode {
         service.vip.unwrap_or(self.vip)
     }
 
-    /// The steering rules of everything that is served while these addresses are local.
+    /// The steering rules of everything that is served on this host.
     #[must_use]
-    pub fn steering_rules(&self, host: &HostAddresses) -> Steered {
+    pub fn steering_rules(&self, host: HostNetwork<'_>) -> Steered {
         let mut steered = Steered::default();
+        let mut absent = BTreeSet::new();
+        let mut always = BTreeSet::new();
         let mut marks: BTreeMap<ServiceKey, Vec<&MarkSpec>> = BTreeMap::new();
         for (_, rule) in self.marks.iter() {
             marks.entry(rule.service()).or_default().push(rule);
@@ -95,32 +127,30 @@ impl Registry {
             .removed
             .services()
             .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
-        let own = self.services_of(host);
+        let own = self.services_of(host.addresses);
         for (key, spec, mode) in present.chain(departed) {
-            let local = if own.contains(key) { host.beyond_lo() } else { host.all() };
-            let rules: BTreeSet<SteeringRule> = match key {
-                ServiceKey::Address { protocol, address } => {
-                    let ports = ports(*protocol, address.port(), &spec);
-                    let rule = |network, ports| SteeringRule::new(network, *protocol, ports);
-                    served(IpNet::from(address.ip()), mode, local)
-                        .into_iter()
-                        .flat_map(|network| ports.iter().map(move |ports| rule(network, ports.clone())))
-                        .collect()
-                }
-                ServiceKey::Mark { .. } => {
-                    let its = marks.get(key).into_iter().flatten();
-                    its.flat_map(|rule| {
-                        marked(rule, &served(rule.destination, mode, local)).collect::<Vec<_>>()
-                    })
-                    .collect()
-                }
-            };
+            let marked = marks.get(key).map_or(&[][..], Vec::as_slice);
+            let is_own = own.contains(key);
+            let held = if is_own { host.addresses.beyond_lo() } else { host.addresses.all() };
+            let rules = rules_of(key, &spec, marked, |destination| served(destination, mode, held));
+            absent.extend(rules_of(key, &spec, marked, |destination| host.absent(destination, mode)));
+            if mode == VipMode::Always {
+                always.extend(rules.iter().map(SteeringRule::destination));
+            }
             if rules.is_empty() && self.services.contains_key(key) {
-                let reason = reason(key, marks.contains_key(key), own.contains(key).then_some(host));
+                let reason = reason(key, !marked.is_empty(), is_own.then_some(host.addresses));
                 steered.unserved.insert(*key, reason);
             }
             steered.rules.extend(rules);
         }
+        // An address is absent as a whole, so not if one of its services is served all the same.
+        let networks: Vec<IpNet> = always.iter().filter(|network| !is_address(network)).copied().collect();
+        absent.retain(|rule: &SteeringRule| {
+            let destination = rule.destination();
+            !always.contains(&destination) && !networks.iter().any(|network| network.contains(&destination))
+        });
+        steered.absent = absent.iter().map(|rule| rule.destination().addr()).collect();
+        steered.rules.extend(absent);
         steered
     }
 
@@ -131,6 +161,29 @@ impl Registry {
         let present = self.services.iter().filter(|(_, service)| service.destinations.iter().any(is_here));
         let left = self.removed.in_use().filter(|(_, entry)| is_here(entry));
         present.map(|(key, _)| *key).chain(left.map(|(key, _)| *key)).collect()
+    }
+}
+
+/// The rules of a service, or of a mark with these rules, to what `select` leaves of each destination.
+fn rules_of(
+    key: &ServiceKey,
+    spec: &ServiceSpec,
+    marks: &[&MarkSpec],
+    select: impl Fn(IpNet) -> Vec<IpNet>,
+) -> BTreeSet<SteeringRule> {
+    match key {
+        ServiceKey::Address { protocol, address } => {
+            let ports = ports(*protocol, address.port(), spec);
+            let rule = |network, ports| SteeringRule::new(network, *protocol, ports);
+            select(IpNet::from(address.ip()))
+                .into_iter()
+                .flat_map(|network| ports.iter().map(move |ports| rule(network, ports.clone())))
+                .collect()
+        }
+        ServiceKey::Mark { .. } => marks
+            .iter()
+            .flat_map(|rule| marked(rule, &select(rule.destination)).collect::<Vec<_>>())
+            .collect(),
     }
 }
 

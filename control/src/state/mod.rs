@@ -29,6 +29,7 @@ mod record;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod texts;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

@@ -95,6 +95,37 @@ pub(crate) struct ServiceStatus {
     /// Destinations that were removed and still have connections.
     #[serde(default)]
     pub(crate) leaving: Vec<DestinationStatus>,
+    /// What the weights of its servers must sum to, and do; of services with checks or a sorry server.
+    #[serde(default)]
+    pub(crate) quorum: Option<QuorumStatus>,
+    /// The server that serves alone while the quorum is not reached.
+    #[serde(default)]
+    pub(crate) sorry_server: Option<DestinationStatus>,
+}
+
+/// The quorum of a service.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct QuorumStatus {
+    pub(crate) needed: u32,
+    pub(crate) hysteresis: u32,
+    /// What the weights of the servers that are up sum to.
+    pub(crate) weights: u64,
+    pub(crate) reached: bool,
+    /// What follows where it is lost.
+    pub(crate) lost: Option<String>,
+}
+
+/// What health checks say of a destination.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HealthStatus {
+    /// Since when it is up or down: milliseconds of Unix time, and seconds from then to now.
+    pub(crate) since_unix_ms: u64,
+    pub(crate) for_s: u64,
+    /// Whether a check has had no result yet.
+    pub(crate) waiting: bool,
+    /// Why a check failed last, and when it first did so; also while it is up again.
+    pub(crate) last_failure: Option<String>,
+    pub(crate) last_failure_unix_ms: Option<u64>,
 }
 
 /// How clients keep to their destinations.
@@ -153,6 +184,12 @@ pub(crate) struct DestinationStatus {
     pub(crate) neighbor: String,
     /// What is wrong with an unusable one.
     pub(crate) reason: Option<String>,
+    /// `up`, `down` or `unchecked`.
+    #[serde(default)]
+    pub(crate) health: String,
+    /// Of one that is checked.
+    #[serde(default)]
+    pub(crate) checks: Option<HealthStatus>,
 }
 
 /// The connection table.

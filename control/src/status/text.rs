@@ -52,7 +52,7 @@ impl fmt::Display for Status {
         }
         for service in &self.leaving {
             writeln!(f, "{} (removed)", service.service)?;
-            service.destinations.iter().try_for_each(|destination| destination.write(f))?;
+            service.destinations.iter().try_for_each(|destination| destination.write(f, true))?;
         }
         writeln!(f)?;
         for worker in &self.workers {
@@ -131,12 +131,20 @@ impl ServiceStatus {
         if let Some(reason) = &self.reason {
             writeln!(f, "  not served: {reason}")?;
         }
-        self.destinations.iter().chain(&self.leaving).try_for_each(|destination| destination.write(f))
+        if let Some(lost) = self.quorum.as_ref().and_then(|quorum| quorum.lost.as_ref()) {
+            writeln!(f, "  {lost}")?;
+        }
+        self.destinations.iter().try_for_each(|destination| destination.write(f, false))?;
+        self.leaving.iter().try_for_each(|destination| destination.write(f, true))?;
+        let Some(sorry) = &self.sorry_server else { return Ok(()) };
+        sorry.write_row(f)?;
+        let serves = if sorry.standing == "present" { "it serves alone" } else { "it waits" };
+        writeln!(f, "     the sorry server: {serves}")
     }
 }
 
 impl DestinationStatus {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_row(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = match (&self.mac, &self.interface) {
             (Some(mac), Some(interface)) => format!("{mac} {interface}"),
             (None, Some(interface)) => format!("{} {interface}", self.neighbor),
@@ -151,7 +159,27 @@ impl DestinationStatus {
             &self.packets,
             &self.rates.packets,
         ];
-        row(f, &name, columns)?;
+        row(f, &name, columns)
+    }
+
+    /// `down for 3 min 2 s: http: status 503, expected 200-299`.
+    fn write_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(checks) = &self.checks else { return Ok(()) };
+        if checks.waiting && self.health == "down" {
+            return writeln!(f, "     down until its first check is over");
+        }
+        write!(f, "     {} for {}", self.health, duration(checks.for_s))?;
+        match (&checks.last_failure, self.health.as_str()) {
+            (Some(reason), "down") => writeln!(f, ": {reason}"),
+            (Some(reason), _) => writeln!(f, "; last failure: {reason}"),
+            (None, _) => writeln!(f),
+        }
+    }
+
+    /// `has_left`: whether it was removed from its service.
+    fn write(&self, f: &mut fmt::Formatter<'_>, has_left: bool) -> fmt::Result {
+        self.write_row(f)?;
+        self.write_health(f)?;
         if !matches!(self.forwarding.as_str(), "" | "route" | "local") {
             writeln!(
                 f,
@@ -160,6 +188,7 @@ impl DestinationStatus {
             )?;
         }
         match self.standing.as_str() {
+            "finishing" if !has_left => writeln!(f, "     not served; its connections go on until they end")?,
             "finishing" => writeln!(f, "     removed; its connections go on until they end")?,
             "removed" => writeln!(f, "     removed; packets of its connections are dropped")?,
             "ending" => writeln!(f, "     its connections are reset, or scheduled anew")?,

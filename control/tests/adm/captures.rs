@@ -36,6 +36,9 @@ const HASHED: [&str; 8] = [
     "cat /proc/net/ip_vs_conn_sync",
 ];
 
+/// A restore of what the original saved and could not read itself, a mark printed as -1: we can.
+const ONLY_OURS: &str = "ipvsadm -R < /tmp/save";
+
 /// Seconds since the first list of connections, from this command of the file on.
 const CLOCK: [(usize, u32); 4] = [(0, 0), (81, 1), (97, 6), (171, 36)];
 
@@ -102,6 +105,12 @@ fn every_captured_command_prints_what_ipvsadm_printed() {
             not_here.push(line.cmd);
             continue;
         };
+        if line.cmd == ONLY_OURS {
+            assert_eq!((line.rc, outcome), (2, Outcome::default()), "{ONLY_OURS}");
+            // The original had restored nothing.
+            assert_eq!(shell.run("ipvsadm -C", ""), Some(Outcome::default()));
+            continue;
+        }
         compared += 1;
         let mut expected = Outcome { code: line.rc, out: line.out, err: line.err };
         if HASHED.contains(&line.cmd.as_str()) {

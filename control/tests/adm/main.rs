@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "a test")]
 
 mod captures;
+mod extensions;
 mod memory;
 mod messages;
 mod properties;

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr};
 
-use xlvs_control::adm::execute::{Host, run};
+use xlvs_control::adm::execute::{Host, Session};
 use xlvs_control::adm::names::{Names, Ports};
 use xlvs_control::adm::render::proc::ProcFile;
-use xlvs_control::adm::restore::restore_anew;
 use xlvs_dataplane::flow::Protocol;
 
 use crate::memory::Memory;
@@ -144,14 +143,9 @@ impl Shell {
         let fine = |out: String| Some(Outcome { code: 0, out, err: String::new() });
         match (program.as_str(), plain.as_slice()) {
             ("ipvsadm", _) => Some(self.adm(words, input)),
-            ("ipvsadm-save", []) => Some(self.adm(&["-S".to_owned()], input)),
-            ("ipvsadm-save", ["-n"]) => Some(self.adm(&["-S".to_owned(), "-n".to_owned()], input)),
+            ("ipvsadm-save", _) => Some(self.adm(&[&["-S".to_owned()], words].concat(), input)),
             ("ipvsadm-restore", []) => {
-                let host = Host { program: "ipvsadm", names: &self.names };
-                let (mut out, mut err) = (Vec::new(), Vec::new());
-                let mut input = Cursor::new(input);
-                let code = restore_anew(&host, &mut self.memory, &mut input, &mut out, &mut err).unwrap();
-                Some(outcome(code, out, err))
+                Some(self.session("ipvsadm-restore", input, |session| session.restore_anew()))
             }
             ("cat", [path]) => match path.strip_prefix("/proc/net/") {
                 Some(name) => {
@@ -179,14 +173,25 @@ impl Shell {
     }
 
     pub fn adm(&mut self, words: &[String], input: &str) -> Outcome {
-        let host = Host { program: "ipvsadm", names: &self.names };
+        self.session("ipvsadm", input, |session| session.run(words))
+    }
+
+    /// A run that makes the remarks that ipvsadm doesn't, under the name `xlvs adm`.
+    pub fn own(&mut self, words: &str, input: &str) -> Outcome {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        self.session("xlvs adm", input, |session| session.run(&words))
+    }
+
+    fn session(
+        &mut self,
+        program: &str,
+        input: &str,
+        run: impl FnOnce(Session<'_, Memory>) -> std::io::Result<u8>,
+    ) -> Outcome {
+        let host = Host { program, names: &self.names, remarks: program == "xlvs adm" };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut input = Cursor::new(input);
-        let code = run(words, &host, &mut self.memory, &mut input, &mut out, &mut err).unwrap();
-        outcome(code, out, err)
+        let code = run(Session::new(&host, &mut self.memory, &mut input, &mut out, &mut err)).unwrap();
+        Outcome { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
     }
-}
-
-fn outcome(code: u8, out: Vec<u8>, err: Vec<u8>) -> Outcome {
-    Outcome { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }

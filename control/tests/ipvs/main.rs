@@ -12,6 +12,8 @@ mod captures;
 mod client;
 mod codec;
 mod dispatcher;
+#[path = "../adm/extensions.rs"]
+mod extensions;
 mod fixtures;
 mod memory;
 #[path = "../adm/messages.rs"]

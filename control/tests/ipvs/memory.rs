@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use xlvs_control::adm::backend::Kernel;
-use xlvs_control::adm::grammar::DestinationCommand;
+use xlvs_control::adm::grammar::{Change, DestinationCommand};
 use xlvs_control::adm::model::{
     ConnectionRow, DaemonRow, Role, Service, ServiceId, ServiceRow, SyncDaemon, Timeouts, Totals,
 };
@@ -26,7 +26,7 @@ pub fn pair() -> (OwnedFd, OwnedFd) {
 
 /// Answers until the client hangs up.
 pub fn serve(socket: &OwnedFd, kernel: &mut dyn Kernel, peer: Peer) {
-    let mut buffer = vec![0; 8192];
+    let mut buffer = vec![0; 64 << 10];
     loop {
         let Ok((_, length)) = recv(socket, buffer.as_mut_slice(), RecvFlags::empty()) else { return };
         if length == 0 {
@@ -115,6 +115,10 @@ impl Kernel for Memory {
 
     fn stop_daemon(&mut self, role: Role) -> Result<(), Errno> {
         self.over(|client| client.stop_daemon(role))
+    }
+
+    fn make(&mut self, changes: &[Change]) -> Vec<Result<(), Errno>> {
+        self.over(|client| client.make(changes))
     }
 
     fn connection_table_size(&mut self) -> Result<u32, Errno> {

@@ -238,6 +238,9 @@ fn open<'s, const WORDS: usize>(
 where
     FlowKey<WORDS>: TableKey,
 {
+    if context.services.absent_vips.contains(&packet.vip) {
+        return Err(DropReason::VipAbsent);
+    }
     let settings = &context.services.settings;
     let may_open = match packet.transport {
         Transport::Tcp(flags) => tcp::opens(flags, settings.sloppy_tcp),

@@ -1,7 +1,7 @@
 //! The snapshot of all services and destinations that workers read. Immutable: a change is a new table.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ pub struct ServiceTable {
     /// From when on a TCP segment without a connection is answered with a reset: a director that has lost its connections by a
     /// crash gives the others' clients time to find that out for themselves.
     pub resets_from: Now,
+    /// VIPs whose frames come to the workers, so that the host doesn't answer them in the moment in which they become its
+    /// addresses, and which it has not now: nothing is opened to them, and nobody is told so.
+    pub absent_vips: HashSet<IpAddr>,
     services: HashMap<ServiceKey, Arc<Service>>,
     /// By id.
     destinations: Vec<Option<Arc<Destination>>>,

@@ -11,7 +11,9 @@ use super::check;
 use super::number::number;
 use super::option::{Item, Items, Switch, Verb};
 use super::words::Found;
-use super::{Command, DestinationCommand, Refusal, destination_port, list, timeout, usage};
+use super::{
+    Change, Command, DestinationCommand, Refusal, Saved, Source, destination_port, list, timeout, usage,
+};
 use crate::adm::model::{
     DestinationSettings, Family, Forwarding, Granularity, Role, SchedulerFlags, Service, ServiceId,
     ServiceSettings, SyncDaemon, Timeouts, Tunnel, TunnelChecksum,
@@ -35,6 +37,7 @@ const TUNNEL_ITEMS: &[Item] = &[
 
 /// What has been read.
 pub(super) struct Draft<'a> {
+    source: Source,
     names: &'a dyn Names,
     /// The options.
     pub(super) items: Items,
@@ -60,8 +63,9 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(names: &'a dyn Names) -> Self {
+    pub(super) fn new(source: Source, names: &'a dyn Names) -> Self {
         Self {
+            source,
             names,
             items: Items::default(),
             scheduler: None,
@@ -130,7 +134,12 @@ impl<'a> Draft<'a> {
     }
 
     fn mark(&mut self, text: &str) -> Result<(), Refusal> {
+        let negative = || match self.source {
+            Source::Line => number::<i32>(text, i64::from(i32::MIN)..=-1).map(i32::cast_unsigned),
+            Source::CommandLine => None,
+        };
         let mark = number(text, 1..=i64::from(u32::MAX))
+            .or_else(negative)
             .and_then(NonZeroU32::new)
             .ok_or_else(|| usage(format!("invalid fwmark value `{text}' specified")))?;
         self.service = Some(ServiceId::Mark { mark, family: Family::V4 });
@@ -214,20 +223,28 @@ impl<'a> Draft<'a> {
         // What a verb needs has been checked; what is missing all the same is no command.
         let service = || self.service.ok_or(Refusal::NoCommand);
         let server = || self.server.ok_or(Refusal::NoCommand);
-        Ok(match verb {
-            Verb::AddService => Command::AddService(self.whole_service(service()?, flags)?),
-            Verb::EditService => Command::EditService(self.whole_service(service()?, flags)?),
-            Verb::DeleteService => Command::DeleteService(service()?),
-            Verb::Flush => Command::Flush,
-            Verb::Restore => Command::Restore,
-            Verb::Save => Command::Save { numeric: self.items.has(Item::Numeric) },
-            Verb::AddServer => Command::AddDestination(self.destination(service()?, server()?)?),
-            Verb::EditServer => Command::EditDestination(self.destination(service()?, server()?)?),
-            Verb::DeleteServer => Command::DeleteDestination { service: service()?, address: server()? },
-            Verb::List => Command::List(list(self.items, self.service)?),
-            Verb::Zero => Command::Zero(self.service),
-            Verb::Set => Command::SetTimeouts(timeouts.ok_or(Refusal::NoCommand)?),
-            Verb::StartDaemon => Command::StartDaemon(SyncDaemon {
+        Ok(Command::Change(match verb {
+            Verb::Restore => return Ok(Command::Restore),
+            Verb::Save if self.items.has(Item::Full) => return Ok(Command::Save(Saved::Full)),
+            Verb::Save => {
+                return Ok(Command::Save(Saved::Original { numeric: self.items.has(Item::Numeric) }));
+            }
+            Verb::List => {
+                let list = list(self.items, self.service)?;
+                return Ok(Command::List { list, json: self.items.has(Item::Json) });
+            }
+            Verb::Help => return Ok(Command::Help),
+            Verb::Version => return Ok(Command::Version),
+            Verb::AddService => Change::AddService(self.whole_service(service()?, flags)?),
+            Verb::EditService => Change::EditService(self.whole_service(service()?, flags)?),
+            Verb::DeleteService => Change::DeleteService(service()?),
+            Verb::Flush => Change::Flush,
+            Verb::AddServer => Change::AddDestination(self.destination(service()?, server()?)?),
+            Verb::EditServer => Change::EditDestination(self.destination(service()?, server()?)?),
+            Verb::DeleteServer => Change::DeleteDestination { service: service()?, address: server()? },
+            Verb::Zero => Change::Zero(self.service),
+            Verb::Set => Change::SetTimeouts(timeouts.ok_or(Refusal::NoCommand)?),
+            Verb::StartDaemon => Change::StartDaemon(SyncDaemon {
                 role: role.ok_or(Refusal::NoCommand)?,
                 interface: self.interface,
                 sync_id: self.sync_id,
@@ -236,15 +253,15 @@ impl<'a> Draft<'a> {
                 port: self.port,
                 ttl: self.ttl,
             }),
-            Verb::StopDaemon => Command::StopDaemon(role.ok_or(Refusal::NoCommand)?),
-            Verb::Help => Command::Help,
-            Verb::Version => Command::Version,
-        })
+            Verb::StopDaemon => Change::StopDaemon(role.ok_or(Refusal::NoCommand)?),
+        }))
     }
 
     fn whole_service(&self, id: ServiceId, flags: SchedulerFlags) -> Result<Service, Refusal> {
         let one_packet = self.items.has(Item::OnePacket);
-        if let ServiceId::Address { protocol, address } = id {
+        if let ServiceId::Address { protocol, address } = id
+            && !self.items.has(Item::Full)
+        {
             if address.port() == 0 && self.persistence_s.is_none() {
                 return Err(usage("Zero port specified for non-persistent service"));
             }
@@ -277,9 +294,15 @@ impl<'a> Draft<'a> {
         let forwarding = match self.forward {
             'm' => Forwarding::Masquerade,
             'i' => Forwarding::Tunnel(self.tunnel()?),
+            'l' => Forwarding::Local,
+            'b' => Forwarding::Bypass,
             _ => Forwarding::Route,
         };
-        let port = destination_port(service, forwarding, server.port());
+        let port = if self.items.has(Item::Full) {
+            server.port()
+        } else {
+            destination_port(service, forwarding, server.port())
+        };
         let settings = DestinationSettings { forwarding, ..self.settings };
         Ok(DestinationCommand { service, address: SocketAddr::new(server.ip(), port), settings })
     }

@@ -1,6 +1,15 @@
 //! Words into a [`Command`]. The order of the checks is ipvsadm's, as a command line with two mistakes shows one message:
 //! each option's value where it stands; values of `--set`; words that are left; scheduler flags; then, option by option,
 //! what the command needs, doesn't take or can't take together; then what is particular to a command.
+//!
+//! Words of our own, which ipvsadm doesn't know:
+//!
+//! | word | means |
+//! |---|---|
+//! | `-L --json` | a list as JSON |
+//! | `-S --full` | all that there is, so that `-R` brings every table back |
+//! | `-A`, `-E`, `-a`, `-e` with `--full` | taken as written: port 0 without `-p`, `-o` of TCP, a destination's own port where the service's is forced on it |
+//! | `-a`, `-e` with `--local`, `--bypass` | the other two methods of forwarding that the table can have |
 
 mod address;
 mod check;
@@ -22,6 +31,28 @@ use super::names::Names;
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// To change the table.
+    Change(Change),
+    /// `-R`: commands from standard input.
+    Restore,
+    /// `-S`
+    Save(Saved),
+    /// `-L`, `-l`, and no words at all.
+    List {
+        /// What.
+        list: List,
+        /// `--json`, which ipvsadm doesn't have.
+        json: bool,
+    },
+    /// `-h`
+    Help,
+    /// `-v`
+    Version,
+}
+
+/// A change of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
     /// `-A`
     AddService(Service),
     /// `-E`
@@ -30,13 +61,8 @@ pub enum Command {
     DeleteService(ServiceId),
     /// `-C`
     Flush,
-    /// `-R`: commands from standard input.
-    Restore,
-    /// `-S`
-    Save {
-        /// Without names.
-        numeric: bool,
-    },
+    /// `-Z`: all, or one service.
+    Zero(Option<ServiceId>),
     /// `-a`
     AddDestination(DestinationCommand),
     /// `-e`
@@ -48,20 +74,33 @@ pub enum Command {
         /// The destination's address and port.
         address: SocketAddr,
     },
-    /// `-L`, `-l`, and no words at all.
-    List(List),
-    /// `-Z`: all, or one service.
-    Zero(Option<ServiceId>),
     /// `--set`: 0 keeps a timeout.
     SetTimeouts(Timeouts),
     /// `--start-daemon`
     StartDaemon(SyncDaemon),
     /// `--stop-daemon`
     StopDaemon(Role),
-    /// `-h`
-    Help,
-    /// `-v`
-    Version,
+}
+
+/// How much `-S` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// What ipvsadm does.
+    Original {
+        /// Without names.
+        numeric: bool,
+    },
+    /// `--full`, which ipvsadm doesn't have: all that there is, without names.
+    Full,
+}
+
+/// Where words come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The command line.
+    CommandLine,
+    /// A line of `-R`, which `-S` may have written: a negative mark is one from 2^31 on.
+    Line,
 }
 
 /// A destination to add or to edit.
@@ -149,8 +188,14 @@ fn usage(text: impl Into<String>) -> Refusal {
 /// # Errors
 /// When they are no command.
 pub fn parse(words: &[String], names: &dyn Names) -> Result<Command, Refusal> {
+    parse_from(Source::CommandLine, words, names)
+}
+
+/// The same of words from anywhere.
+pub(super) fn parse_from(source: Source, words: &[String], names: &dyn Names) -> Result<Command, Refusal> {
     if words.is_empty() {
-        return Ok(Command::List(List::Services { service: None, format: ServiceFormat::default() }));
+        let list = List::Services { service: None, format: ServiceFormat::default() };
+        return Ok(Command::List { list, json: false });
     }
     let mut words = Words::new(words);
     let first = words.next().and_then(Result::ok).ok_or(Refusal::NoCommand)?;
@@ -162,7 +207,7 @@ pub fn parse(words: &[String], names: &dyn Names) -> Result<Command, Refusal> {
         Verb::StopDaemon => Some(role(first.value, "illegal start_daemon specified")?),
         _ => None,
     };
-    let mut draft = Draft::new(names);
+    let mut draft = Draft::new(source, names);
     while let Some(found) = words.next() {
         draft.take(found.map_err(|fault| Refusal::Option(fault.text()))?)?;
     }
@@ -232,7 +277,7 @@ fn list(items: option::Items, service: Option<ServiceId>) -> Result<List, Refusa
 }
 
 /// The port that a destination gets: it is the service's when packets are forwarded as they are.
-fn destination_port(service: ServiceId, forwarding: Forwarding, written: u16) -> u16 {
+pub(super) fn destination_port(service: ServiceId, forwarding: Forwarding, written: u16) -> u16 {
     match (service, forwarding) {
         (ServiceId::Mark { .. }, _) | (_, Forwarding::Masquerade) => written,
         _ => service.port(),

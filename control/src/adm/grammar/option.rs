@@ -1,4 +1,4 @@
-//! All options of ipvsadm: how they are written, and which of them a command takes.
+//! All options of ipvsadm, and a few of our own: how they are written, and which of them a command takes.
 
 use xlvs_dataplane::flow::Protocol;
 
@@ -82,11 +82,15 @@ pub(super) enum Item {
     TunnelNoChecksum,
     TunnelChecksum,
     TunnelRemoteChecksum,
+    /// Not ipvsadm's.
+    Json,
+    /// Not ipvsadm's.
+    Full,
 }
 
 impl Item {
     /// All, in order, with the names that messages call them.
-    pub(super) const ALL: [(Self, &str); 34] = [
+    pub(super) const ALL: [(Self, &str); 36] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -121,6 +125,8 @@ impl Item {
         (Self::TunnelNoChecksum, "tun-nocsum"),
         (Self::TunnelChecksum, "tun-csum"),
         (Self::TunnelRemoteChecksum, "tun-remcsum"),
+        (Self::Json, "json"),
+        (Self::Full, "full"),
     ];
 
     /// The name that messages call it.
@@ -194,6 +200,7 @@ impl Verb {
                 Item::OnePacket,
                 Item::Engine,
                 Item::SchedulerFlags,
+                Item::Full,
             ],
             Self::AddServer | Self::EditServer => &[
                 Item::Forward,
@@ -205,8 +212,9 @@ impl Verb {
                 Item::TunnelNoChecksum,
                 Item::TunnelChecksum,
                 Item::TunnelRemoteChecksum,
+                Item::Full,
             ],
-            Self::Save => &[Item::Numeric],
+            Self::Save => &[Item::Numeric, Item::Full],
             Self::Zero => &[Item::Service],
             Self::List => &[
                 Item::Numeric,
@@ -222,6 +230,7 @@ impl Verb {
                 Item::SyncId,
                 Item::Exact,
                 Item::TunnelInfo,
+                Item::Json,
             ],
             Self::StartDaemon => &[
                 Item::McastInterface,
@@ -330,6 +339,11 @@ pub(super) const SPELLINGS: &[Spelling] = &[
     long("tun-nocsum", On(Item::TunnelNoChecksum)),
     long("tun-csum", On(Item::TunnelChecksum)),
     long("tun-remcsum", On(Item::TunnelRemoteChecksum)),
+    // Ours: methods that ipvsadm lists and has no words for, and what `mod.rs` says of these two.
+    long("local", Forward('l')),
+    long("bypass", Forward('b')),
+    long("json", On(Item::Json)),
+    long("full", On(Item::Full)),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The texts that ipvsadm and `/proc/net/ip_vs*` print, to the byte: scripts read them. Pure functions of rows.
 
 pub mod connections;
+pub mod json;
 mod number;
 mod order;
 pub mod proc;

@@ -25,7 +25,7 @@ use super::listing::Listing;
 use super::message::{Attributes, Command, Ipvs};
 use super::{IPVS_FAMILY_ID, Name};
 use crate::adm::backend::Kernel;
-use crate::adm::grammar::DestinationCommand;
+use crate::adm::grammar::{Change, DestinationCommand};
 use crate::adm::model::{
     ConnectionRow, DaemonRow, DestinationRow, Role, Service, ServiceId, ServiceRow, SyncDaemon, Timeouts,
     Totals, Traffic,
@@ -54,6 +54,14 @@ struct Request<F> {
     is_list: bool,
 }
 
+/// What answers a request.
+enum Answer<'a> {
+    /// A message of its: command and attributes.
+    Message(u8, &'a [u8]),
+    /// Its end: it is done, or refused.
+    End(Result<(), Errno>),
+}
+
 impl Client {
     /// Connects to a daemon's socket.
     ///
@@ -76,12 +84,25 @@ impl Client {
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
     }
 
-    /// Sends requests, as many in a datagram as fit, and takes the messages that answer them, each with the number of its
-    /// request. After the first error no more are sent.
+    /// Sends requests, and takes the messages that answer them, each with the number of its request. After the first error no
+    /// more are sent.
     fn ask<F: GenlFamily + Emitable + std::fmt::Debug>(
         &mut self,
         requests: impl IntoIterator<Item = Request<F>>,
         mut take: impl FnMut(usize, u8, &[u8]) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.send_all(requests, |number, answer| match answer {
+            Answer::Message(command, payload) => take(number, command, payload),
+            Answer::End(ended) => ended,
+        })
+    }
+
+    /// Sends requests, as many in a datagram as fit, and takes what answers them, each with the number of its request. After
+    /// the first answer that can't be taken no more are sent.
+    fn send_all<F: GenlFamily + Emitable + std::fmt::Debug>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<F>>,
+        mut take: impl FnMut(usize, Answer<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let mut datagram = Vec::new();
         let (mut number, mut pending) = (0, 0);
@@ -91,7 +112,7 @@ impl Client {
             let to = Address { sequence: self.sequence, port: 0 };
             let flags = NLM_F_REQUEST | if is_list { NLM_F_DUMP } else { NLM_F_ACK };
             let message = to.message(payload, flags);
-            if datagram.len() + message.len() > super::MAX_ANSWER_BYTES {
+            if datagram.len() + message.len() > api::MAX_REQUEST_DATAGRAM {
                 self.exchange(&datagram, number - pending..number, &mut bytes_left, &mut take)?;
                 datagram.clear();
                 pending = 0;
@@ -109,7 +130,7 @@ impl Client {
         datagram: &[u8],
         numbers: std::ops::Range<usize>,
         bytes_left: &mut usize,
-        take: &mut impl FnMut(usize, u8, &[u8]) -> Result<(), Errno>,
+        take: &mut impl FnMut(usize, Answer<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let Some(first) = frame::header(datagram).map(|header| header.sequence_number) else { return Ok(()) };
         match send(&self.socket, datagram, SendFlags::NOSIGNAL) {
@@ -130,17 +151,18 @@ impl Client {
                     // Of a call that gave up waiting.
                     continue;
                 }
-                match end(&header, message) {
+                let answer = match end(&header, message) {
                     Some(ended) => {
                         pending = pending.saturating_sub(1);
-                        result = result.and(ended);
+                        Answer::End(ended)
                     }
                     None => {
                         let (command, payload) = frame::generic(message).ok_or(Errno::BADMSG)?;
-                        if result.is_ok() {
-                            result = take(number, command, payload);
-                        }
+                        Answer::Message(command, payload)
                     }
+                };
+                if result.is_ok() {
+                    result = take(number, answer);
                 }
             }
         }
@@ -160,9 +182,9 @@ impl Client {
         }
     }
 
-    /// Has a command done.
-    fn order(&mut self, command: Command, attributes: Attributes) -> Result<(), Errno> {
-        let payload = Ipvs::new(command, attributes);
+    /// Has a change made.
+    fn order(&mut self, change: &Change) -> Result<(), Errno> {
+        let payload = order(change)?;
         self.ask([Request { payload, is_list: false }], |_, _, _| Ok(()))
     }
 
@@ -255,57 +277,100 @@ fn whole_destination(command: &DestinationCommand) -> Attributes {
     Attributes { destination, ..of_service(command.service) }
 }
 
+/// The message that has a change made, unless it can't be.
+fn order(change: &Change) -> Result<Ipvs, Errno> {
+    let (command, attributes) = match change {
+        Change::AddService(service) => (Command::NewService, whole_service(service)?),
+        Change::EditService(service) => (Command::SetService, whole_service(service)?),
+        Change::DeleteService(id) => (Command::DelService, of_service(*id)),
+        Change::Flush => (Command::Flush, Attributes::default()),
+        Change::Zero(id) => (Command::Zero, id.map(of_service).unwrap_or_default()),
+        Change::AddDestination(destination) => (Command::NewDestination, whole_destination(destination)),
+        Change::EditDestination(destination) => (Command::SetDestination, whole_destination(destination)),
+        Change::DeleteDestination { service, address } => {
+            let destination = Some(destination::name(*address));
+            (Command::DelDestination, Attributes { destination, ..of_service(*service) })
+        }
+        Change::SetTimeouts(Timeouts { tcp_s, tcp_fin_s, udp_s }) => {
+            let (tcp_s, tcp_fin_s, udp_s) = (Some(*tcp_s), Some(*tcp_fin_s), Some(*udp_s));
+            (Command::SetConfig, Attributes { tcp_s, tcp_fin_s, udp_s, ..Attributes::default() })
+        }
+        Change::StartDaemon(daemon) => {
+            if Name::<15>::new(&daemon.interface).is_none() {
+                return Err(Errno::NODEV);
+            }
+            let daemon = Some(daemon::whole(daemon));
+            (Command::NewDaemon, Attributes { daemon, ..Attributes::default() })
+        }
+        Change::StopDaemon(role) => {
+            let daemon = Some(daemon::name(*role));
+            (Command::DelDaemon, Attributes { daemon, ..Attributes::default() })
+        }
+    };
+    Ok(Ipvs::new(command, attributes))
+}
+
 impl Kernel for Client {
     fn add_service(&mut self, service: &Service) -> Result<(), Errno> {
-        self.order(Command::NewService, whole_service(service)?)
+        self.order(&Change::AddService(service.clone()))
     }
 
     fn edit_service(&mut self, service: &Service) -> Result<(), Errno> {
-        self.order(Command::SetService, whole_service(service)?)
+        self.order(&Change::EditService(service.clone()))
     }
 
     fn delete_service(&mut self, id: ServiceId) -> Result<(), Errno> {
-        self.order(Command::DelService, of_service(id))
+        self.order(&Change::DeleteService(id))
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        self.order(Command::Flush, Attributes::default())
+        self.order(&Change::Flush)
     }
 
     fn zero(&mut self, id: Option<ServiceId>) -> Result<(), Errno> {
-        self.order(Command::Zero, id.map(of_service).unwrap_or_default())
+        self.order(&Change::Zero(id))
     }
 
     fn add_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
-        self.order(Command::NewDestination, whole_destination(destination))
+        self.order(&Change::AddDestination(*destination))
     }
 
     fn edit_destination(&mut self, destination: &DestinationCommand) -> Result<(), Errno> {
-        self.order(Command::SetDestination, whole_destination(destination))
+        self.order(&Change::EditDestination(*destination))
     }
 
     fn delete_destination(&mut self, service: ServiceId, address: SocketAddr) -> Result<(), Errno> {
-        let destination = Some(destination::name(address));
-        self.order(Command::DelDestination, Attributes { destination, ..of_service(service) })
+        self.order(&Change::DeleteDestination { service, address })
     }
 
     fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Errno> {
-        let Timeouts { tcp_s, tcp_fin_s, udp_s } = timeouts;
-        let (tcp_s, tcp_fin_s, udp_s) = (Some(tcp_s), Some(tcp_fin_s), Some(udp_s));
-        self.order(Command::SetConfig, Attributes { tcp_s, tcp_fin_s, udp_s, ..Attributes::default() })
+        self.order(&Change::SetTimeouts(timeouts))
     }
 
     fn start_daemon(&mut self, daemon: &SyncDaemon) -> Result<(), Errno> {
-        if Name::<15>::new(&daemon.interface).is_none() {
-            return Err(Errno::NODEV);
-        }
-        let daemon = Some(daemon::whole(daemon));
-        self.order(Command::NewDaemon, Attributes { daemon, ..Attributes::default() })
+        self.order(&Change::StartDaemon(daemon.clone()))
     }
 
     fn stop_daemon(&mut self, role: Role) -> Result<(), Errno> {
-        let daemon = Some(daemon::name(role));
-        self.order(Command::DelDaemon, Attributes { daemon, ..Attributes::default() })
+        self.order(&Change::StopDaemon(role))
+    }
+
+    /// Sends as many in a datagram as fit: the daemon keeps those of one by one write to its disk.
+    fn make(&mut self, changes: &[Change]) -> Vec<Result<(), Errno>> {
+        // What can't be asked for is refused here, in its place.
+        let orders: Vec<_> = changes.iter().map(order).collect();
+        let mut results: Vec<_> = orders.iter().map(|order| order.as_ref().err().copied().map(Err)).collect();
+        let sent: Vec<usize> = (0..orders.len()).filter(|&at| orders[at].is_ok()).collect();
+        let requests = orders.into_iter().flatten().map(|payload| Request { payload, is_list: false });
+        let done = self.send_all(requests, |number, answer| {
+            if let Answer::End(ended) = answer {
+                results[sent[number]] = Some(ended);
+            }
+            Ok(())
+        });
+        // Whatever became of those that got no answer, it is not known.
+        let unanswered = done.err().unwrap_or(Errno::BADMSG);
+        results.into_iter().map(|result| result.unwrap_or(Err(unanswered))).collect()
     }
 
     fn connection_table_size(&mut self) -> Result<u32, Errno> {

@@ -90,12 +90,12 @@ pub fn answer(message: &[u8], kernel: &mut dyn Kernel, peer: Peer) -> Replies {
         }
         Some(header) => serve(&header, message, kernel, peer.access, to),
     };
-    let acknowledged = |result| to.acknowledge(&known, result);
+    let refused = |errno| to.acknowledge(&known, Some((errno, "")));
     match result {
-        Err(errno) => Replies::single(acknowledged(Err(errno))),
+        Err(errno) => Replies::single(refused(errno)),
         Ok(Outcome::List(rows)) => Replies { single: None, list: Some(List { rows, next: None, to }) },
         Ok(outcome) => {
-            let ack = frame::wants_ack(&known).then(|| acknowledged(Ok(())));
+            let ack = frame::wants_ack(&known).then(|| to.acknowledge(&known, None));
             match outcome {
                 Outcome::Told(message) => Replies { single: Some((message, ack)), list: None },
                 _ => Replies { single: ack.map(|ack| (ack, None)), list: None },
@@ -109,7 +109,7 @@ pub fn answer(message: &[u8], kernel: &mut dyn Kernel, peer: Peer) -> Replies {
 #[must_use]
 pub fn refuse(message: &[u8], peer: Peer, errno: Errno) -> Replies {
     let known = frame::header(message).unwrap_or_else(|| frame::doubtful_header(message));
-    Replies::single(address(&known, peer).acknowledge(&known, Err(errno)))
+    Replies::single(address(&known, peer).acknowledge(&known, Some((errno, ""))))
 }
 
 fn address(request: &NetlinkHeader, peer: Peer) -> Address {

@@ -1,14 +1,9 @@
-//! Messages around their payload: a datagram's messages one after the other, and the headers of what is answered.
+//! Messages around their payload: a datagram's messages one after the other, and what their headers say.
 
-use std::num::NonZeroI32;
-
-use netlink_packet_core::{
-    DoneMessage, Emitable, ErrorMessage, NLM_F_ACK, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_MULTIPART, NLMSG_ALIGNTO,
-    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLMSG_ALIGNTO, NetlinkBuffer, NetlinkHeader, Parseable};
 use netlink_packet_generic::constants::GENL_HDRLEN;
-use netlink_packet_generic::{GenlFamily, GenlMessage};
-use rustix::io::Errno;
+
+pub(super) use crate::api::acknowledge::Address;
 
 /// The length of a message's own header, in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -54,50 +49,4 @@ pub(super) fn is_dump(header: &NetlinkHeader) -> bool {
 /// Whether success is to be acknowledged.
 pub(super) fn wants_ack(header: &NetlinkHeader) -> bool {
     header.flags & NLM_F_ACK != 0
-}
-
-/// Whom messages are for: the request's sequence number and the port that asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Address {
-    pub(super) sequence: u32,
-    pub(super) port: u32,
-}
-
-impl Address {
-    fn serialize<I: NetlinkSerializable>(self, payload: NetlinkPayload<I>, flags: u16) -> Vec<u8> {
-        let mut header = NetlinkHeader::default();
-        header.sequence_number = self.sequence;
-        header.port_number = self.port;
-        header.flags = flags;
-        let mut message = NetlinkMessage::new(header, payload);
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
-    }
-
-    /// A message of a family.
-    pub(super) fn message<F>(self, payload: F, flags: u16) -> Vec<u8>
-    where
-        F: GenlFamily + Emitable + std::fmt::Debug,
-    {
-        self.serialize(NetlinkPayload::InnerMessage(GenlMessage::from_payload(payload)), flags)
-    }
-
-    /// The end of a list.
-    pub(super) fn done(self) -> Vec<u8> {
-        self.serialize::<GenlMessage<super::Ipvs>>(
-            NetlinkPayload::Done(DoneMessage::default()),
-            NLM_F_MULTIPART,
-        )
-    }
-
-    /// Success, or what went wrong. The request's header follows, and no more of it, whatever its length.
-    pub(super) fn acknowledge(self, request: &NetlinkHeader, result: Result<(), Errno>) -> Vec<u8> {
-        let mut error = ErrorMessage::default();
-        error.code = result.err().and_then(|errno| NonZeroI32::new(-errno.raw_os_error()));
-        error.header = vec![0; HEADER_BYTES];
-        request.emit(&mut error.header);
-        self.serialize::<GenlMessage<super::Ipvs>>(NetlinkPayload::Error(error), NLM_F_CAPPED)
-    }
 }

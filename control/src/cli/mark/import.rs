@@ -22,7 +22,7 @@ pub(super) fn import(file: &Path, socket: Option<&Path>) -> Result<(), Failure> 
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let text = read(file).map_err(|error| Failure::Runtime(format!("{name} can't be read: {error}")))?;
     let ports = Ports::parse(&std::fs::read_to_string("/etc/services").unwrap_or_default());
-    let Imported { rules, refused, ignored } = iptables::parse(&text, &ports);
+    let Imported { rules, refused, ignored, .. } = iptables::parse(&text, &ports);
     // A closed standard error is no reason to add nothing.
     let tell = |line: String| drop(writeln!(io::stderr(), "xlvs: {name}: {line}"));
     refused.iter().for_each(|refusal| tell(format!("refused: {refusal}")));

@@ -2,11 +2,12 @@
 //! another are `resolve`'s.
 //!
 //! `table` reads the keys of any table and reports what is wrong with them, `value` converts their values; `director`,
-//! `mark` and `service` name the keys of their tables.
+//! `mark`, `service` and `check` name the keys of their tables.
 //!
 //! Invariants: every key that is read is thereby known; every other key of a table is reported. A key that is wrong is
 //! reported once, and [`Raw::Wrong`] keeps later steps from reporting it as missing.
 
+mod check;
 mod director;
 mod mark;
 mod service;
@@ -18,6 +19,7 @@ use xlvs_dataplane::settings::Settings;
 
 use super::error::{Findings, Position};
 use super::source::Source;
+pub(super) use check::{RawCheck, is_dns_name};
 pub(super) use director::RawDirector;
 pub(super) use mark::RawMark;
 pub(super) use service::{Mask, RawDestination, RawService};

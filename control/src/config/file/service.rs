@@ -6,11 +6,13 @@ use std::num::NonZeroU32;
 use toml::de::DeTable;
 use xlvs_dataplane::flow::{Family, Protocol};
 
+use super::check::{RawCheck, checks};
 use super::table::Table;
 use super::value::{Refusal, boolean, integer, mask, text, unicast};
 use super::{At, Position, Raw, Source};
 use crate::config::names::{Choice, SchedulerFlag, SchedulerName, VipMode};
 use crate::config::{Drain, address};
+use crate::health::spec::{OnFailure, StartState};
 
 /// A `[[service]]`.
 #[derive(Debug)]
@@ -29,6 +31,12 @@ pub(crate) struct RawService {
     pub(crate) drain: Raw<Drain>,
     pub(crate) slow_start_s: Raw<u32>,
     pub(crate) vip: Raw<VipMode>,
+    pub(crate) quorum: Raw<u32>,
+    pub(crate) hysteresis: Raw<u32>,
+    pub(crate) sorry_server: Option<RawSorryServer>,
+    pub(crate) on_failure: Raw<OnFailure>,
+    pub(crate) start: Raw<StartState>,
+    pub(crate) checks: Vec<RawCheck>,
     /// Whether the key is not written at all.
     pub(crate) destinations_absent: bool,
     pub(crate) destinations: Vec<RawDestination>,
@@ -43,6 +51,12 @@ pub(crate) enum Mask {
     Length(u8),
 }
 
+/// A service's `sorry_server`.
+#[derive(Debug)]
+pub(crate) struct RawSorryServer {
+    pub(crate) address: Raw<IpAddr>,
+}
+
 /// A `[[service.destination]]`.
 #[derive(Debug)]
 pub(crate) struct RawDestination {
@@ -51,6 +65,10 @@ pub(crate) struct RawDestination {
     pub(crate) weight: Raw<u32>,
     pub(crate) upper_threshold: Raw<u32>,
     pub(crate) lower_threshold: Raw<u32>,
+    pub(crate) on_failure: Raw<OnFailure>,
+    pub(crate) start: Raw<StartState>,
+    /// `None`: the key is not written.
+    pub(crate) checks: Option<Vec<RawCheck>>,
 }
 
 impl RawService {
@@ -85,6 +103,12 @@ pub(super) fn service(source: &mut Source<'_>, at: Position, table: &DeTable<'_>
         drain: keys.choice(source, "drain"),
         slow_start_s: keys.number(source, "slow_start_s", 1..=86_400),
         vip: keys.choice(source, "vip"),
+        quorum: keys.number(source, "quorum", 1..=2_147_483_647),
+        hysteresis: keys.number(source, "hysteresis", 0..=2_147_483_647),
+        sorry_server: sorry_server(source, &mut keys),
+        on_failure: keys.choice(source, "on_failure"),
+        start: keys.choice(source, "start"),
+        checks: checks(source, &mut keys, "service.check", "[[service.check]]"),
         destinations_absent: !table.contains_key("destination"),
         destinations: Vec::new(),
     };
@@ -96,10 +120,31 @@ pub(super) fn service(source: &mut Source<'_>, at: Position, table: &DeTable<'_>
             weight: keys.number(source, "weight", 0..=2_147_483_647),
             upper_threshold: keys.number(source, "upper_threshold", 0..=2_147_483_647),
             lower_threshold: keys.number(source, "lower_threshold", 0..=2_147_483_647),
+            on_failure: keys.choice(source, "on_failure"),
+            start: keys.choice(source, "start"),
+            checks: destination_checks(source, &mut keys, table),
         });
         keys.require(source, "address", address::ALLOWED);
         keys.finish(source);
     }
     keys.finish(source);
     raw
+}
+
+fn sorry_server(source: &mut Source<'_>, keys: &mut Table<'_, '_>) -> Option<RawSorryServer> {
+    let (at, table) = keys.table(source, "sorry_server")?;
+    let mut keys = Table::new("service.sorry_server", at, table);
+    let address = keys.read(source, "address", address::ALLOWED, unicast);
+    keys.require(source, "address", address::ALLOWED);
+    keys.finish(source);
+    Some(RawSorryServer { address })
+}
+
+fn destination_checks(
+    source: &mut Source<'_>,
+    keys: &mut Table<'_, '_>,
+    table: &DeTable<'_>,
+) -> Option<Vec<RawCheck>> {
+    let checks = checks(source, keys, "service.destination.check", "[[service.destination.check]]");
+    table.contains_key("check").then_some(checks)
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -87,4 +88,30 @@ pub(super) fn mask(value: &DeValue<'_>) -> Result<Mask, Refusal> {
         Some(netmask) => netmask.parse::<Ipv4Addr>().map(Mask::Netmask).map_err(|_| Refusal::Value),
         None => integer(value, 0..=128).map(Mask::Length),
     }
+}
+
+/// A time in seconds, to the millisecond.
+pub(super) fn seconds(value: &DeValue<'_>, range: RangeInclusive<f64>) -> Result<Duration, Refusal> {
+    let number = number(value)?;
+    if !range.contains(&number) {
+        return Err(Refusal::Value);
+    }
+    Ok(Duration::from_millis((number * 1000.0).round() as u64))
+}
+
+/// A share of 1, in thousandths.
+pub(super) fn share(value: &DeValue<'_>) -> Result<u16, Refusal> {
+    let number = number(value)?;
+    if (0.0..=1.0).contains(&number) { Ok((number * 1000.0).round() as u16) } else { Err(Refusal::Value) }
+}
+
+/// A whole or a broken number.
+fn number(value: &DeValue<'_>) -> Result<f64, Refusal> {
+    let digits = match (value.as_float(), value.as_integer()) {
+        (Some(float), _) => float.as_str(),
+        (None, Some(integer)) if integer.radix() == 10 => integer.as_str(),
+        (None, Some(_)) => return Err(Refusal::Value),
+        (None, None) => return Err(Refusal::Type),
+    };
+    digits.parse().map_err(|_| Refusal::Value)
 }

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use xlvs_dataplane::flow::Family;
 
+use super::check::checks;
 use super::service::ServiceFamily;
 use crate::config::error::Findings;
 use crate::config::file::{At, RawDestination, RawService};
 use crate::config::{DestinationConfig, Thresholds, address};
+use crate::health::spec::ServerHealthSpec;
 
 fn thresholds(destination: &RawDestination, findings: &mut Findings) -> Thresholds {
     let thresholds =
@@ -42,6 +44,11 @@ pub(super) fn destinations(
     }
     for destination in &service.destinations {
         let thresholds = thresholds(destination, findings);
+        let health = ServerHealthSpec {
+            checks: destination.checks.as_ref().map(|raw| checks(raw, service, findings)),
+            on_failure: destination.on_failure.get().map(|on_failure| on_failure.value),
+            start: destination.start.get().map(|start| start.value),
+        };
         let Some(&At { value: address, at }) = destination.address.get() else {
             continue;
         };
@@ -70,6 +77,7 @@ pub(super) fn destinations(
             address,
             weight: destination.weight.or(1),
             thresholds,
+            health,
             line: destination.at.line,
         });
     }

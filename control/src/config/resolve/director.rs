@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use super::once_each;
 use crate::config::error::{Findings, Position};
 use crate::config::file::{At, Raw, RawDirector};
-use crate::config::names::InterfaceName;
-use crate::config::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, DirectorConfig, MAX_INTERFACES, Overrides};
+use crate::config::names::{InterfaceName, MarkSource};
+use crate::config::{
+    DEFAULT_SOCKET, DEFAULT_STATE_DIR, DirectorConfig, MAX_INTERFACES, MarksFrom, Overrides,
+};
 
 pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut Findings) -> DirectorConfig {
     let interfaces = interfaces(raw, overrides, findings);
@@ -32,7 +34,11 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         idle: raw.idle.or_default(),
         xdp_mode: raw.xdp_mode.or_default(),
         vip: raw.vip.or_default(),
-        marks: raw.marks.or_default(),
+        marks: match overrides.marks {
+            None => raw.marks.or_default(),
+            Some(MarksFrom::Iptables) => MarkSource::Iptables,
+            Some(MarksFrom::Script(_)) => MarkSource::Script,
+        },
         frame_size: raw.frame_size.or_default(),
         frames: raw.frames.or(needed.max(8192)),
         ring_size,

@@ -1,6 +1,7 @@
 //! From keys as written to a [`Configuration`]: the defaults, what the command line overrides, and the rules between
 //! keys. The result is only used when there was no error, so a wrong value may stand in for here by its default.
 
+mod check;
 mod destination;
 mod director;
 mod mark;

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use xlvs_dataplane::flow::{Family, Granularity, Protocol};
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 
+use super::check::health;
 use super::destination::destinations;
 use super::{once_each, seconds};
 use crate::config::error::Findings;
@@ -36,6 +37,7 @@ pub(super) fn services(raw: &[RawService], vip: VipMode, findings: &mut Findings
         let persistence = persistence(service, family.as_ref(), findings);
         check_one_packet(service, findings);
         check_slow_start(service, findings);
+        let health = health(service, family.as_ref(), findings);
         let destinations = destinations(service, family.as_ref(), findings);
         // What is absent or wrong is reported already.
         let Some(key) = key(service, family.as_ref()) else { continue };
@@ -58,6 +60,7 @@ pub(super) fn services(raw: &[RawService], vip: VipMode, findings: &mut Findings
             drain: service.drain.get().map(|drain| drain.value),
             slow_start: service.slow_start_s.get().map(|time| seconds(time.value)),
             vip: service.vip.or(vip),
+            health,
             destinations,
             line: service.at.line,
         });

@@ -196,7 +196,7 @@ fn all_errors_are_told_at_once() {
             "columns are characters; a terminal is not told what to do",
             "\u{feff}[director]\r\ninterface = \"a\" # é\r\n[[service]]\r\nport = 1\r\naddress = \"é\\u001b\"\r\n\"ä\" = 1\r\n",
             "f:5:11: service.address: found \"é\\u001b\" (no address), allowed: a unicast IPv4 or IPv6 address\n\
-             f:6:1: service.\"ä\": found an unknown key, allowed: address, port, protocol, mark, family, scheduler, scheduler_flags, persistent_s, persistence_mask, one_packet, drain, slow_start_s, vip, destination",
+             f:6:1: service.\"ä\": found an unknown key, allowed: address, port, protocol, mark, family, scheduler, scheduler_flags, persistent_s, persistence_mask, one_packet, drain, slow_start_s, vip, quorum, hysteresis, sorry_server, on_failure, start, check, destination",
         ),
     ];
     for (name, text, expected) in cases {

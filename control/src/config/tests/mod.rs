@@ -1,6 +1,7 @@
 //! What a user of the file notices: each mistake's line, all of them at once, and what a right file means.
 #![allow(clippy::unwrap_used)]
 
+mod checks;
 mod errors;
 mod marks;
 mod robustness;
@@ -79,8 +80,53 @@ persistence_mask = "255.255.255.0"
 one_packet = true
 drain = "finish"
 vip = "local"
+quorum = 3
+hysteresis = 2
+sorry_server = { address = "192.0.2.99" }
+on_failure = "quiesce"
+start = "up"
+[[service.check]]
+type = "https"
+interval_s = 0.5
+timeout_s = 1
+retry_s = 0
+rise = 2
+fall = 3
+jitter = 0.25
+address = "192.0.2.200"
+port = 8443
+path = "/health?x=1"
+host = "www.example"
+sni = "sni.example"
+status = [200, "204-299", "301"]
+body = "text"
+verify = true
+[[service.check]]
+type = "http"
+body_regex = "^ok$"
+[[service.check]]
+type = "send-expect"
+send = "quit\r\n"
+expect = "220"
+[[service.check]]
+type = "send-expect"
+expect_regex = "^(220|230)"
+[[service.check]]
+type = "dns"
+name = "example.com"
+record = "A"
+[[service.check]]
+type = "udp"
+require_reply = true
+[[service.check]]
+type = "program"
+command = ["/bin/true", "%h", "%p", "%%"]
+expect_output = "OK"
 [[service.destination]]
 address = "192.0.2.11"
+on_failure = "remove"
+start = "down"
+check = [{ type = "ping" }, { type = "vip" }]
 weight = 0
 upper_threshold = 2_147_483_647
 lower_threshold = 9
@@ -145,6 +191,7 @@ fn ten_lines_are_enough() {
         address: address.parse().unwrap(),
         weight: 1,
         thresholds: Thresholds::default(),
+        health: ServerHealthSpec::default(),
         line,
     };
     let service = ServiceConfig {
@@ -156,6 +203,7 @@ fn ten_lines_are_enough() {
         drain: None,
         slow_start: None,
         vip: VipMode::Local,
+        health: HealthSpec::default(),
         destinations: vec![destination("192.0.2.11", 6), destination("192.0.2.12", 8)],
         line: 3,
     };
@@ -240,9 +288,10 @@ fn every_key_is_taken() {
 
 /// Each table with the keys that it can have, as the error about an unknown one lists them.
 fn known_keys() -> Vec<(&'static str, Vec<String>)> {
-    let text = "[director]\nx = 1\n[timeouts]\nx = 1\n[settings]\nx = 1\n[[mark]]\nx = 1\n[[service]]\nx = 1\n[[service.destination]]\nx = 1\n";
+    let text = "[director]\nx = 1\n[timeouts]\nx = 1\n[settings]\nx = 1\n[[mark]]\nx = 1\n[[service]]\nx = 1\n[[service.check]]\nx = 1\n[[service.destination]]\nx = 1\n";
     let found = errors(text);
-    let tables = ["director", "timeouts", "settings", "mark", "service", "service.destination"];
+    let tables =
+        ["director", "timeouts", "settings", "mark", "service", "service.check", "service.destination"];
     let keys = |table: &str| {
         let start = format!(" {table}.x: found an unknown key, allowed: ");
         let list = found.lines().find_map(|line| line.split_once(&start)).unwrap().1;
@@ -255,7 +304,8 @@ fn known_keys() -> Vec<(&'static str, Vec<String>)> {
 fn the_full_file_and_the_readme_show_every_key() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     for (table, keys) in known_keys() {
-        for key in keys.iter().filter(|key| *key != "destination" || table == "mark") {
+        let tables = |key: &str| key == "check" || key == "destination" && table == "service";
+        for key in keys.iter().filter(|key| !tables(key)) {
             for (name, text) in [("the full file", FULL), ("README.md", &readme)] {
                 let shown = text.lines().any(|line| {
                     line.trim_start_matches("# ").split_once('=').is_some_and(|(its, _)| its.trim() == key)
@@ -298,6 +348,7 @@ fn the_command_line_wins() {
         socket_group: Some("staff".parse().unwrap()),
         socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
+        marks: None,
     };
     let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
     let alone = Configuration::for_interfaces(&overrides).unwrap();

@@ -4,6 +4,7 @@
 
 mod counts;
 mod file;
+mod health;
 mod leaving;
 mod operations;
 mod slow_start;

@@ -211,6 +211,21 @@ impl Steering {
     }
 }
 
+/// The mode of a steering program that is pinned to an interface of this thread's network namespace: a running director's, or
+/// one that was left behind.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn pinned_mode(index: u32) -> Result<Option<XdpMode>, AfXdpError> {
+    let pins = PinDirectory::of_interface(index)?;
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        if pins.find(mode)?.is_some_and(|link| link.interface() == index) {
+            return Ok(Some(mode));
+        }
+    }
+    Ok(None)
+}
+
 /// Takes a steering program that was left on an interface of this thread's network namespace off; false if there is none.
 ///
 /// # Errors

@@ -61,8 +61,11 @@ unsafe trait Question {}
 struct DriverInfo {
     command: u32,
     driver: [u8; 32],
-    /// version, fw_version, bus_info, erom_version, reserved2 and five counters.
-    rest: [u8; 4 * 32 + 12 + 5 * 4],
+    /// version and fw_version.
+    versions: [u8; 2 * 32],
+    bus_info: [u8; 32],
+    /// erom_version, reserved2 and five counters.
+    rest: [u8; 32 + 12 + 5 * 4],
 }
 
 #[repr(C)]
@@ -115,11 +118,12 @@ impl Device {
 
     /// The driver's name: `veth`, `virtio_net`, `ixgbe`, …
     pub fn driver(&self) -> io::Result<String> {
-        let mut info =
-            DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 4 * 32 + 12 + 5 * 4] };
-        self.ask(&mut info)?;
-        let name = CStr::from_bytes_until_nul(&info.driver).unwrap_or_default();
-        Ok(name.to_string_lossy().into_owned())
+        Ok(text(&self.driver_info()?.driver))
+    }
+
+    /// Where it is on its bus: `0000:00:03.0`; empty for virtual interfaces.
+    pub fn bus_info(&self) -> io::Result<String> {
+        Ok(text(&self.driver_info()?.bus_info))
     }
 
     /// The queues. `Unsupported` where the driver has no notion of them.
@@ -146,6 +150,18 @@ impl Device {
         }
     }
 
+    fn driver_info(&self) -> io::Result<DriverInfo> {
+        let mut info = DriverInfo {
+            command: ETHTOOL_GDRVINFO,
+            driver: [0; 32],
+            versions: [0; 2 * 32],
+            bus_info: [0; 32],
+            rest: [0; 32 + 12 + 5 * 4],
+        };
+        self.ask(&mut info)?;
+        Ok(info)
+    }
+
     fn value(&self, command: u32) -> io::Result<u32> {
         let mut value = Value { command, data: 0 };
         self.ask(&mut value)?;
@@ -168,6 +184,10 @@ impl Device {
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    CStr::from_bytes_until_nul(bytes).unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

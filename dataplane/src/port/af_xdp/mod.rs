@@ -22,7 +22,7 @@ mod steering;
 mod steering_keys;
 mod umem;
 
-pub use attach::{Attached, RequestedMode, XdpMode, detach_interface};
+pub use attach::{Attached, RequestedMode, XdpMode, detach_interface, pinned_mode};
 pub use config::{MAX_INTERFACES, PortConfig, PortInterface};
 pub use error::AfXdpError;
 pub use frame::{AfXdpFrame, MAX_BUFFERS};

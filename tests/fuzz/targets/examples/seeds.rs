@@ -1,0 +1,195 @@
+//! Writes the binary inputs that fuzzing begins with, `corpus/netlink` and `corpus/frame`: what `xlvs adm` sends for commands, and
+//! the flows that the data plane's tests know. `cargo run -p xlvs-fuzz-targets --example seeds` after a change of either.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../../dataplane/tests/memory/mod.rs"]
+mod memory;
+
+use std::path::Path;
+use std::time::Duration;
+
+use memory::fragments::cut;
+use memory::frame::{Frame, icmp_error, sctp, tcp, udp};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use xlvs_control::adm::execute::{Host, Session};
+use xlvs_control::adm::names::SystemNames;
+use xlvs_control::api::ipvs::{Access, Client};
+use xlvs_control::fuzzing::{Connection, Control, MAX_DATAGRAM};
+use xlvs_fuzz_targets::MARK;
+use xlvs_fuzz_targets::netlink::how;
+use xlvs_fuzz_targets::wire::{ACK, CONTROLLER, DUMP, Message, REQUEST, XLVS, attribute};
+
+/// Commands, one seed each.
+const SESSIONS: [(&str, &[&str]); 5] = [
+    (
+        "services",
+        &[
+            "-A -t 10.0.0.2:80 -s wrr",
+            "-a -t 10.0.0.2:80 -r 10.0.1.1 -w 2",
+            "-a -t 10.0.0.2:80 -r 10.0.1.2 -w 0 -x 9 -y 5",
+            "-e -t 10.0.0.2:80 -r 10.0.1.1 -w 7",
+            "-E -t 10.0.0.2:80 -s sh -b sh-port -p 60",
+            "-d -t 10.0.0.2:80 -r 10.0.1.2",
+            "-Ln",
+            "-D -t 10.0.0.2:80",
+        ],
+    ),
+    (
+        "marks_and_ipv6",
+        &[
+            "-A -f 7 -6 -p 300 -M 64",
+            "-a -f 7 -6 -r [fd00::1]",
+            "-A -t [fd00::100]:443 -s mh --pe sip",
+            "-a -t [fd00::100]:443 -r [fd00::b] -i --tun-type gue --tun-port 6078 --tun-remcsum",
+            "-L -t [fd00::100]:443 -n",
+        ],
+    ),
+    ("settings", &["--set 900 120 60", "-L --timeout", "-Z", "-Z -t 10.0.0.1:80", "-Lcn", "-C"]),
+    (
+        "sync_daemons",
+        &[
+            "--start-daemon master --mcast-interface eth0 --syncid 7 --mcast-group ff02::81 --mcast-ttl 3",
+            "-L --daemon",
+            "--stop-daemon master",
+        ],
+    ),
+    (
+        "refused",
+        &["-A -t 10.0.0.1:80", "-D -t 10.0.0.9:80", "-A -t 10.0.0.9:80 -s none", "-d -f 1 -r 10.0.1.9"],
+    ),
+];
+
+/// What a command sends to the daemon.
+fn session(lines: &[&str]) -> Vec<Vec<u8>> {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let (ours, theirs) = pair.unwrap();
+    let daemon = std::thread::spawn(move || {
+        let mut control = Control::new("director.interface = \"eth0\"").unwrap();
+        let (mut connection, mut sent) = (Connection::new(Access::Full), Vec::new());
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        while let Ok((_, length @ 1..)) = recv(&theirs, buffer.as_mut_slice(), RecvFlags::empty()) {
+            sent.push(buffer[..length].to_vec());
+            for answer in control.datagram(&mut connection, &buffer[..length]) {
+                send(&theirs, &answer, SendFlags::empty()).unwrap();
+            }
+        }
+        sent
+    });
+    let mut client = Client::new(ours, Duration::from_secs(5)).unwrap();
+    let host = Host { program: "ipvsadm", names: &SystemNames::load(), remarks: false };
+    for line in lines {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let (mut input, mut out, mut err) = (&b""[..], Vec::new(), Vec::new());
+        Session::new(&host, &mut client, &mut input, &mut out, &mut err).run(&words).unwrap();
+    }
+    drop(client);
+    daemon.join().unwrap()
+}
+
+/// Requests in XLVS's own words, and for families.
+fn own_words() -> Vec<Vec<u8>> {
+    let text = |kind, text: &str| attribute(kind, &[text.as_bytes(), &[0]].concat());
+    let number = |kind, number: u32| attribute(kind, &number.to_ne_bytes());
+    let rule = [
+        number(5, 7),
+        attribute(6, &[6]),
+        attribute(7, &[10, 0, 0, 0, 24]),
+        attribute(8, &[80_u16.to_ne_bytes(), 443_u16.to_ne_bytes()].concat()),
+        attribute(9, &[192, 0, 2, 0, 24]),
+        text(10, "eth0"),
+    ]
+    .concat();
+    let request = |kind, flags, command, attributes: &[u8]| {
+        Message { kind, flags: REQUEST | flags, command, port: 0x0a0b, ..Message::default() }
+            .bytes(attributes)
+    };
+    vec![
+        request(CONTROLLER, ACK, 3, &text(2, "IPVS")),
+        request(CONTROLLER, DUMP, 3, &[]),
+        request(XLVS, ACK, 7, &number(12, 4711)),
+        request(XLVS, DUMP, 1, &[]),
+        request(XLVS, ACK, 2, &[text(2, "sloppy_tcp"), number(3, 1)].concat()),
+        request(XLVS, DUMP, 3, &[]),
+        request(XLVS, ACK, 4, &rule),
+        request(XLVS, DUMP, 6, &[]),
+        request(XLVS, ACK, 5, &rule),
+        request(XLVS, DUMP, 8, &text(2, "ip_vs")),
+        request(XLVS, DUMP, 8, &text(2, "ip_vs_stats_percpu")),
+        request(XLVS, DUMP, 129, &[]),
+        request(XLVS, DUMP, 132, &[]),
+    ]
+}
+
+/// How a frame comes (the piece's two bytes), and the frame.
+type Arrival = ([u8; 2], Vec<u8>);
+
+/// Flows by name.
+fn flows() -> Vec<(&'static str, Vec<Arrival>)> {
+    let plain = |frames: Vec<Frame>| frames.iter().map(|frame| ([0, 0], frame.build())).collect::<Vec<_>>();
+    let cut_up = |frame: Frame, at: &[usize]| {
+        let mut parts: Vec<_> = cut(&frame.build(), at).into_iter().map(|part| ([2, 0], part)).collect();
+        parts.reverse();
+        parts
+    };
+    let timed = |pauses: &[u8], frame: Frame| {
+        pauses.iter().map(|pause| ([pause << 5 | 4, 0], frame.build())).collect()
+    };
+    vec![
+        ("connection", plain(vec![tcp("S"), tcp("A"), tcp("A").payload(9), tcp("FA"), tcp("A"), tcp("R")])),
+        ("ipv6", plain(vec![tcp("S").v6(), tcp("A").v6(), udp().v6(), tcp("S").extensions(&[0, 60])])),
+        ("many", plain((0..14).map(|client| udp().client_port(1000 + client)).collect())),
+        (
+            "no_service",
+            plain(vec![udp().port(9), tcp("S").port(9), tcp("A"), tcp("S").port(81), tcp("S").port(83)]),
+        ),
+        ("icmp", plain(vec![tcp("S"), icmp_error(3, 6), icmp_error(11, 6), icmp_error(1, 6).v6()])),
+        ("sctp", plain(vec![sctp(1), sctp(10), sctp(0), sctp(7), sctp(14), sctp(6)])),
+        (
+            "tags",
+            plain(vec![tcp("S").tags(&[0x8100]), udp().tags(&[0x88a8, 0x8100]), udp().tags(&[0x8100; 3])]),
+        ),
+        (
+            "options",
+            plain(vec![udp().options(&[7, 7, 4, 0, 0, 0, 0, 1]), udp().options(&[68, 8, 5, 0, 0, 0, 0, 0])]),
+        ),
+        ("fragments", cut_up(udp().payload(100), &[24, 48, 72])),
+        ("fragments_of_ipv6", cut_up(udp().payload(100).v6(), &[24, 48])),
+        ("cut_anew", cut_up(tcp("S").payload(32), &[8])),
+        (
+            "too_big",
+            plain(vec![
+                udp().payload(2000).may_be_cut(),
+                udp().payload(2000),
+                tcp("S").port(84).payload(2000),
+            ]),
+        ),
+        ("timeouts", timed(&[0, 4, 5, 6, 7, 7], udp())),
+        (
+            "changes",
+            (0..16).map(|change| ([16, change * 7], tcp("S").client_port(change.into()).build())).collect(),
+        ),
+    ]
+}
+
+fn write(target: &str, name: &str, pieces: &[Vec<u8>]) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("corpus").join(target);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(name), pieces.join(&MARK[..])).unwrap();
+}
+
+fn main() {
+    let how = |datagrams: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
+        datagrams.into_iter().map(|datagram| [&[how::REPAIRED][..], &datagram].concat()).collect()
+    };
+    for (name, lines) in SESSIONS {
+        write("netlink", name, &how(session(lines)));
+    }
+    write("netlink", "own_words", &how(own_words()));
+    // All in one datagram, and its last message cut.
+    let together: Vec<u8> = own_words().concat();
+    write("netlink", "together", &[[&[0][..], &together[..together.len() - 3]].concat()]);
+    for (name, frames) in flows() {
+        let pieces: Vec<_> = frames.into_iter().map(|(how, frame)| [&how[..], &frame].concat()).collect();
+        write("frame", name, &pieces);
+    }
+}
