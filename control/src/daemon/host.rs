@@ -17,6 +17,11 @@ impl HostPath {
         self.device.as_ref()
     }
 
+    /// Why there is no device although one is needed.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
     /// The way of a destination that is the host.
     pub(super) const fn way(&self) -> Way {
         match self.device {

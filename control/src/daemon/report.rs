@@ -170,7 +170,7 @@ impl Daemon {
             NeighborState::Resolved { .. } => ("resolved", None),
             NeighborState::Incomplete => ("incomplete", None),
             NeighborState::Failed => ("failed", None),
-            NeighborState::Local => ("local", None),
+            NeighborState::Local => ("local", self.host.failure().map(str::to_owned)),
             NeighborState::Unusable(reason) => ("unusable", Some(format!("{address} {reason}"))),
             NeighborState::Unknown => ("unknown", None),
         };

@@ -2,8 +2,8 @@
 //! daemon has it open.
 //!
 //! It takes IP packets, no frames: MAC addresses, VLAN tags and neighbours, which the host would judge a frame by, have done
-//! their part when a packet gets here. It has no route, so that nothing is ever sent by it; what the
-//! kernel itself sends there waits in the device's queue, where nobody reads it, and is dropped by the kernel beyond that.
+//! their part when a packet gets here. It has no route, so that nothing is ever sent by it; what the kernel itself sends there
+//! waits in the device's queue, where nobody reads it, and is dropped by the kernel beyond that.
 //!
 //! Names and numbers are of the thread's network namespace.
 
@@ -24,8 +24,8 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 88, 76, 86);
 /// Larger than any packet: the device never carries one, and what is handed to it is not measured by this.
 const MTU: u16 = u16::MAX;
 /// What it needs of its settings, below /proc/sys/net. Packets come in there whose sources are reached by other interfaces,
-/// which a strict rp_filter drops; 2, a loose one, wins over an `all/rp_filter` of 1. What is for nobody here is not sent on. It is nobody's
-/// link: no link-local address, no router.
+/// which a strict rp_filter drops; 2, a loose one, wins over an `all/rp_filter` of 1. What is for nobody here is not sent on.
+/// It is nobody's link: no link-local address, no router.
 const SETTINGS: [(&str, &str, &str); 4] = [
     ("ipv4/conf", "rp_filter", "2"),
     ("ipv4/conf", "forwarding", "0"),
