@@ -8,6 +8,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xlvs_dataplane::port::af_xdp::namespace::cookie;
@@ -82,6 +83,15 @@ impl Namespace {
         self.must(&["ip", "-4", "route", "show"]).lines().map(|line| line.trim().to_owned()).collect()
     }
 
+    /// Waits for the route that the kernel adds by itself, a little after an IPv6 address.
+    fn await_local_route(&self, address: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.must(&["ip", "-6", "route", "show", "table", "local"]).contains(address) {
+            assert!(Instant::now() < deadline, "the kernel adds no route for {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// All that `up` may change, to be the same after `down`.
     fn state(&self) -> (Vec<String>, Vec<String>, String, [i32; 4]) {
         let routes6 = self.must(&["ip", "-6", "route", "show", "table", "all"]);
@@ -137,6 +147,7 @@ fn what_the_operator_has_stays() {
     host.must(&["ip", "route", "add", "192.0.2.20/32", "dev", "lo"]);
     host.must(&["ip", "address", "add", "2001:db8::99/128", "dev", "lo"]);
     host.set_sysctl("all/arp_ignore", 1);
+    host.await_local_route("2001:db8::99");
     let before = host.state();
 
     for _ in 0..2 {

@@ -268,10 +268,17 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A script of the repository, with `XLVS_BIN` set.
+/// A script of the repository, with `XLVS_BIN` set. It knows nothing of the package that the test is of, which cargo tells to its
+/// tests: crates that look at it would be built anew.
 #[must_use]
 pub fn script(name: &str) -> Command {
     let mut command = Command::new(root().join("scripts").join(name));
+    for (variable, _) in std::env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if variable.to_str().is_some_and(|name| of_package.iter().any(|its| name.starts_with(its))) {
+            command.env_remove(variable);
+        }
+    }
     command.env("XLVS_BIN", xlvs()).env_remove("XLVS_LAB").env_remove("XLVS_SOCKET").current_dir(root());
     command
 }
