@@ -20,6 +20,7 @@ mod saved;
 mod scale;
 mod setup_2_router_in_front;
 mod setup_3_persistence;
+mod setup_4_director_serves;
 mod setup_4_weighted_ftp;
 mod setup_5_keepalived_turn;
 mod setup_6_persistent_marks;
