@@ -68,6 +68,13 @@ active = 1
 }
 ";
 const KEEPALIVED_CONF: &str = "\
+vrrp_instance VI_1 {
+  interface eth0
+  virtual_router_id 51
+  virtual_ipaddress {
+    10.0.0.100
+  }
+}
 virtual_server 10.0.0.100 80 {
   lb_kind DR
   real_server 10.0.0.11 80 {
