@@ -80,6 +80,7 @@ impl Daemon {
             daemon.publish();
         }
         daemon.announce();
+        daemon.tell_neighbors();
         Ok(daemon)
     }
 
