@@ -16,9 +16,10 @@ use xlvs_dataplane::verdict::DropReason::{self, *};
 use xlvs_dataplane::verdict::Verdict;
 
 /// Reasons that are given for other frames than the one that just came: the worker's, of its port's answers
-/// (`worker_memory.rs` has them), and those for fragments that were held (`director_fragments.rs`).
-const FOR_OTHER_FRAMES: [DropReason; 6] =
-    [TransmitRingFull, NoEgressSocket, HostFull, NoHostPath, ReassemblyTimeout, ReassemblyFull];
+/// (`worker_memory.rs` has them), those for fragments that were held (`director_fragments.rs`), and that for VIPs which the host
+/// has not (`director_answers.rs`).
+const FOR_OTHER_FRAMES: [DropReason; 7] =
+    [TransmitRingFull, NoEgressSocket, HostFull, NoHostPath, VipAbsent, ReassemblyTimeout, ReassemblyFull];
 
 /// TCP 80 and UDP 53 over both families, and services that fail in their ways.
 fn lab(limit: u32) -> Lab {
