@@ -21,6 +21,7 @@ pub mod kernel;
 mod launch;
 mod publish;
 pub mod registry;
+mod segment;
 mod state;
 mod status;
 

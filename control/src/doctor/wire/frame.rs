@@ -1,27 +1,18 @@
 //! The frames that doctor asks with, and what is read of those that come back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv4Type, Icmpv6Type, NetSlice,
-    PacketBuilder, SlicedPacket, TransportSlice,
+    ArpOperation, Ethernet2Header, Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket,
+    TransportSlice,
 };
 
-const BROADCAST: [u8; 6] = [0xff; 6];
-const NEIGHBOR_SOLICITATION: u8 = 135;
-const NEIGHBOR_ADVERTISEMENT: u8 = 136;
-/// What neighbour discovery needs, so that nobody sends it from afar.
-const DISCOVERY_TTL: u8 = 255;
+pub(super) use crate::segment::Asker;
+use crate::segment::{self, NEIGHBOR_ADVERTISEMENT};
+
 /// Echo requests stay on the segment.
 const ECHO_TTL: u8 = 1;
 const ICMP_HEADER: usize = 8;
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asker {
-    pub(super) mac: [u8; 6],
-    pub(super) address: IpAddr,
-}
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,37 +25,14 @@ pub(super) enum Answer {
 
 /// Asks everyone on the segment who has an address.
 pub(super) fn who_has(asker: Asker, address: IpAddr) -> Option<Vec<u8>> {
-    let mut frame = Vec::new();
-    match (asker.address, address) {
-        (IpAddr::V4(own), IpAddr::V4(wanted)) => {
-            let arp = ArpPacket::new(
-                ArpHardwareId::ETHERNET,
-                EtherType::IPV4,
-                ArpOperation::REQUEST,
-                &asker.mac,
-                &own.octets(),
-                &[0; 6],
-                &wanted.octets(),
-            );
-            PacketBuilder::ethernet2(asker.mac, BROADCAST).arp(arp.ok()?).write(&mut frame).ok()?;
+    let everyone = match address {
+        IpAddr::V4(_) => [0xff; 6],
+        IpAddr::V6(v6) => {
+            let [.., a, b, c] = v6.octets();
+            [0x33, 0x33, 0xff, a, b, c]
         }
-        (IpAddr::V6(own), IpAddr::V6(wanted)) => {
-            let [.., a, b, c] = wanted.octets();
-            let group =
-                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
-            // The target, and the option of the source's link-layer address.
-            let mut solicitation = wanted.octets().to_vec();
-            solicitation.extend([1, 1]);
-            solicitation.extend(asker.mac);
-            PacketBuilder::ethernet2(asker.mac, [0x33, 0x33, 0xff, a, b, c])
-                .ipv6(own.octets(), group.octets(), DISCOVERY_TTL)
-                .icmpv6_raw(NEIGHBOR_SOLICITATION, 0, [0; 4])
-                .write(&mut frame, &solicitation)
-                .ok()?;
-        }
-        _ => return None,
-    }
-    Some(frame)
+    };
+    segment::who_has(asker, everyone, address)
 }
 
 /// An echo request to a machine, in an IP packet of this many bytes.
@@ -116,9 +84,7 @@ pub(super) fn read(frame: &[u8]) -> Option<Answer> {
         TransportSlice::Icmpv6(icmp) => match icmp.icmp_type() {
             Icmpv6Type::EchoReply(echo) => Some(Answer::Echo { from, id: echo.id, sequence: echo.seq }),
             _ if icmp.type_u8() == NEIGHBOR_ADVERTISEMENT => {
-                // Behind the header of 8 bytes stands whom it is about.
-                let target = <[u8; 16]>::try_from(icmp.slice().get(8..24)?).ok()?;
-                Some(Answer::Has { mac, address: Ipv6Addr::from(target).into() })
+                Some(Answer::Has { mac, address: segment::advertised(icmp.slice())? })
             }
             _ => None,
         },

@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
+use nix::sys::socket::{MsgFlags, recv, send};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{SockFilter, SockRef};
+use socket2::SockFilter;
 
 use super::frame::{self, Answer};
+use crate::segment;
+use crate::segment::bpf::{JUMP_EQUAL, LOAD_BYTE, LOAD_HALF, LOAD_WORD, OUTGOING, PACKET_TYPE, RETURN};
 
 /// The largest frame: an IP packet of 64 KiB with its Ethernet header.
 const MOST_FRAME: usize = 14 + 65_535;
@@ -22,14 +24,7 @@ pub(super) struct Wire {
 impl Wire {
     /// Opens it. Needs CAP_NET_RAW.
     pub(super) fn open(interface: &str) -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-        SockRef::from(&socket).attach_filter(&answers())?;
-        // The link-layer address that getifaddrs reports is just what such a socket is bound to.
-        let mut links = nix::ifaddrs::getifaddrs()?.filter(|entry| entry.interface_name == interface);
-        let address = links.find_map(|entry| entry.address.as_ref().and_then(|a| a.as_link_addr()).copied());
-        bind(socket.as_raw_fd(), &address.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)?;
-        Ok(Self { socket })
+        Ok(Self { socket: segment::packet_socket(interface, &answers())? })
     }
 
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
@@ -65,16 +60,6 @@ impl Wire {
         }
     }
 }
-
-// Classic BPF, by its names in linux/bpf_common.h.
-const LOAD_BYTE: u16 = 0x30;
-const LOAD_HALF: u16 = 0x28;
-const LOAD_WORD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
-/// Where the packet's type is: whether it comes in or goes out.
-const PACKET_TYPE: u32 = 0xffff_f000 + 4;
-const OUTGOING: u32 = 4;
 
 /// Passes ARP and ICMP of both kinds; of packets that come in only.
 fn answers() -> [SockFilter; 12] {

@@ -3,17 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder,
-    PacketBuilderStep, SlicedPacket, TransportSlice,
+    ArpOperation, Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
+    TransportSlice,
 };
 use etherparse::{Ethernet2Header, IpHeaders};
 
+use crate::segment::{self, Asker, NEIGHBOR_ADVERTISEMENT};
+
 /// Enough for a server that has the VIP, and too little for one that would forward.
 const TTL: u8 = 1;
-/// What neighbour discovery needs, so that nobody sends it from afar.
-const DISCOVERY_TTL: u8 = 255;
-const NEIGHBOR_SOLICITATION: u8 = 135;
-const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const WINDOW: u16 = 1024;
 
 /// What one probe asks.
@@ -97,41 +95,8 @@ pub(super) fn reset(question: &Question, sequence: u32) -> Option<Vec<u8>> {
 
 /// Asks who has the VIP, of one server only.
 pub(super) fn who_has(question: &Question) -> Option<Vec<u8>> {
-    let mut frame = Vec::new();
-    let written = match (question.source, question.vip) {
-        (IpAddr::V4(source), IpAddr::V4(vip)) => {
-            let arp = ArpPacket::new(
-                ArpHardwareId::ETHERNET,
-                EtherType::IPV4,
-                ArpOperation::REQUEST,
-                &question.source_mac,
-                &source.octets(),
-                &[0; 6],
-                &vip.octets(),
-            );
-            PacketBuilder::ethernet2(question.source_mac, question.server_mac)
-                .arp(arp.ok()?)
-                .write(&mut frame)
-        }
-        (IpAddr::V6(source), IpAddr::V6(vip)) => {
-            // The target, and the option of the source's link-layer address.
-            let mut solicitation = vip.octets().to_vec();
-            solicitation.extend([1, 1]);
-            solicitation.extend(question.source_mac);
-            PacketBuilder::ethernet2(question.source_mac, question.server_mac)
-                .ipv6(source.octets(), solicited_node(vip).octets(), DISCOVERY_TTL)
-                .icmpv6_raw(NEIGHBOR_SOLICITATION, 0, [0; 4])
-                .write(&mut frame, &solicitation)
-        }
-        _ => return None,
-    };
-    written.ok().map(|()| frame)
-}
-
-/// The group that an address listens to for neighbour discovery.
-fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b, c] = address.octets();
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c))
+    let asker = Asker { mac: question.source_mac, address: question.source };
+    segment::who_has(asker, question.server_mac, question.vip)
 }
 
 /// What a frame says, and of whom: the MAC that it comes from, and the VIP.
@@ -176,9 +141,7 @@ pub(super) fn read(frame: &[u8]) -> Option<([u8; 6], IpAddr, Answer)> {
                 Some((mac, quoted_v6(icmp.payload())?, Answer::Unreachable))
             }
             _ if icmp.type_u8() == NEIGHBOR_ADVERTISEMENT => {
-                // Behind the header of 8 bytes stands whom it is about.
-                let target = <[u8; 16]>::try_from(icmp.slice().get(8..24)?).ok()?;
-                Some((mac, Ipv6Addr::from(target).into(), Answer::Arp))
+                Some((mac, segment::advertised(icmp.slice())?, Answer::Arp))
             }
             _ => None,
         },

@@ -4,17 +4,20 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, socket};
-use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::frame::{self, Answer};
 use crate::health::probe::plain;
+use crate::segment;
+use crate::segment::bpf::{
+    JUMP_EQUAL, LOAD_BYTE, LOAD_HALF, LOAD_HALF_INDEXED, LOAD_HEADER_LENGTH, LOAD_WORD, OUTGOING,
+    PACKET_TYPE, RETURN,
+};
 
 /// The most answers that wait for one probe; more are dropped.
 const MOST_ANSWERS: usize = 16;
@@ -45,7 +48,7 @@ impl Port {
     pub(super) fn open(interface: &str, source: IpAddr) -> io::Result<Arc<Self>> {
         let reserved = reserve(source)?;
         let number = reserved.local_addr()?.as_socket().map_or(0, |address| address.port());
-        let socket = packet_socket(interface, number)?;
+        let socket = segment::packet_socket(interface, &answers_to(number))?;
         let port = Arc::new(Self {
             socket: UdpSocket::from_std(std::net::UdpSocket::from(socket))?,
             number,
@@ -151,30 +154,6 @@ fn reserve(source: IpAddr) -> io::Result<Socket> {
     socket.listen(1)?;
     Ok(socket)
 }
-
-fn packet_socket(interface: &str, port: u16) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-    SockRef::from(&socket).attach_filter(&answers_to(port))?;
-    // The link-layer address that getifaddrs reports is just what such a socket is bound to.
-    let mut link = nix::ifaddrs::getifaddrs()?.filter(|entry| entry.interface_name == interface);
-    let address = link.find_map(|entry| entry.address.as_ref().and_then(|a| a.as_link_addr()).copied());
-    let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    bind(socket.as_raw_fd(), &address)?;
-    Ok(socket)
-}
-
-// Classic BPF, by its names in linux/bpf_common.h.
-const LOAD_BYTE: u16 = 0x30;
-const LOAD_HALF: u16 = 0x28;
-const LOAD_WORD: u16 = 0x20;
-const LOAD_HALF_INDEXED: u16 = 0x48;
-const LOAD_HEADER_LENGTH: u16 = 0xb1;
-const JUMP_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
-/// Where the packet's type is: whether it comes in or goes out.
-const PACKET_TYPE: u32 = 0xffff_f000 + 4;
-const OUTGOING: u32 = 4;
 
 /// Passes what can be an answer: ARP, ICMP, and TCP to this port; of packets that come in only.
 fn answers_to(port: u16) -> [SockFilter; 19] {
