@@ -22,6 +22,17 @@ impl Ftp {
     }
 }
 
+/// The server whose banner a control connection of the client's to the VIP shows. curl asks for a file's size and time, which takes no
+/// data connection.
+#[track_caller]
+#[must_use]
+pub fn banner(lab: &Lab) -> String {
+    let file = format!("ftp://{}/name", lab.v4("vip"));
+    let done = lab.exec("client", &["curl", "-sSv", "-I", "-m", "10", &file]).ok();
+    let banner = done.stderr.lines().find_map(|line| line.strip_prefix("< 220 "));
+    banner.unwrap_or_else(|| panic!("no banner: {}", done.stderr)).trim().to_owned()
+}
+
 fn start(lab: &Lab, role: &str, passive: &RangeInclusive<u16>) -> Running {
     let dir = lab.dir().join(format!("ftp-{role}"));
     // vsftpd wants a root that nobody may write to, and an empty directory for what of it needs no files.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use xlvs_tests::ftp::{Client, Ftp};
+use xlvs_tests::ftp::{self, Client, Ftp};
 use xlvs_tests::{Config, Daemon, Lab};
 
 const PLAN: &str = "
@@ -24,14 +24,6 @@ const SERVICE: [&str; 3] = [
     "-a -t 10.83.33.100:21 -r 10.83.33.76 -g -w 3",
     "-a -t 10.83.33.100:21 -r 10.83.33.83 -g -w 1",
 ];
-
-/// The server whose banner a control connection shows.
-#[track_caller]
-fn banner(lab: &Lab) -> String {
-    let done = lab.exec("client", &["curl", "-sSv", "-I", "-m", "10", "ftp://10.83.33.100/name"]).ok();
-    let banner = done.stderr.lines().find_map(|line| line.strip_prefix("< 220 "));
-    banner.unwrap_or_else(|| panic!("no banner: {}", done.stderr)).trim().to_owned()
-}
 
 #[test]
 fn banners_show_three_to_one_and_a_client_that_is_kept_gets_its_files() {
@@ -51,7 +43,7 @@ fn banners_show_three_to_one_and_a_client_that_is_kept_gets_its_files() {
 
     let mut shares = BTreeMap::new();
     for _ in 0..40 {
-        *shares.entry(banner(&lab)).or_insert(0) += 1;
+        *shares.entry(ftp::banner(&lab)).or_insert(0) += 1;
     }
     assert_eq!(shares, BTreeMap::from([("rs1".to_owned(), 30), ("director".to_owned(), 10)]));
 

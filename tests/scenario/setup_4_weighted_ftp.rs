@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use xlvs_tests::ftp::Ftp;
+use xlvs_tests::ftp::{self, Ftp};
 use xlvs_tests::{Config, Daemon, Lab, within};
 
 const PLAN: &str = "
@@ -48,14 +48,6 @@ fn without_connections(table: &str) -> String {
     table.lines().map(line).collect()
 }
 
-/// The server whose banner a control connection shows. curl asks for a file's size and time, which takes no data connection.
-#[track_caller]
-fn banner(lab: &Lab) -> String {
-    let done = lab.exec("client", &["curl", "-sSv", "-I", "-m", "10", "ftp://10.83.33.100/name"]).ok();
-    let banner = done.stderr.lines().find_map(|line| line.strip_prefix("< 220 "));
-    banner.unwrap_or_else(|| panic!("no banner: {}", done.stderr)).trim().to_owned()
-}
-
 #[test]
 fn banners_show_three_to_one() {
     let lab = Lab::plan(PLAN);
@@ -72,7 +64,7 @@ fn banners_show_three_to_one() {
     let mut shares = BTreeMap::new();
     let mut order = Vec::new();
     for _ in 0..40 {
-        let server = banner(&lab);
+        let server = ftp::banner(&lab);
         *shares.entry(server.clone()).or_insert(0) += 1;
         order.push(server);
     }
