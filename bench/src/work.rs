@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::director::Director;
+use xlvs_dataplane::director::{Director, Prefetched};
 use xlvs_dataplane::port::{BATCH, InterfaceSlot};
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
@@ -38,6 +38,8 @@ pub(crate) struct Hand<'w> {
     chunks: Vec<u8>,
     first: usize,
     lengths: [usize; BATCH],
+    /// What was seen of each frame of the batch, as a worker keeps it.
+    seen: Vec<Prefetched>,
     /// How far this worker's clock is ahead of the machine's.
     ahead_ms: u64,
     /// Connections opened beyond the lasting ones.
@@ -75,6 +77,7 @@ impl<'w> Hand<'w> {
             chunks,
             first: 0,
             lengths: [0; BATCH],
+            seen: Vec::with_capacity(BATCH),
             ahead_ms: 0,
             opened: 0,
             walked_to: 0,
@@ -102,12 +105,17 @@ impl<'w> Hand<'w> {
     }
 
     fn process_at(&mut self, count: usize, now: Now) -> u64 {
-        let (director, lengths) = (&mut self.director, &self.lengths[..count]);
+        let (director, seen, lengths) = (&mut self.director, &mut self.seen, &self.lengths[..count]);
         let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
         let (time, (forwarded, reason)) = self.watch.time(|| {
             let (mut forwarded, mut reason) = (0, None);
+            seen.clear();
             for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
-                match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
+                seen.push(director.look_at(&chunk[..len], len));
+            }
+            director.prefetch(seen);
+            for ((chunk, &len), seen) in chunks.chunks_exact_mut(CHUNK).zip(lengths).zip(&*seen) {
+                match director.process_prefetched(seen, &mut chunk[..len], len, InterfaceSlot(0), now) {
                     Verdict::Forward(_) => forwarded += 1,
                     Verdict::Drop(why) => reason = Some(why),
                     Verdict::ToHost(_) | Verdict::Held | Verdict::Emit(_) | Verdict::EmitToHost => {}
