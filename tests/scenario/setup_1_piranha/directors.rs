@@ -39,9 +39,8 @@ fn keepalived(lab: &Lab, at: usize, daemon: &Daemon<'_>) -> Keepalived {
 fn announced(lab: &Lab, arp: &mut Capture, role: &str, vip: IpAddr, since: SystemTime) -> SystemTime {
     let (mac, IpAddr::V4(vip)) = (lab.mac(role, "eth0"), vip) else { panic!("{vip}") };
     let is_it = |bytes: &[u8]| bytes[6..12] == mac && bytes[28..32] == vip.octets();
-    let frames = arp.frames();
-    let first = frames.iter().find(|frame| frame.at >= since && is_it(&frame.bytes));
-    first.unwrap_or_else(|| panic!("{role} never announced {vip}")).at
+    let what = format!("{role} announces {vip}");
+    arp.wait(&what, 1, |frame| frame.at >= since && is_it(&frame.bytes))[0].at
 }
 
 /// New connections of both kinds are served, and by this director.
@@ -98,7 +97,7 @@ fn the_primarys_death_moves_both_vips_to_the_backup_and_its_return_moves_them_ba
     // Clients that have come before, and for each director some that have not.
     let clients: Vec<String> = clients().take(6).collect();
     serves(&lab, &daemons[0], &clients[..2]);
-    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 5);
+    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 15);
     traffic.wait(20);
 
     let killed = SystemTime::now();
@@ -122,12 +121,14 @@ fn the_primarys_death_moves_both_vips_to_the_backup_and_its_return_moves_them_ba
         vips().iter().all(|vip| !lab.has_address("director2", *vip))
     });
     let (_, end) = vips_move_to(&lab, &daemons[0], "director", &vips(), limit());
-    for vip in vips() {
-        let at = announced(&lab, &mut arp, "director", vip, begin);
+    let told = vips().map(|vip| announced(&lab, &mut arp, "director", vip, begin));
+    for (vip, at) in vips().iter().zip(told) {
         let what = format!("the primary's keepalived started → it announces {vip}");
         report.time(&what, at.duration_since(begin).unwrap(), 0.0..=TAKEOVER_S + SLACK_S);
     }
-    let returns = Outage { what: "the primary returns".to_owned(), from: begin, until: end };
+    // The backup hears of it first, by VRRP.
+    let from = told[0].min(told[1]) - Duration::from_millis(100);
+    let returns = Outage { what: "the primary returns".to_owned(), from, until: end };
     for server in SERVERS {
         becomes(&lab, &daemons[0], Virtual::Apache, server, "up", Duration::from_secs(5));
         becomes(&lab, &daemons[0], Virtual::Ftp, server, "up", Duration::from_secs(5));

@@ -125,13 +125,13 @@ fn servers_that_fail_are_out_in_time_and_back_after_reentry_and_the_others_clien
     // Round robin: one of two downloads is rs2's.
     let format = "%{http_code} %{size_download} %header{x-server}";
     let page = url(address(WEB_VIP), "/download");
-    let line = ["curl", "-sS", "-m", "60", "--limit-rate", "2M", "-o", "/dev/null", "-w", format, &page];
+    let line = ["curl", "-sS", "-m", "60", "--limit-rate", "1M", "-o", "/dev/null", "-w", format, &page];
     let downloads = [lab.spawn("client", &line), lab.spawn("client", &line)];
     within("both downloads are under way", Duration::from_secs(5), || {
         let service = Virtual::Apache.status(&daemon);
         if service["connections"] == 2 { Ok(()) } else { Err(service.to_string()) }
     });
-    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 5);
+    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 15);
 
     let ((killed, started, frozen, thawed), calls) = calls_during(&lab, || {
         traffic.wait(20);
@@ -169,8 +169,13 @@ fn servers_that_fail_are_out_in_time_and_back_after_reentry_and_the_others_clien
     let requests = traffic.finish();
     let whole: Vec<String> = downloads.into_iter().map(|one| one.finish(limit).stdout).collect();
 
-    let [web, ftp] = [Virtual::Apache, Virtual::Ftp]
-        .map(|its| SERVERS.map(|server| Forwarded::of(&lab, &mut link, server, its)));
+    let mut forwarded = |its| SERVERS.map(|server| Forwarded::of(&lab, &mut link, server, its));
+    let (web, _) = within("each request is a connection that was forwarded", Duration::from_secs(5), || {
+        let web = forwarded(Virtual::Apache);
+        let (found, wanted) = (web[0].count() + web[1].count(), requests.len() + whole.len());
+        if found == wanted { Ok(web) } else { Err(format!("{found}, wanted {wanted}")) }
+    });
+    let ftp = forwarded(Virtual::Ftp);
     let last = web[0].last(killed, started);
     report.time(
         "nginx on rs1 killed → last connection forwarded to it",
@@ -213,14 +218,14 @@ fn servers_that_fail_are_out_in_time_and_back_after_reentry_and_the_others_clien
     let silent = calls.iter().filter(|(_, greeting)| greeting.is_err()).count();
     report.note("FTP clients that called, that got no greeting", format!("{}, {silent}", calls.len()));
     for (client, greeting) in &calls {
-        let met: Vec<(&str, SystemTime)> = SERVERS
-            .into_iter()
-            .zip(&ftp)
-            .flat_map(|(server, its)| its.syns.iter().map(move |syn| (server, syn)))
-            .filter(|(_, syn)| syn.source.ip() == address(client))
-            .map(|(server, syn)| (server, syn.at))
-            .collect();
-        let [(server, at)] = met[..] else { panic!("{client} met {met:?}") };
+        let of = |its: &Forwarded| {
+            its.syns.iter().find(|syn| syn.source.ip() == address(client)).map(|syn| syn.at)
+        };
+        let (server, at) = match (of(&ftp[0]), of(&ftp[1])) {
+            (Some(at), None) => ("rs1", at),
+            (None, Some(at)) => ("rs2", at),
+            both => panic!("{client} met {both:?}"),
+        };
         // A call just before may wait for its greeting when vsftpd stops.
         let is_frozen = server == "rs2" && (frozen - CALL_EVERY..thawed).contains(&at);
         let is_greeted = greeting.as_ref().is_ok_and(|greeting| *greeting == format!("220 {server}"));
@@ -246,7 +251,7 @@ fn the_sorry_server_shows_while_no_other_is_left() {
         "setup_1_sorry_server",
         "set-up 1, lvs.cf with a sorry server, timeout = 1 and reentry = 3: on the primary's link, by tcpdump",
     );
-    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 5);
+    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 15);
     traffic.wait(10);
 
     lab.stop_web("rs1");
