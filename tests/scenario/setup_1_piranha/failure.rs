@@ -36,7 +36,8 @@ fn passed(from: SystemTime, to: SystemTime) -> Duration {
     to.duration_since(from).unwrap()
 }
 
-/// Beginnings of connections to a virtual server that the director sent to a real one.
+/// Connections to a virtual server that the director gave a real one, by their first SYN: one that is repeated goes where the first
+/// went.
 struct Forwarded {
     syns: Vec<Segment>,
 }
@@ -49,8 +50,14 @@ impl Forwarded {
             Virtual::Ftp => (FTP_VIP, 21),
         };
         let to = (address(vip), port).into();
-        let is_its = |segment: &Segment| segment.to_mac == mac && segment.destination == to;
-        Self { syns: link.frames().iter().filter_map(|frame| frame.segment()).filter(is_its).collect() }
+        let mut known = BTreeSet::new();
+        let mut is_its = |segment: &Segment| {
+            segment.to_mac == mac
+                && segment.destination == to
+                && known.insert((segment.source, segment.sequence))
+        };
+        let segments = link.frames().into_iter().filter_map(|frame| frame.segment());
+        Self { syns: segments.filter(&mut is_its).collect() }
     }
 
     /// The last one before `end`; `begin` if there is none after it.
@@ -60,11 +67,6 @@ impl Forwarded {
 
     fn first(&self, since: SystemTime) -> Option<SystemTime> {
         self.syns.iter().map(|syn| syn.at).filter(|at| *at >= since).min()
-    }
-
-    /// Connections: a SYN that was sent twice is of one.
-    fn count(&self) -> usize {
-        self.syns.iter().map(|syn| (syn.source, syn.sequence)).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -172,7 +174,7 @@ fn servers_that_fail_are_out_in_time_and_back_after_reentry_and_the_others_clien
     let mut forwarded = |its| SERVERS.map(|server| Forwarded::of(&lab, &mut link, server, its));
     let (web, _) = within("each request is a connection that was forwarded", Duration::from_secs(5), || {
         let web = forwarded(Virtual::Apache);
-        let (found, wanted) = (web[0].count() + web[1].count(), requests.len() + whole.len());
+        let (found, wanted) = (web[0].syns.len() + web[1].syns.len(), requests.len() + whole.len());
         if found == wanted { Ok(web) } else { Err(format!("{found}, wanted {wanted}")) }
     });
     let ftp = forwarded(Virtual::Ftp);
@@ -190,13 +192,15 @@ fn servers_that_fail_are_out_in_time_and_back_after_reentry_and_the_others_clien
     );
     let answered = |server: &str| requests.iter().filter(|one| one.answer.as_deref() == Ok(server)).count();
     let failed = requests.iter().filter(|one| one.answer.is_err()).count();
-    report
-        .note("HTTP connections forwarded to rs1, to rs2", format!("{}, {}", web[0].count(), web[1].count()));
+    report.note(
+        "HTTP connections forwarded to rs1, to rs2",
+        format!("{}, {}", web[0].syns.len(), web[1].syns.len()),
+    );
     report.note("… answered by rs1, by rs2", format!("{}, {}", answered("rs1") + 1, answered("rs2") + 1));
     report.note("… failed, all at rs1 while it was dead and not out", failed);
     // One of each is a download.
-    assert_eq!(web[1].count(), answered("rs2") + 1, "what reaches rs2 is answered");
-    assert_eq!(web[0].count(), answered("rs1") + failed + 1, "what fails was rs1's");
+    assert_eq!(web[1].syns.len(), answered("rs2") + 1, "what reaches rs2 is answered");
+    assert_eq!(web[0].syns.len(), answered("rs1") + failed + 1, "what fails was rs1's");
     let what = "rs1's nginx is killed, and its check has not said so".to_owned();
     only_failed_in(&[Outage { what, from: killed, until: last }], &requests);
     report.note("downloads that were under way", whole.join(" | "));
