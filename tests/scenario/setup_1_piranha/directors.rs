@@ -97,7 +97,7 @@ fn the_primarys_death_moves_both_vips_to_the_backup_and_its_return_moves_them_ba
     // Clients that have come before, and for each director some that have not.
     let clients: Vec<String> = clients().take(6).collect();
     serves(&lab, &daemons[0], &clients[..2]);
-    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 15);
+    let traffic = Traffic::start(&lab, &format!("http://{WEB_VIP}/"), 2, 10);
     traffic.wait(20);
 
     let killed = SystemTime::now();

@@ -51,13 +51,13 @@ impl Forwarded {
         };
         let to = (address(vip), port).into();
         let mut known = BTreeSet::new();
-        let mut is_its = |segment: &Segment| {
+        let is_its = |segment: &Segment| {
             segment.to_mac == mac
                 && segment.destination == to
                 && known.insert((segment.source, segment.sequence))
         };
         let segments = link.frames().into_iter().filter_map(|frame| frame.segment());
-        Self { syns: segments.filter(&mut is_its).collect() }
+        Self { syns: segments.filter(is_its).collect() }
     }
 
     /// The last one before `end`; `begin` if there is none after it.
