@@ -165,6 +165,14 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         slots.fold(0, |read, slot| read ^ self.record(slot).map_or(0, Record::peek))
     }
 
+    /// Where the packets of these slots' connections go.
+    pub fn destinations(
+        &self,
+        slots: impl Iterator<Item = u32> + Clone,
+    ) -> impl Iterator<Item = DestinationId> + Clone {
+        slots.filter_map(|slot| self.record(slot).map(Record::destination))
+    }
+
     /// How many slots have ever been used: what [`Self::record`] can be walked over.
     #[must_use]
     pub fn slots_used(&self) -> u32 {

@@ -5,6 +5,7 @@
 //! ```text
 //! Director::look_at, each frame ─→ Director::prefetch, the batch ─→ Director::process_prefetched, each frame
 //!   parse, hash                      flow cache lines → hints → records    as ever, from the parsed packet on
+//!                                    → destinations, where there are many
 //! ```
 //! Nothing is decided here: a hint may be wrong when the frame's turn comes, and the record itself is asked then.
 
@@ -15,6 +16,9 @@ use crate::connection::cache::Hint;
 use crate::packet::{Key, Packet};
 use crate::port::BATCH;
 use crate::verdict::DropReason;
+
+/// So many destinations are near anyway.
+const NEAR: usize = 128;
 
 /// What was seen of a frame before its turn.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +50,7 @@ impl Slots {
         self.len += usize::from(hint.slot().is_some());
     }
 
-    fn iter(&self) -> impl Iterator<Item = u32> {
+    fn iter(&self) -> impl Iterator<Item = u32> + Clone {
         self.slots.iter().copied().take(self.len)
     }
 }
@@ -77,6 +81,10 @@ impl Director {
         }
         black_box(self.v4.table().peek(v4.iter()));
         black_box(self.v6.table().peek(v6.iter()));
+        if self.services.destination_ids() > NEAR {
+            let v4 = self.v4.table().destinations(v4.iter());
+            self.services.peek(v4.chain(self.v6.table().destinations(v6.iter())), self.worker);
+        }
     }
 
     /// The hash of a packet's flow.

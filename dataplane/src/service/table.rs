@@ -1,6 +1,7 @@
 //! The snapshot of all services and destinations that workers read. Immutable: a change is a new table.
 
 use std::collections::{HashMap, HashSet};
+use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -152,6 +153,25 @@ impl ServiceTable {
     #[must_use]
     pub fn destination(&self, id: DestinationId) -> Option<&Destination> {
         self.destinations.get(id.0 as usize)?.as_deref()
+    }
+
+    /// How many ids of destinations there are; the highest is below.
+    #[inline]
+    #[must_use]
+    pub const fn destination_ids(&self) -> usize {
+        self.destinations.len()
+    }
+
+    /// Brings near what packets to these destinations need of them, in `worker`'s hands: first the destinations, then the counters
+    /// that they point to, for each all at once.
+    pub fn peek(&self, ids: impl Iterator<Item = DestinationId> + Clone, worker: usize) {
+        let near = |id| self.destination(id).map_or(0, |destination| u64::from(destination.weight));
+        black_box(ids.clone().fold(0, |read, id| read ^ near(id)));
+        let counted = |id| {
+            self.destination(id)
+                .map_or(0, |destination| destination.counters.traffic.lane(worker).packets.get())
+        };
+        black_box(ids.fold(0, |read, id| read ^ counted(id)));
     }
 
     /// All services, in no order.
