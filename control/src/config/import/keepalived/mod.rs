@@ -31,6 +31,9 @@ use group::{Group, Name};
 pub(super) use include::{Files, from_disk};
 use words::Node;
 
+/// The most tables that a file comes to: `virtual_server_group` makes many of few lines.
+const MOST_TABLES: usize = 100_000;
+
 /// What a file says, and the files that it includes; its warnings are in the findings.
 #[derive(Debug)]
 pub(super) struct Read {
@@ -62,6 +65,8 @@ pub(super) fn read(name: &str, path: &Path, text: &str, files: Files<'_>) -> Res
     let Notes { findings, mut lost } = notes;
     let mut findings = findings.right(name)?;
     lost.sort_by_key(|(at, _)| *at);
+    // What stands for several services is told once.
+    lost.dedup();
     draft.comments = comments(name, &findings.places(name), &lost);
     lost.into_iter().for_each(|(at, what)| findings.warning(at, "", what));
     Ok(Read { draft, findings })
@@ -108,6 +113,15 @@ fn virtual_servers(nodes: &[Node], draft: &mut Draft, notes: &mut Notes) -> Vec<
             Name::Address(address, _) => Some(*address),
             Name::Mark(..) => None,
         }));
+        if draft.tables.len() + names.len() * services::tables(&its) > MOST_TABLES {
+            let message = format!(
+                "found {} services of {} servers, with which there are too many, allowed: what comes to {MOST_TABLES} tables",
+                names.len(),
+                its.servers.len()
+            );
+            notes.findings.error(node.at(), "virtual_server", message);
+            continue;
+        }
         services::write(draft, &its, &names, &mut seen, notes);
     }
     top.finish(notes);
@@ -168,7 +182,8 @@ fn comments(name: &str, places: &Places, lost: &[(Position, String)]) -> Vec<Str
 pub(super) fn worded(finding: Finding) -> Finding {
     if finding.key == "director" {
         let message = "found no vrrp_instance that puts a VIP on an interface, allowed: one, or --interface";
-        return Finding { key: String::new(), message: message.to_owned(), ..finding };
+        let position = finding.position.or(Some(Position::START));
+        return Finding { position, key: String::new(), message: message.to_owned() };
     }
     let key = finding.key.replace("service.destination", "real_server").replace("service", "virtual_server");
     let message = finding.message.replace("[[mark]]", "rule").replace("[[service]]", "virtual_server");
