@@ -6,6 +6,7 @@ mod errors;
 mod marks;
 mod robustness;
 mod services;
+pub(in crate::config) mod spoil;
 
 use std::time::Duration;
 

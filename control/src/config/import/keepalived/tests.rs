@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::import::tests::{converted, data};
 use crate::config::import::to_toml;
+use crate::config::tests::spoil::{self, edited, edits, moved, moves};
 use crate::config::{InterfaceName, Overrides};
 
 /// No file includes another.
@@ -319,23 +320,7 @@ fn words_and_blocks_are_split_as_keepalived_splits_them() {
 }
 
 fn survived(text: &str) -> Result<(), TestCaseError> {
-    let errors = match reading(text) {
-        Ok(read) => {
-            let placed = read.findings.warnings("f").iter().all(|warning| warning.starts_with("f:"));
-            prop_assert!(placed);
-            return Ok(());
-        }
-        Err(errors) => errors,
-    };
-    prop_assert!(!errors.findings.is_empty());
-    for finding in &errors.findings {
-        let lines = text.split('\n').count();
-        let within = finding.position.is_some_and(|at| at.line >= 1 && at.line as usize <= lines);
-        prop_assert!(within, "{finding:?}");
-    }
-    let escapes = errors.to_string().contains('\x1b');
-    prop_assert!(!escapes);
-    Ok(())
+    spoil::survived(text, reading(text).map(|read| read.findings.warnings("f")))
 }
 
 proptest! {
@@ -349,35 +334,17 @@ proptest! {
         survived(&text)?;
     }
 
-    /// Characters of a right file replaced, removed and doubled.
     #[test]
-    fn mutated_files_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<char>()), 1..12)) {
-        let mut text: Vec<char> = std::fs::read_to_string(data("full.conf")).unwrap().chars().collect();
-        for (at, kind, with) in edits {
-            let at = at.index(text.len());
-            match kind {
-                0 => text[at] = with,
-                1 => drop(text.remove(at)),
-                _ => text.insert(at, text[(at * 7) % text.len()]),
-            }
-        }
-        survived(&text.into_iter().collect::<String>())?;
+    fn mutated_files_never_panic(edits in edits()) {
+        survived(&edited(&std::fs::read_to_string(data("full.conf")).unwrap(), edits))?;
     }
 
-    /// Lines of a right file removed, doubled and moved; what is still right means the same when converted.
+    /// What is still right means the same when converted.
     #[test]
-    fn shuffled_lines_mean_the_same_when_converted(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<prop::sample::Index>()), 1..6)) {
-        let text = std::fs::read_to_string(data("full.conf")).unwrap().replace("include parts/group*.conf", "virtual_server_group G {\n198.51.100.100 1\n}");
-        let mut lines: Vec<&str> = text.lines().collect();
-        for (at, kind, with) in edits {
-            let (at, with) = (at.index(lines.len()), with.index(lines.len()));
-            match kind {
-                0 => drop(lines.remove(at)),
-                1 => lines.insert(with, lines[at]),
-                _ => lines.swap(at, with),
-            }
-        }
-        let text = lines.join("\n");
+    fn shuffled_lines_mean_the_same_when_converted(moves in moves()) {
+        let text = std::fs::read_to_string(data("full.conf")).unwrap();
+        let group = "virtual_server_group G {\n198.51.100.100 1\n}";
+        let text = moved(&text.replace("include parts/group*.conf", group), moves);
         survived(&text)?;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keepalived.conf");
