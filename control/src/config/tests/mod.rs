@@ -105,6 +105,8 @@ verify = true
 [[service.check]]
 type = "http"
 body_regex = "^ok$"
+body_not_regex = "(?i)error"
+body_md5 = "5D41402ABC4B2A76B9719D911017C592"
 [[service.check]]
 type = "send-expect"
 send = "quit\r\n"
@@ -113,12 +115,23 @@ expect = "220"
 type = "send-expect"
 expect_regex = "^(220|230)"
 [[service.check]]
+type = "smtp"
+helo = "lb.example"
+[[service.check]]
 type = "dns"
 name = "example.com"
 record = "A"
 [[service.check]]
 type = "udp"
 require_reply = true
+send_hex = "00 ff41"
+reply_hex = "0x Xf 42"
+min_reply_bytes = 3
+max_reply_bytes = 1472
+[[service.check]]
+type = "program"
+command = ["/bin/weigh"]
+weight_by_exit_code = true
 [[service.check]]
 type = "program"
 command = ["/bin/true", "%h", "%p", "%%"]

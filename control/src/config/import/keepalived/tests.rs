@@ -49,17 +49,22 @@ fn virtual_servers_become_services_with_their_checks() {
         "address = \"192.0.2.11\"\nweight = 3\nupper_threshold = 100\nlower_threshold = 50\non_failure = \"quiesce\"\nstart = \"down\"\n",
         "type = \"http\"\npath = \"/a\"\nhost = \"www.example.com\"\nstatus = [200, \"300-399\"]\nport = 8080\n\
          interval_s = 6\ntimeout_s = 5\nretry_s = 3\nfall = 4\n",
-        "type = \"http\"\npath = \"/b\"\nhost = \"b.example.com\"\nbody_regex = \"(?is)rea+dy\"\nport = 8080\n",
+        "type = \"http\"\npath = \"/b\"\nhost = \"b.example.com\"\nbody_md5 = \"9b3a0c85a887a256d6939da88aabd8cd\"\n\
+         body_not_regex = \"(?is)rea+dy\"\nport = 8080\n",
         "type = \"https\"\npath = \"/\"\nhost = \"www.example.com\"\ninterval_s = 6\ntimeout_s = 5\nretry_s = 3\nfall = 2\n",
         // One that says nothing is not checked.
         "address = \"192.0.2.13\"\nweight = 1\non_failure = \"remove\"\nstart = \"up\"\n\n",
         "protocol = \"udp\"  # keepalived's default\nscheduler = \"wlc\"\none_packet = true\non_failure = \"quiesce\"\n\
          start = \"up\"\n\n[[service.check]]\ntype = \"dns\"\nname = \"example.com\"\nrecord = \"A\"\ninterval_s = 2.500\n\
          timeout_s = 5\nretry_s = 2.500\nfall = 4\n",
-        "type = \"send-expect\"  # SMTP_CHECK: the greeting\nexpect = \"220\"\naddress = \"192.0.2.21\"\nport = 2525\n",
+        "type = \"smtp\"\nhelo = \"me\"\naddress = \"192.0.2.21\"\nport = 2525\n",
+        "type = \"smtp\"\nhelo = \"me\"\naddress = \"192.0.2.22\"\ninterval_s = 5\n",
         "type = \"program\"\ncommand = [\"/bin/check\", \"-p\", \"50%%\", \"a b\"]\ninterval_s = 5\ntimeout_s = 3\nfall = 1\n",
         "type = \"ping\"\ninterval_s = 5\ntimeout_s = 5\nfall = 1\n",
-        "type = \"udp\"\nsend = \"PING\\u0000\"\nrequire_reply = true\ninterval_s = 5\n",
+        "type = \"udp\"\nsend_hex = \"50494e4700\"\nrequire_reply = true\nreply_hex = \"4x0a\"\nmin_reply_bytes = 1\n\
+         max_reply_bytes = 64\ninterval_s = 5\n",
+        "type = \"udp\"\nsend = \"keepalived check - keepalived ch\"\ninterval_s = 5\n",
+        "type = \"program\"\ncommand = [\"/bin/dynamic\"]\nweight_by_exit_code = true\n",
         "mark = 7\nfamily = \"ipv6\"\nscheduler = \"rr\"\n",
         "type = \"tcp\"\nport = 80\ninterval_s = 60\ntimeout_s = 0.500\nretry_s = 2\nfall = 2\n",
         "address = \"198.51.100.102\"\nport = 69\nprotocol = \"udp\"\n",
@@ -83,22 +88,17 @@ fn what_has_no_counterpart_is_listed_with_its_place() {
         (6, "vrrp_instance VI_1 stays keepalived's"),
         (36, "quorum_up /bin/up now has no counterpart: no program is run"),
         (43, "notify_down /bin/down 'a b' has no counterpart: no program is run"),
-        (52, "digest 9b3a0c85a887a256d6939da88aabd8cd has no counterpart: "),
-        (96, "helo_name me has no counterpart: only the server's greeting is looked at"),
+        (54, "regex_min_offset 3 has no counterpart: the whole page is looked through"),
         (
-            128,
-            "misc_dynamic has no counterpart (weights by exit codes): the server is not checked by this program",
-        ),
-        (
-            131,
+            140,
             "real_server 198.51.100.12 is left out, as it is reached by TUN: the director does direct routing only",
         ),
-        (137, "real_server 192.0.2.11 21 is left out, as it is reached by NAT, as there is no lvs_method"),
+        (146, "real_server 192.0.2.11 21 is left out, as it is reached by NAT, as there is no lvs_method"),
         (
-            135,
+            144,
             "virtual_server 192.0.2.100 21 is left out, as none of its servers is reached by direct routing",
         ),
-        (140, "SSL stays keepalived's"),
+        (149, "SSL stays keepalived's"),
     ];
     for (line, what) in expected {
         let comment = format!("#   {name}:{line}: {what}");
