@@ -279,7 +279,8 @@ pub enum Foreign {
     Keepalived,
 }
 
-/// Converts the text of another director's file to xlvs's own format, on the interface `eth0` if the file names none: the
+/// Converts the text of another director's file to xlvs's own format, on the interface `eth0` if the file names none, for the one whose conditions
+/// are `@a`: the
 /// converted text, and the warnings.
 ///
 /// # Errors
@@ -292,13 +293,13 @@ pub fn convert(format: Foreign, text: &str) -> Result<(String, Vec<String>), Vec
         Foreign::LvsCf => Format::LvsCf,
         Foreign::Keepalived => Format::Keepalived,
     };
-    let convert = |overrides: &Overrides| {
+    let convert = |interfaces| {
         let mut none = |_: &Path, _: &str| Ok(Vec::new());
-        config::text_to_toml(format, "f", Path::new("f"), text, overrides, &mut none)
+        let overrides = Overrides { interfaces, config_id: Some("a".to_owned()), ..Overrides::default() };
+        config::text_to_toml(format, "f", Path::new("/f"), text, &overrides, &mut none)
     };
-    let interfaces = "eth0".parse().into_iter().collect();
-    let converted = convert(&Overrides::default())
-        .or_else(|_| convert(&Overrides { interfaces, ..Overrides::default() }));
+    let eth0 = "eth0".parse().into_iter().collect();
+    let converted = convert(Vec::new()).or_else(|_| convert(eth0));
     let (Converted { text, warnings }, native) = converted.map_err(findings)?;
     let again = config::parse("converted", &text, &Overrides::default());
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{text}"));

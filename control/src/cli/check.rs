@@ -11,8 +11,10 @@ pub(super) fn check(
     file: &Path,
     interfaces: Vec<InterfaceName>,
     marks: Option<MarksFrom>,
+    config_id: Option<String>,
 ) -> Result<(), Failure> {
-    let configuration = config::check(file, &Overrides { interfaces, marks, ..Overrides::default() })?;
+    let configuration =
+        config::check(file, &Overrides { interfaces, marks, config_id, ..Overrides::default() })?;
     for warning in &configuration.warnings {
         // With standard error closed, the summary is still worth printing.
         let _ = writeln!(std::io::stderr(), "{warning}");

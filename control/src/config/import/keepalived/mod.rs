@@ -1,7 +1,7 @@
 //! keepalived's `keepalived.conf`: its virtual servers with their real servers and checkers. VRRP and all else stays
 //! keepalived's, and is listed.
 //!
-//! `texts ─ include (files) ─ words (statements, blocks) ─ server, checker, group (keywords, each checked alone) ─ services ─ Draft`
+//! `texts ─ include (files) ─ parameters (what lines are made of) ─ words (statements, blocks) ─ server, checker, group (keywords, each checked alone) ─ services ─ Draft`
 //!
 //! Defaults are those of keepalived 2.2, and older names of keywords are known. An unknown keyword is a mistake, as is one that is
 //! there twice, though keepalived goes on with both.
@@ -12,6 +12,7 @@ mod foreign;
 mod group;
 mod http;
 mod include;
+mod parameters;
 mod server;
 mod services;
 #[cfg(test)]
@@ -41,12 +42,19 @@ pub(super) struct Read {
     pub(super) findings: Findings,
 }
 
-/// Reads the text of the file at `path`, called `name` in messages. `files` has what it includes.
+/// Reads the text of the file at `path`, called `name` in messages. `files` has what it includes; `id` is what conditions are compared
+/// with.
 ///
 /// # Errors
 /// When it is wrong; all that is wrong is reported.
-pub(super) fn read(name: &str, path: &Path, text: &str, files: Files<'_>) -> Result<Read, ConfigErrors> {
-    let mut reader = include::Reader::new(files);
+pub(super) fn read(
+    name: &str,
+    path: &Path,
+    text: &str,
+    id: &str,
+    files: Files<'_>,
+) -> Result<Read, ConfigErrors> {
+    let mut reader = include::Reader::new(files, id);
     reader.read(0, path, text, 0);
     let mut notes = Notes { findings: reader.findings, lost: Vec::new() };
     let nodes = words::tree(reader.tokens, &mut notes.findings);

@@ -17,7 +17,7 @@ fn none(_: &Path, _: &str) -> Result<Vec<(PathBuf, String)>, String> {
 }
 
 fn reading(text: &str) -> Result<Read, ConfigErrors> {
-    read("f", Path::new("f"), text, &mut none)
+    read("f", Path::new("/etc/keepalived/f"), text, "main", &mut none)
 }
 
 #[track_caller]
@@ -212,8 +212,30 @@ fn every_mistake_has_its_place_and_says_what_is_allowed() {
         ),
         ("weight 1\n", "weight 1 2\n", "f:35:16: real_server.weight: found 1 2"),
         ("weight 1\n", "weight \"1\n", "f:35:16: found \"1, whose quote is not closed in its line"),
-        ("weight 1\n", "$W=1\n", "f:35:9: found a parameter ($W=1), allowed: plain lines"),
-        ("weight 1\n", "@main weight 1\n", "f:35:9: found a condition (@main weight 1)"),
+        (
+            "weight 1\n",
+            "~SEQ(W, 1) weight $W\n",
+            "f:35:9: found a sequence or a list (~SEQ(W, 1) weight $W), allowed: its lines, written out",
+        ),
+        ("weight 1\n", "weight ${_RANDOM 1 9}\n", "f:35:16: found ${_RANDOM 1 9}, allowed: a number"),
+        (
+            "weight 1\n",
+            "$W=-1\nweight ${W}\n",
+            "f:36:8: real_server.weight: found -1, allowed: a whole number",
+        ),
+        (
+            "weight 1\n",
+            "$W=1 \\\nx\nweight ${W}\n",
+            "f:37:8: found ${W}, which has several lines, allowed: nothing else",
+        ),
+        (
+            "weight 1\n",
+            "$W=a${W}\nweight ${W}\n",
+            "f:36:8: found ${W}, by which the line or the file becomes too long",
+        ),
+        ("weight 1\n", "$W=\\\nwait 1\n$W\n", "f:36:1: real_server.wait: found an unknown keyword"),
+        ("weight 1\n", "$W=\\\n$W\n$W\n", "f:36:1: found values of lines deeper within one another than 16"),
+        ("weight 1\n", "@main @^other weight x\n", "f:35:30: real_server.weight: found x, allowed"),
         (
             "TCP_CHECK {",
             "TCP_CHEK {",
@@ -257,7 +279,7 @@ fn mistakes_in_included_files_have_those_places() {
         }
     };
     let text = "include b/*.conf # all\nworse y\ninclude none\n";
-    let found = read("a/f", Path::new("a/f"), text, &mut files).unwrap_err().to_string();
+    let found = read("a/f", Path::new("a/f"), text, "main", &mut files).unwrap_err().to_string();
     let lines: Vec<&str> = found.lines().collect();
     assert_eq!(lines.len(), 4, "{found}");
     for (line, expected) in lines.iter().zip([
@@ -276,7 +298,7 @@ fn mistakes_in_included_files_have_those_places() {
     );
     // Files that include themselves come to an end.
     let mut itself = |_: &Path, _: &str| Ok(vec![(PathBuf::from("f"), "include f\ninclude f\n".to_owned())]);
-    let found = read("f", Path::new("f"), "include f\n", &mut itself).unwrap_err().to_string();
+    let found = read("f", Path::new("f"), "include f\n", "main", &mut itself).unwrap_err().to_string();
     assert!(found.contains("allowed: 256 included files, 16 within one another"), "{found}");
 }
 
@@ -285,8 +307,8 @@ fn mistakes_in_included_files_have_those_places() {
 fn words_and_blocks_are_split_as_keepalived_splits_them() {
     let words = |text: &str| -> String {
         let mut files = none;
-        let mut reader = include::Reader::new(&mut files);
-        reader.read(0, Path::new("f"), text, 0);
+        let mut reader = include::Reader::new(&mut files, "main");
+        reader.read(0, Path::new("/etc/keepalived/f"), text, 0);
         let nodes = words::tree(reader.tokens, &mut reader.findings);
         fn show(nodes: &[Node]) -> String {
             let shown: Vec<String> = nodes
@@ -313,6 +335,18 @@ fn words_and_blocks_are_split_as_keepalived_splits_them() {
         ("a\"b c\"d 'e \"f'", "ab cd|e \"f"),
         ("a \\\"b \"c\\\"d\" e\\ f", "a|\"b|c\"d|e f"),
         ("a ${B} c", "a|${B}|c"),
+        ("$B c\na $B", "$B|c;a|$B"),
+        ("$B=1 # c\na $B ${B}2 \"${B} $B\" $B# ${B}", "a|1|12|1 $B|$B"),
+        ("$A=${B}2\n$B=1\n${A}\n$B=\n${A} $B", "12;2"),
+        ("@main a\n@other b\n @^other c\n@^main d\n", "a;c"),
+        ("@main $A=1\n@other $A=2\na ${A}\n$C=@main\n$C b\n$C=@x\n$C d", "a|1;b"),
+        (
+            "$A= \\\n a ${N} { \\\n@other x \\\n $M=${N}1 \\\n b $M \\\n }\n$N=1\n$A\n$N=2\n${A} # c\nd\n$A=\\\n e\\\n\nf\n$A\ng",
+            "a|1{b|11};a|2{b|21};d;f;e;g",
+        ),
+        ("a ${_INSTANCE}${_HASH}b ${_BANG} \"${_HASH}\"", "a|main#b|!|#"),
+        ("a ${_PWD}/c", "a|/etc/keepalived/c"),
+        ("# ${_RANDOM}\na # ${_RANDOM}\n$A=1", "a"),
         ("a \"\"", "a|"),
     ] {
         assert_eq!(words(text), expected, "{text:?}");
