@@ -295,7 +295,7 @@ pub fn convert(format: Foreign, text: &str) -> Result<(String, Vec<String>), Vec
     };
     let convert = |interfaces| {
         let mut none = |_: &Path, _: &str| Ok(Vec::new());
-        let overrides = Overrides { interfaces, config_id: Some("a".to_owned()), ..Overrides::default() };
+        let overrides = Overrides { interfaces, config_id: "a".to_owned(), ..Overrides::default() };
         config::text_to_toml(format, "f", Path::new("/f"), text, &overrides, &mut none)
     };
     let eth0 = "eth0".parse().into_iter().collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::{Failure, config_id};
 use crate::config::{self, Converted, InterfaceName, MarksFrom, Overrides, Role};
 
 /// What a file is converted to.
@@ -41,11 +41,12 @@ pub(super) struct ConvertArgs {
 
 /// Prints the file in the other format; what there is to know about it goes to standard error.
 pub(super) fn convert(args: ConvertArgs) -> Result<(), Failure> {
-    let ConvertArgs { file, to, interface: interfaces, marks, config_id, role } = args;
+    let ConvertArgs { file, to, interface: interfaces, marks, config_id: id, role } = args;
     let Converted { text, warnings } = match to {
-        Target::Toml => {
-            config::to_toml(&file, &Overrides { interfaces, marks, config_id, ..Overrides::default() })?
-        }
+        Target::Toml => config::to_toml(
+            &file,
+            &Overrides { interfaces, marks, config_id: config_id(id), ..Overrides::default() },
+        )?,
         Target::KeepalivedVrrp => config::to_keepalived_vrrp(&file, role)?,
     };
     for warning in &warnings {

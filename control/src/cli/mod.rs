@@ -373,6 +373,15 @@ fn ended(done: Result<u8, Failure>) -> ExitCode {
     }
 }
 
+/// What conditions in keepalived.conf are compared with: what is told, else the first part of the host's name.
+fn config_id(told: Option<String>) -> String {
+    told.unwrap_or_else(|| {
+        let host = rustix::system::uname();
+        let name = host.nodename().to_string_lossy();
+        name.split('.').next().unwrap_or_default().to_owned()
+    })
+}
+
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.
 ///
 /// # Errors

@@ -184,8 +184,8 @@ pub(crate) struct Overrides {
     pub(crate) state_dir: Option<PathBuf>,
     /// Instead of `marks`.
     pub(crate) marks: Option<MarksFrom>,
-    /// What conditions in keepalived.conf are compared with, instead of the first part of the host's name.
-    pub(crate) config_id: Option<String>,
+    /// What conditions in keepalived.conf are compared with.
+    pub(crate) config_id: String,
 }
 
 /// Reads a file, of xlvs's own format or Piranha's, and what the command line names besides.

@@ -90,6 +90,27 @@ fn what_can_t_be_converted_or_run_is_refused_with_exit_code_2() {
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
 }
 
+/// One file for two directors: parameters are replaced, and the lines of a condition count for its director.
+#[test]
+fn conditions_are_the_named_directors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("both.conf");
+    let both = "$PORT=8080\n@main $WEIGHT=3\n@^main $WEIGHT=1\nvirtual_server 192.0.2.1 80 {\n  lvs_method DR\n  protocol TCP\n  \
+                real_server 192.0.2.11 80 {\n    weight ${WEIGHT}\n    TCP_CHECK {\n      connect_port $PORT\n    }\n  }\n}\n";
+    std::fs::write(&path, both).unwrap();
+    let path = path.to_str().unwrap();
+    for (id, weight) in [("main", 3), ("backup", 1)] {
+        let options = ["--interface", "eth0", "--config-id", id];
+        let output = xlvs(&[&["convert", path, "--to", "toml"], options.as_slice()].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let toml = text(&output.stdout);
+        assert!(toml.contains(&format!("\nweight = {weight}\n")), "{id}: {toml}");
+        assert!(toml.contains("\nport = 8080\n"), "{toml}");
+        let output = xlvs(&[&["check", path], options.as_slice()].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    }
+}
+
 /// A file of each kind that an operator has, spoiled: told with file and line, and nothing is started or printed.
 #[test]
 fn a_spoiled_file_is_told_with_its_line() {

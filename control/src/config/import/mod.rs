@@ -45,7 +45,7 @@ impl Imported {
         name: &str,
         path: &Path,
         text: &str,
-        id: Option<&str>,
+        id: &str,
         files: keepalived::Files<'_>,
     ) -> Result<Self, ConfigErrors> {
         match format {
@@ -68,11 +68,10 @@ impl Imported {
         name: &str,
         path: &Path,
         text: &str,
-        id: Option<&str>,
+        id: &str,
         files: keepalived::Files<'_>,
     ) -> Result<Self, ConfigErrors> {
-        let id = id.map_or_else(host_name, ToOwned::to_owned);
-        let read = keepalived::read(name, path, text, &id, files)?;
+        let read = keepalived::read(name, path, text, id, files)?;
         Ok(Self { draft: read.draft, findings: read.findings, worded: keepalived::worded })
     }
 
@@ -86,13 +85,6 @@ impl Imported {
         let places = findings.places(name);
         Ok((draft, places, findings.finish(name, configuration)?))
     }
-}
-
-/// The first part of the host's name, as keepalived has it for conditions.
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    let name = name.nodename().to_string_lossy();
-    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Reads a file of Piranha's.
@@ -115,7 +107,7 @@ pub(super) fn keepalived(
     overrides: &Overrides,
 ) -> Result<Configuration, ConfigErrors> {
     let (.., mut configuration) =
-        Imported::keepalived(name, path, text, overrides.config_id.as_deref(), &mut keepalived::from_disk)?
+        Imported::keepalived(name, path, text, &overrides.config_id, &mut keepalived::from_disk)?
             .configuration(name, overrides)?;
     marks::add(name, overrides.marks.as_ref(), &mut configuration)?;
     Ok(configuration)
@@ -143,7 +135,7 @@ pub(crate) fn text_to_toml(
     overrides: &Overrides,
     files: keepalived::Files<'_>,
 ) -> Result<(Converted, Configuration), ConfigErrors> {
-    let imported = Imported::of(format, name, path, text, overrides.config_id.as_deref(), files)?;
+    let imported = Imported::of(format, name, path, text, &overrides.config_id, files)?;
     let (mut draft, places, mut configuration) = imported.configuration(name, overrides)?;
     marks::add(name, overrides.marks.as_ref(), &mut configuration)?;
     override_director(&mut draft.director, overrides);

@@ -363,7 +363,7 @@ fn the_command_line_wins() {
         socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
         marks: None,
-        config_id: None,
+        config_id: String::new(),
     };
     let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
     let alone = Configuration::for_interfaces(&overrides).unwrap();

@@ -150,7 +150,8 @@ async fn a_datagrams_reply_is_compared_as_far_as_both_reach() {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = server.local_addr().unwrap().port();
     let byte = |value, mask| MaskedByte { value, mask };
-    let rows: [(&[MaskedByte], (u16, u16), Result<_, &str>); 7] = [
+    type Row<'r> = (&'r [MaskedByte], (u16, u16), Result<Option<u32>, &'r str>);
+    let rows: [Row<'_>; 7] = [
         (&[], (0, u16::MAX), Ok(None)),
         (&[byte(0x41, 0xff), byte(0x02, 0x0f)], (3, 3), Ok(None)),
         (&[byte(0x41, 0xff); 1], (0, 3), Ok(None)),

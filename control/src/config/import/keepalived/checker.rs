@@ -247,7 +247,12 @@ fn smtp<'b>(node: &'b Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check
         checks.push(Check { at: host.at(), ..checker.keys("smtp", own()) });
     }
     if checks.is_empty() {
-        return checker.finish("smtp", own(), notes);
+        checks.push(checker.keys("smtp", own()));
+    }
+    if helo.at().is_none() {
+        checks
+            .iter_mut()
+            .for_each(|check| check.note = Some("the name is the one that keepalived says by itself"));
     }
     checker.block.finish(notes);
     checks
@@ -295,7 +300,11 @@ fn udp(node: &Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
             None => {}
         }
     }
-    checker.finish("udp", own, notes)
+    let mut checks = checker.finish("udp", own, notes);
+    if payload.at().is_none() {
+        checks.iter_mut().for_each(|check| check.note = Some("what keepalived sends by itself"));
+    }
+    checks
 }
 
 /// Bytes of two digits each, in as many words as one likes; one digit that stands alone is a byte too. `wild` is whether `x` may be a

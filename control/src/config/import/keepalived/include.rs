@@ -40,16 +40,18 @@ impl<'f> Reader<'f> {
     /// Reads the text of the file with this number, and what it includes.
     pub(super) fn read(&mut self, number: u16, path: &Path, text: &str, depth: usize) {
         let source = Source::other(number, text);
+        let directory = absolute(directory(path));
         for range in source.lines() {
             let line = text.get(range.clone()).unwrap_or_default().trim_start_matches('\u{feff}');
-            self.line(Line::new(line, source.position(range.end - line.len())), path, depth, 0);
+            let line = Line::new(line, source.position(range.end - line.len()));
+            self.line(line, path, &directory, depth, 0);
         }
         self.parameters.end();
     }
 
-    fn line(&mut self, line: Line, path: &Path, depth: usize, value_depth: usize) {
-        let (at, directory) = (line.place(0), path.parent().unwrap_or_else(|| Path::new("")));
-        match self.parameters.make(line, directory, &mut self.findings) {
+    fn line(&mut self, line: Line, path: &Path, absolute: &Path, depth: usize, value_depth: usize) {
+        let at = line.place(0);
+        match self.parameters.make(line, absolute, &mut self.findings) {
             Made::Nothing => {}
             Made::Line(line) => match directive(&line.text) {
                 Some((pattern, offset)) => self.include(line.place(offset), path, pattern, depth),
@@ -60,7 +62,7 @@ impl<'f> Reader<'f> {
                 self.findings.syntax(at, message);
             }
             Made::Lines(lines) => {
-                lines.into_iter().for_each(|line| self.line(line, path, depth, value_depth + 1));
+                lines.into_iter().for_each(|line| self.line(line, path, absolute, depth, value_depth + 1));
             }
         }
     }
@@ -73,8 +75,7 @@ impl<'f> Reader<'f> {
             self.findings.error(at, "include", message);
             return;
         }
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        match (self.files)(directory, pattern) {
+        match (self.files)(directory(path), pattern) {
             Err(why) => self.findings.error(at, "include", format!("found {pattern}, which {why}")),
             Ok(files) if files.is_empty() => {
                 self.findings.warning(at, "include", format!("found {pattern}, of which there is no file"));
@@ -88,6 +89,16 @@ impl<'f> Reader<'f> {
             }
         }
     }
+}
+
+/// The directory that what a file names is relative to.
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
+}
+
+fn absolute(directory: &Path) -> PathBuf {
+    let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    std::path::absolute(here).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// The pattern of a line that includes files, and where it stands in the line.

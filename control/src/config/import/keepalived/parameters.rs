@@ -143,7 +143,7 @@ impl Parameters {
         Self { id: id.to_owned(), values: HashMap::new(), open: None, room: MOST_MADE }
     }
 
-    /// What the next line of a file in this directory comes to; what is wrong with it is in the findings.
+    /// What the next line of a file in this directory, which is an absolute path, comes to; what is wrong with it is in the findings.
     pub(super) fn make(&mut self, mut line: Line, directory: &Path, findings: &mut Findings) -> Made {
         if let Some((_, lines)) = &mut self.open {
             let goes_on = line.cut();
@@ -281,10 +281,7 @@ impl Parameters {
     /// The value of a name, if it has one; or why it can't be had.
     fn value(&self, name: &str, directory: &Path) -> Result<Option<String>, &'static str> {
         match name {
-            "_PWD" => {
-                let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-                Ok(Some(escaped(&directory.to_string_lossy())))
-            }
+            "_PWD" => Ok(Some(escaped(&directory.to_string_lossy()))),
             "_INSTANCE" => Ok(Some(escaped(&self.id))),
             "_HASH" => Ok(Some(escaped("#"))),
             "_BANG" => Ok(Some(escaped("!"))),

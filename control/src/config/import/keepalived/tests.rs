@@ -63,7 +63,7 @@ fn virtual_servers_become_services_with_their_checks() {
         "type = \"ping\"\ninterval_s = 5\ntimeout_s = 5\nfall = 1\n",
         "type = \"udp\"\nsend_hex = \"50494e4700\"\nrequire_reply = true\nreply_hex = \"4x0a\"\nmin_reply_bytes = 1\n\
          max_reply_bytes = 64\ninterval_s = 5\n",
-        "type = \"udp\"\nsend = \"keepalived check - keepalived ch\"\ninterval_s = 5\n",
+        "type = \"udp\"  # what keepalived sends by itself\nsend = \"keepalived check - keepalived ch\"\ninterval_s = 5\n",
         "type = \"program\"\ncommand = [\"/bin/dynamic\"]\nweight_by_exit_code = true\n",
         "mark = 7\nfamily = \"ipv6\"\nscheduler = \"rr\"\n",
         "type = \"tcp\"\nport = 80\ninterval_s = 60\ntimeout_s = 0.500\nretry_s = 2\nfall = 2\n",
