@@ -1,7 +1,9 @@
 //! What the fuzz targets (`tests/fuzz`) need of this crate and nobody else does: the control socket's server over a registry,
-//! without socket, disk and workers, and the check of a configuration file. No part of the interface.
+//! without socket, disk and workers, the check of a configuration file, and the conversion of other directors'. No part of the
+//! interface.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::Arc;
 
 use netlink_packet_core::NetlinkMessage;
@@ -19,9 +21,9 @@ use crate::adm::render::proc::ProcFile;
 use crate::api::ipvs::{self, Access, Peer};
 use crate::api::server::{Client, Lost, Refusal, Request, respond};
 use crate::api::{self, MarkEntry, Setting, Xlvs};
-use crate::config::{self, Overrides};
+use crate::config::{self, ConfigErrors, Configuration, Converted, Format, Overrides, Role, ServiceConfig};
 use crate::ipvs::Ipvs;
-use crate::registry::{HostNetwork, Registry, Way};
+use crate::registry::{HostNetwork, MarkSpec, Registry, Way};
 use crate::state::Operation;
 use crate::state::texts::{self, Journal};
 
@@ -237,11 +239,79 @@ pub fn check_configuration(text: &str) -> Result<Vec<String>, Vec<Finding>> {
             assert!(refused.is_empty(), "the registry refuses what the check lets through: {refused:?}");
             Ok(configuration.warnings)
         }
-        Err(errors) => {
-            let findings = errors.findings.into_iter();
-            Err(findings
-                .map(|its| (its.position.map(|at| (at.line, at.column)), its.key + ": " + &its.message))
-                .collect())
-        }
+        Err(errors) => Err(findings(errors)),
     }
+}
+
+fn findings(errors: ConfigErrors) -> Vec<Finding> {
+    let place = |finding: &config::Finding| finding.position.map(|at| (at.line, at.column));
+    errors.findings.into_iter().map(|its| (place(&its), its.key + ": " + &its.message)).collect()
+}
+
+/// What a director with this configuration would come to have: its services, its mark rules, and the rest.
+///
+/// # Panics
+/// When the registry refuses what the configuration's reading let through.
+pub(crate) fn meaning(configuration: &Configuration) -> (Vec<ServiceConfig>, Vec<MarkSpec>, Configuration) {
+    let mut registry = Registry::new(1, 7);
+    let (_, refused) = registry.apply(configuration);
+    assert!(refused.is_empty(), "the registry refuses what the reading lets through: {refused:?}");
+    let marks = registry.marks().map(|(_, rule)| rule.clone()).collect();
+    let mut rest = configuration.clone();
+    let mut services = std::mem::take(&mut rest.services);
+    for service in &mut services {
+        service.line = 0;
+        service.destinations.iter_mut().for_each(|destination| destination.line = 0);
+    }
+    rest.marks.clear();
+    rest.host_marks.clear();
+    rest.warnings.clear();
+    rest.director.marks = config::MarkSource::File;
+    (services, marks, rest)
+}
+
+/// The files of other directors that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Piranha's.
+    LvsCf,
+    /// keepalived's; no other file can be included.
+    Keepalived,
+}
+
+/// Converts the text of another director's file to xlvs's own format, on the interface `eth0` if the file names none, for the one whose conditions
+/// are `@a`: the
+/// converted text, and the warnings.
+///
+/// # Errors
+/// All that is wrong with it.
+///
+/// # Panics
+/// When the converted text is wrong, or means something else.
+pub fn convert(format: Foreign, text: &str) -> Result<(String, Vec<String>), Vec<Finding>> {
+    let format = match format {
+        Foreign::LvsCf => Format::LvsCf,
+        Foreign::Keepalived => Format::Keepalived,
+    };
+    let convert = |interfaces| {
+        let mut none = |_: &Path, _: &str| Ok(Vec::new());
+        let overrides = Overrides { interfaces, config_id: "a".to_owned(), ..Overrides::default() };
+        config::text_to_toml(format, "f", Path::new("/f"), text, &overrides, &mut none)
+    };
+    let eth0 = "eth0".parse().into_iter().collect();
+    let converted = convert(Vec::new()).or_else(|_| convert(eth0));
+    let (Converted { text, warnings }, native) = converted.map_err(findings)?;
+    let again = config::parse("converted", &text, &Overrides::default());
+    let again = again.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    assert_eq!(meaning(&again), meaning(&native), "{text}");
+    Ok((text, warnings))
+}
+
+/// Converts the pair of directors of a text of Piranha's to keepalived's VRRP, for both of them.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn convert_pair(text: &str) -> Result<[String; 2], Vec<Finding>> {
+    let convert = |role| config::text_to_keepalived_vrrp("f", text, role).map_err(findings);
+    Ok([convert(Role::Primary)?.text, convert(Role::Backup)?.text])
 }

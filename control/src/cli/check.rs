@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::Failure;
+use super::{Failure, config_id};
 use crate::config::{self, InterfaceName, MarksFrom, Overrides};
 
 /// Reads a file and prints a line of what it holds; its warnings go to standard error.
@@ -11,8 +11,12 @@ pub(super) fn check(
     file: &Path,
     interfaces: Vec<InterfaceName>,
     marks: Option<MarksFrom>,
+    id: Option<String>,
 ) -> Result<(), Failure> {
-    let configuration = config::check(file, &Overrides { interfaces, marks, ..Overrides::default() })?;
+    let configuration = config::check(
+        file,
+        &Overrides { interfaces, marks, config_id: config_id(id), ..Overrides::default() },
+    )?;
     for warning in &configuration.warnings {
         // With standard error closed, the summary is still worth printing.
         let _ = writeln!(std::io::stderr(), "{warning}");

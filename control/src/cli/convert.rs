@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::{Failure, config_id};
 use crate::config::{self, Converted, InterfaceName, MarksFrom, Overrides, Role};
 
 /// What a file is converted to.
@@ -31,6 +31,9 @@ pub(super) struct ConvertArgs {
     /// With --to toml: a script of iptables lines whose marks to write down too, or `iptables` for the host's
     #[arg(long, value_name = "FILE|iptables")]
     marks: Option<MarksFrom>,
+    /// Of keepalived.conf: whose lines of conditions (@ID) count, if not those of the host name's first part
+    #[arg(long, value_name = "ID")]
+    config_id: Option<String>,
     /// With --to keepalived-vrrp: the director that it is for
     #[arg(long, value_enum, default_value = "primary")]
     role: Role,
@@ -38,9 +41,12 @@ pub(super) struct ConvertArgs {
 
 /// Prints the file in the other format; what there is to know about it goes to standard error.
 pub(super) fn convert(args: ConvertArgs) -> Result<(), Failure> {
-    let ConvertArgs { file, to, interface: interfaces, marks, role } = args;
+    let ConvertArgs { file, to, interface: interfaces, marks, config_id: id, role } = args;
     let Converted { text, warnings } = match to {
-        Target::Toml => config::to_toml(&file, &Overrides { interfaces, marks, ..Overrides::default() })?,
+        Target::Toml => config::to_toml(
+            &file,
+            &Overrides { interfaces, marks, config_id: config_id(id), ..Overrides::default() },
+        )?,
         Target::KeepalivedVrrp => config::to_keepalived_vrrp(&file, role)?,
     };
     for warning in &warnings {

@@ -81,7 +81,8 @@ lvs.cf (Piranha): all of it; `run` and `check` read it natively too. A VIP is se
   pair of directors becomes a VRRP configuration of keepalived, which puts the VIPs, with their labels, on the active one;
   without keepalived they are put there by hand (ip address add).
 keepalived.conf: virtual servers, their real servers and checks. What has no counterpart is listed in comments at the top
-  and on standard error, and stays keepalived's, which runs unmodified under `xlvs wrap`.
+  and on standard error, and stays keepalived's, which runs unmodified under `xlvs wrap`. Parameters ($NAME=value) and
+  conditions (@ID, @^ID) are replaced as keepalived does; sequences and lists (~SEQ, ~LST) have to be written out.
 
 Exit codes:
   0  fine
@@ -171,6 +172,9 @@ enum Command {
         /// As for `run`
         #[arg(long, value_name = "FILE|iptables")]
         marks: Option<MarksFrom>,
+        /// As for `convert`
+        #[arg(long, value_name = "ID")]
+        config_id: Option<String>,
     },
     /// Turn Piranha's lvs.cf or keepalived.conf into a file of another format
     ///
@@ -330,7 +334,9 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Doctor(args) => return ended(doctor::doctor(args)),
         Command::Run(args) => run::run(args),
-        Command::Check { file, interface, marks } => check::check(&file, interface, marks),
+        Command::Check { file, interface, marks, config_id } => {
+            check::check(&file, interface, marks, config_id)
+        }
         Command::Convert(args) => convert::convert(args),
         Command::Detach { interface } => detach::detach(&interface),
         Command::Status { json, socket } => status::status(&socket.path(), json),
@@ -365,6 +371,15 @@ fn ended(done: Result<u8, Failure>) -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// What conditions in keepalived.conf are compared with: what is told, else the first part of the host's name.
+fn config_id(told: Option<String>) -> String {
+    told.unwrap_or_else(|| {
+        let host = rustix::system::uname();
+        let name = host.nodename().to_string_lossy();
+        name.split('.').next().unwrap_or_default().to_owned()
+    })
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.

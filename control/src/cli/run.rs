@@ -15,6 +15,8 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         socket_read_group: args.socket_read_group,
         state_dir: args.state_dir,
         marks: args.marks,
+        // No file of keepalived's is run.
+        config_id: String::new(),
     };
     let configuration = match &args.config {
         Some(file) => config::load(file, &overrides)?,

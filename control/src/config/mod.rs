@@ -32,11 +32,13 @@ use xlvs_dataplane::settings::Settings;
 use crate::health::spec::{HealthSpec, ServerHealthSpec};
 pub(crate) use crate::registry::Drain;
 use crate::registry::MarkSpec;
-pub(crate) use error::ConfigErrors;
 use error::Findings;
-use import::Format;
+pub(crate) use error::{ConfigErrors, Finding};
+pub(crate) use import::Format;
 pub(crate) use import::marks::{MarksFrom, of_director};
-pub(crate) use import::{Converted, Role, to_keepalived_vrrp, to_toml};
+pub(crate) use import::{
+    Converted, Role, text_to_keepalived_vrrp, text_to_toml, to_keepalived_vrrp, to_toml,
+};
 pub(crate) use names::{
     FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
 };
@@ -182,6 +184,8 @@ pub(crate) struct Overrides {
     pub(crate) state_dir: Option<PathBuf>,
     /// Instead of `marks`.
     pub(crate) marks: Option<MarksFrom>,
+    /// What conditions in keepalived.conf are compared with.
+    pub(crate) config_id: String,
 }
 
 /// Reads a file, of xlvs's own format or Piranha's, and what the command line names besides.

@@ -47,8 +47,15 @@ impl<'s> Source<'s> {
         let start = self.line_starts[line - 1];
         // A byte order mark is no character of the first line.
         let unseen = usize::from(start == 0 && offset > 0 && self.text.starts_with('\u{feff}'));
-        let column = 1 + self.characters_before(offset) - self.characters_before(start) - unseen;
+        let column = 1 + self.characters_between(start, offset) - unseen;
         Position { file: self.file, line: saturated(line), column: saturated(column) }
+    }
+
+    fn characters_between(&self, start: usize, end: usize) -> usize {
+        match self.text.as_bytes().get(start..end) {
+            Some(bytes) if bytes.len() <= BLOCK => count_characters(bytes),
+            _ => self.characters_before(end) - self.characters_before(start),
+        }
     }
 
     fn characters_before(&self, offset: usize) -> usize {

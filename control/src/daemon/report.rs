@@ -262,10 +262,13 @@ fn with_health(mut status: DestinationStatus, health: Health, report: Option<&Re
         let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     };
+    let given = status.weight;
+    let told = |report: &Report| Some(report.weights.weight(given)).filter(|told| *told != given);
     status.checks = report.map(|report| HealthStatus {
         since_unix_ms: unix_ms(report.since),
         for_s: report.since.elapsed().unwrap_or_default().as_secs(),
         waiting: report.waiting,
+        weight: told(report).filter(|_| health == Health::Up),
         last_failure: report.last_failure.as_ref().map(|failure| failure.reason.clone()),
         last_failure_unix_ms: report.last_failure.as_ref().map(|failure| unix_ms(failure.at)),
     });

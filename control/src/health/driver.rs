@@ -15,7 +15,7 @@ use super::plan::{Plan, PlannedServer, ServerName, Ways};
 use super::probe::{Check, Prober, Target};
 use super::schedule::{first_delay, pause};
 use super::spec::Probe;
-use super::state::{CheckState, Outcome, Report, update};
+use super::state::{Answer, CheckState, Report, update};
 
 /// Tells the checks of all servers apart, forever.
 type CheckId = u64;
@@ -32,7 +32,7 @@ pub(super) struct Driver {
     next_id: CheckId,
     /// When which check runs next. One that is gone meanwhile is passed over.
     queue: BinaryHeap<Reverse<(Instant, CheckId)>>,
-    running: JoinSet<(CheckId, Outcome)>,
+    running: JoinSet<(CheckId, Answer)>,
 }
 
 /// A server that is checked.
@@ -88,8 +88,8 @@ impl Driver {
                 }
                 Some(done) = self.running.join_next() => {
                     // One that was aborted has no result.
-                    if let Ok((id, outcome)) = done {
-                        self.judge(id, outcome).await;
+                    if let Ok((id, answer)) = done {
+                        self.judge(id, answer).await;
                     }
                 }
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.start_due(),
@@ -168,12 +168,15 @@ impl Driver {
     }
 
     /// Takes the result of a check in, and plans its next run.
-    async fn judge(&mut self, id: CheckId, outcome: Outcome) {
+    async fn judge(&mut self, id: CheckId, answer: Answer) {
         let Some(planned) = self.checks.get_mut(&id) else { return };
         let spec = &planned.check.spec;
         planned.run = None;
         let now = Instant::now();
-        planned.state.record(spec, outcome.is_ok(), now);
+        planned.state.record(spec, answer.is_ok(), now);
+        if let Ok(weight) = answer {
+            planned.state.weight = weight;
+        }
         let next = if planned.state.is_failing() {
             now + spec.retry
         } else {
@@ -182,7 +185,7 @@ impl Driver {
             planned.state.reenters(spec).filter(|at| *at > now).map_or(next, |at| at.min(next))
         };
         let name = planned.server;
-        let reason = outcome.err().map(|reason| described(&planned.check, name, &reason));
+        let reason = answer.err().map(|reason| described(&planned.check, name, &reason));
         self.queue.push(Reverse((next, id)));
         self.tell(name, reason).await;
     }

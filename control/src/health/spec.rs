@@ -98,6 +98,8 @@ pub(crate) enum Probe {
     Http(HttpProbe),
     /// An answer on a TCP connection.
     SendExpect(SendExpectProbe),
+    /// A mail server's dialogue, without a mail.
+    Smtp(SmtpProbe),
     /// An answer of a name server, over UDP.
     Dns(DnsProbe),
     /// A UDP datagram that no ICMP error comes back for.
@@ -118,6 +120,7 @@ impl Probe {
             Self::Http(HttpProbe { tls: None, .. }) => "http",
             Self::Http(HttpProbe { tls: Some(_), .. }) => "https",
             Self::SendExpect(_) => "send-expect",
+            Self::Smtp(_) => "smtp",
             Self::Dns(_) => "dns",
             Self::Udp(_) => "udp",
             Self::Ping => "ping",
@@ -138,6 +141,10 @@ pub(crate) struct HttpProbe {
     pub(crate) status: Vec<(u16, u16)>,
     /// What the body must have.
     pub(crate) body: Option<Pattern>,
+    /// A regular expression, which is a right one, that the body must not match.
+    pub(crate) unwanted: Option<String>,
+    /// The MD5 digest of the body.
+    pub(crate) md5: Option<[u8; 16]>,
     /// `None`: in the clear.
     pub(crate) tls: Option<TlsProbe>,
 }
@@ -171,6 +178,13 @@ pub(crate) struct SendExpectProbe {
     pub(crate) expect: Option<Pattern>,
 }
 
+/// A greeting of a mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SmtpProbe {
+    /// The name to say; visible ASCII. `None`: the director's host's.
+    pub(crate) helo: Option<String>,
+}
+
 /// A question to a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DnsProbe {
@@ -201,9 +215,26 @@ pub(crate) enum RecordType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UdpProbe {
     /// Its payload.
-    pub(crate) send: String,
-    /// Whether silence is a failure.
-    pub(crate) require_reply: bool,
+    pub(crate) send: Vec<u8>,
+    /// What the reply must be; `None`: silence is right too.
+    pub(crate) reply: Option<ReplyRule>,
+}
+
+/// What a datagram must be that is the reply to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReplyRule {
+    /// Its first bytes, as far as both reach.
+    pub(crate) begins: Vec<MaskedByte>,
+    /// The fewest and the most bytes of it.
+    pub(crate) length: (u16, u16),
+}
+
+/// A byte of which some digits may be any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaskedByte {
+    pub(crate) value: u8,
+    /// The bits that count.
+    pub(crate) mask: u8,
 }
 
 /// A program.
@@ -211,8 +242,19 @@ pub(crate) struct UdpProbe {
 pub(crate) struct ProgramProbe {
     /// An absolute path and its arguments; `%h` is the address that is asked, `%p` the port, `%%` a percent sign.
     pub(crate) command: Vec<String>,
-    /// What it must print, line breaks at the end aside; `None`: its exit code must be 0.
-    pub(crate) expect_output: Option<String>,
+    /// What tells success.
+    pub(crate) success: ProgramSuccess,
+}
+
+/// What of a program tells that the server is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProgramSuccess {
+    /// Exit code 0.
+    ExitCode,
+    /// Exit code 0, or one from 2 on, which is the server's weight and 2 more.
+    ExitCodeAsWeight,
+    /// It prints this, line breaks at the end aside.
+    Output(String),
 }
 
 /// The VIP asked at the server's MAC.

@@ -10,8 +10,37 @@ use tokio::time::Instant;
 
 use super::spec::CheckSpec;
 
-/// What came of one run of a check: the error says in plain words why it failed.
+/// What came of asking: the error says in plain words why it failed.
 pub(crate) type Outcome = Result<(), String>;
+
+/// What came of one run of a check: the weight that the server is to have, if the check tells one, or why it failed.
+pub(crate) type Answer = Result<Option<u32>, String>;
+
+/// The greatest weight of a server, as the kernel's.
+const MAX_WEIGHT: i64 = 2_147_483_647;
+
+/// The weights that checks of a server tell. Each stands for its difference from the weight that the server was given, and the
+/// differences add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToldWeights {
+    count: u32,
+    sum: u64,
+}
+
+impl ToldWeights {
+    fn add(&mut self, weight: u32) {
+        self.count = self.count.saturating_add(1);
+        self.sum = self.sum.saturating_add(weight.into());
+    }
+
+    /// The weight of a server that was given this one. A quiesced one stays so: somebody wants that.
+    pub(crate) fn weight(self, given: u32) -> u32 {
+        let Some(others) = self.count.checked_sub(1).filter(|_| given > 0) else { return given };
+        let sum = i64::try_from(self.sum).unwrap_or(MAX_WEIGHT);
+        let weight = sum.saturating_sub(i64::from(given).saturating_mul(others.into()));
+        u32::try_from(weight.clamp(0, MAX_WEIGHT)).unwrap_or(given)
+    }
+}
 
 /// What is known of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +49,8 @@ pub(crate) struct Report {
     pub(crate) up: bool,
     /// Whether a check has had no result yet.
     pub(crate) waiting: bool,
+    /// The weights that its checks tell.
+    pub(crate) weights: ToldWeights,
     /// Since when it is up, or down.
     pub(crate) since: SystemTime,
     /// Why a check of it failed last; `None` if none ever did.
@@ -28,8 +59,8 @@ pub(crate) struct Report {
 
 impl Report {
     /// Of a server that nothing is known of yet.
-    pub(crate) const fn first(up: bool, now: SystemTime) -> Self {
-        Self { up, waiting: true, since: now, last_failure: None }
+    pub(crate) fn first(up: bool, now: SystemTime) -> Self {
+        Self { up, waiting: true, weights: ToldWeights::default(), since: now, last_failure: None }
     }
 }
 
@@ -48,6 +79,8 @@ pub(crate) struct CheckState {
     pub(crate) up: bool,
     /// Whether it has had a result.
     pub(crate) answered: bool,
+    /// The weight that its last success told.
+    pub(crate) weight: Option<u32>,
     /// Results in a row that speak against its state.
     streak: u32,
     /// When the first of them came.
@@ -57,7 +90,7 @@ pub(crate) struct CheckState {
 impl CheckState {
     /// One that begins.
     pub(crate) const fn new(up: bool) -> Self {
-        Self { up, answered: false, streak: 0, began: None }
+        Self { up, answered: false, weight: None, streak: 0, began: None }
     }
 
     /// Takes a result in that came just `now`.
@@ -99,17 +132,18 @@ pub(crate) fn update(
     failure: Option<String>,
     now: SystemTime,
 ) -> bool {
-    let before = (report.up, report.waiting);
-    let (mut up, mut waiting) = (true, false);
+    let before = (report.up, report.waiting, report.weights);
+    let (mut up, mut waiting, mut weights) = (true, false, ToldWeights::default());
     for check in checks {
         up &= check.up;
         waiting |= !check.answered;
+        check.weight.into_iter().for_each(|weight| weights.add(weight));
     }
     if up != report.up {
         report.since = now;
     }
-    (report.up, report.waiting) = (up, waiting);
-    let mut is_news = before != (up, waiting);
+    (report.up, report.waiting, report.weights) = (up, waiting, weights);
+    let mut is_news = before != (up, waiting, weights);
     if let Some(reason) = failure
         && (is_news || report.last_failure.as_ref().is_none_or(|last| last.reason != reason))
     {
@@ -242,6 +276,35 @@ mod tests {
         assert_eq!(back.last_failure.unwrap().reason, "timed out", "why it was down is still known");
         let again = told(&[down, up], Some("timed out"), 8).unwrap();
         assert_eq!(again.last_failure.unwrap().at, at(8), "the same reason, but another failure");
+    }
+
+    #[test]
+    fn weights_that_checks_tell_add_up_by_what_they_differ() {
+        let told = |given, weights: &[Option<u32>]| {
+            let checks = weights.iter().map(|weight| CheckState { weight: *weight, ..CheckState::new(true) });
+            let mut report = Report::first(true, SystemTime::UNIX_EPOCH);
+            update(&mut report, checks, None, SystemTime::UNIX_EPOCH);
+            report.weights.weight(given)
+        };
+        // What keepalived 2.2.7 makes of the same.
+        for (given, weights, expected) in [
+            (5, [None, None], 5),
+            (5, [Some(18), None], 18),
+            (5, [Some(18), Some(18)], 31),
+            (5, [Some(1), Some(1)], 0),
+            (5, [Some(0), None], 0),
+            (2_147_483_647, [Some(253), Some(253)], 0),
+            // keepalived would weigh what somebody has quiesced.
+            (0, [Some(18), Some(18)], 0),
+        ] {
+            assert_eq!(told(given, &weights), expected, "{given} {weights:?}");
+        }
+        let mut report = Report { waiting: false, ..Report::first(true, SystemTime::UNIX_EPOCH) };
+        let mut news = |weight| {
+            let check = CheckState { answered: true, weight, ..CheckState::new(true) };
+            update(&mut report, std::iter::once(check), None, SystemTime::UNIX_EPOCH)
+        };
+        assert_eq!([None, Some(3), Some(3), Some(4), None].map(&mut news), [false, true, false, true, true]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::service::ServiceKey;
 
 use super::plan::PlannedServer;
-use super::spec::{CheckSpec, Pattern, Probe, SendExpectProbe};
+use super::spec::{CheckSpec, Pattern, Probe, ProgramProbe, ProgramSuccess, SendExpectProbe};
 use super::*;
 
 fn check(probe: Probe, port: u16) -> CheckSpec {
@@ -74,5 +74,35 @@ fn only_news_are_told_and_what_did_not_change_is_not_asked_anew() {
     let (who, up, _) = next(&mut thread);
     assert!(who == 1 && up);
     drop(again);
+    thread.stop();
+}
+
+/// A program tells a weight by its exit code, and is heard again when that changes.
+#[test]
+fn the_weight_that_a_program_tells_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("code");
+    let script = format!("exit $(cat {})", file.display());
+    let mut thread = HealthThread::start(1).unwrap();
+    let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    let probe = Probe::Program(ProgramProbe { command, success: ProgramSuccess::ExitCodeAsWeight });
+    // What is written in part is no code.
+    let write = |code: &str| {
+        let new = directory.path().join("new");
+        std::fs::write(&new, code).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+    };
+    write("20");
+    thread.set_plan(Arc::new(vec![server(1, &[check(probe, 80)])]));
+    let mut told = |code, up, weight| {
+        write(code);
+        let (_, report) = thread.reports.blocking_recv().unwrap();
+        assert_eq!((report.up, report.weights.weight(5)), (up, weight), "{code}");
+    };
+    told("20", true, 18);
+    told("3", true, 1);
+    told("0", true, 5);
+    told("1", false, 5);
+    told("9", true, 7);
     thread.stop();
 }

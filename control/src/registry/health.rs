@@ -2,7 +2,7 @@
 //! control thread; the book of them is kept by name, so that a destination that is taken out and put back within one
 //! publication is what it was.
 //!
-//! Only what is served changes: weights stay as they were given. A destination that is down is not listed to its scheduler
+//! Only what is served changes: weights stay as they were given, though a check may tell another one to serve with. A destination that is down is not listed to its scheduler
 //! (`on_failure = "remove"`), or with weight 0. While the weights of those that are up don't reach the quorum, the sorry
 //! server serves alone; without one, those that are left go on. Until the first results are in, no quorum counts as lost.
 
@@ -63,7 +63,7 @@ impl DestinationEntry {
     /// The weight that it is served with, slow start aside.
     #[must_use]
     pub fn served_weight(&self) -> u32 {
-        if self.is_down() { 0 } else { self.spec.weight }
+        if self.is_down() { 0 } else { self.told_weights.weight(self.spec.weight) }
     }
 }
 
@@ -129,20 +129,21 @@ impl ServiceEntry {
     }
 
     fn weights_up(&self) -> u64 {
-        let up = self.destinations.iter().filter(|entry| !entry.is_down());
-        up.map(|entry| u64::from(entry.spec.weight)).sum()
+        self.destinations.iter().map(|entry| u64::from(entry.served_weight())).sum()
     }
 
     /// Takes in what is known of its servers.
     fn settle<'r>(&mut self, report: impl Fn(SocketAddr) -> Option<&'r Report>) {
         for at in 0..self.destinations.len() {
             let entry = &self.destinations[at];
-            let health = self.health_of(entry, report(entry.real));
+            let report = report(entry.real);
+            let health = self.health_of(entry, report);
             let comes_back =
                 matches!(entry.health, Health::Down { waiting: false, .. }) && health == Health::Up;
             let has_slow_start = self.options.slow_start.is_some();
             let entry = &mut self.destinations[at];
             entry.health = health;
+            entry.told_weights = report.map(|report| report.weights).unwrap_or_default();
             match health {
                 Health::Down { waiting: false, .. } => entry.ramp = None,
                 Health::Up if comes_back && has_slow_start && entry.spec.weight > 0 => {

@@ -247,7 +247,7 @@ impl Registry {
             DestinationId(self.next_id - 1)
         });
         let counters = Arc::new(DestinationCounters::new(self.workers));
-        let (spec, estimator, health_spec, health) = Default::default();
+        let (spec, estimator, health_spec, health, told_weights) = Default::default();
         let owner = Owner::Tool;
         DestinationEntry {
             id,
@@ -261,6 +261,7 @@ impl Registry {
             ramp: None,
             health_spec,
             health,
+            told_weights,
         }
     }
 

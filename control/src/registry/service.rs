@@ -17,6 +17,7 @@ use super::{Way, add};
 use crate::config::VipMode;
 use crate::estimator::Estimator;
 use crate::health::spec::{HealthSpec, ServerHealthSpec};
+use crate::health::state::ToldWeights;
 
 /// A virtual service as configured.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub struct DestinationEntry {
     pub(super) ramp: Option<Ramp>,
     pub(super) health_spec: ServerHealthSpec,
     pub(super) health: Health,
+    pub(super) told_weights: ToldWeights,
 }
 
 impl DestinationEntry {

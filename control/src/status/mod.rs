@@ -123,6 +123,8 @@ pub(crate) struct HealthStatus {
     pub(crate) for_s: u64,
     /// Whether a check has had no result yet.
     pub(crate) waiting: bool,
+    /// The weight that it is served with, where its checks tell another one than it was given.
+    pub(crate) weight: Option<u32>,
     /// Why a check failed last, and when it first did so; also while it is up again.
     pub(crate) last_failure: Option<String>,
     pub(crate) last_failure_unix_ms: Option<u64>,

@@ -169,6 +169,9 @@ impl DestinationStatus {
             return writeln!(f, "     down until its first check is over");
         }
         write!(f, "     {} for {}", self.health, duration(checks.for_s))?;
+        if let Some(weight) = checks.weight {
+            write!(f, ", with weight {weight} by its checks")?;
+        }
         match (&checks.last_failure, self.health.as_str()) {
             (Some(reason), "down") => writeln!(f, ": {reason}"),
             (Some(reason), _) => writeln!(f, "; last failure: {reason}"),

@@ -12,12 +12,14 @@ use super::value::{Refusal, boolean, integer, seconds, share, text, unicast};
 use super::{At, Position, Raw, Source};
 use crate::config::address;
 use crate::config::names::CheckType;
-use crate::health::spec::RecordType;
+use crate::health::spec::{MaskedByte, RecordType};
 
 /// The most checks of one server.
 pub(super) const MOST_CHECKS: usize = 16;
 /// The most bytes of a text that is sent or looked for.
 const MOST_TEXT: usize = 65_536;
+/// The most bytes of a datagram.
+const MOST_DATAGRAM: u16 = 65_507;
 /// The most ranges of `status`, and the most words of `command`.
 const MOST_ITEMS: usize = 64;
 /// The most results in a row that `rise` and `fall` can wait for.
@@ -46,15 +48,23 @@ pub(crate) struct RawCheck {
     pub(crate) status: Raw<Vec<At<(u16, u16)>>>,
     pub(crate) body: Raw<String>,
     pub(crate) body_regex: Raw<String>,
+    pub(crate) body_not_regex: Raw<String>,
+    pub(crate) body_md5: Raw<[u8; 16]>,
     pub(crate) verify: Raw<bool>,
     pub(crate) send: Raw<String>,
     pub(crate) expect: Raw<String>,
     pub(crate) expect_regex: Raw<String>,
+    pub(crate) helo: Raw<String>,
     pub(crate) name: Raw<String>,
     pub(crate) record: Raw<RecordType>,
+    pub(crate) send_hex: Raw<Vec<u8>>,
     pub(crate) require_reply: Raw<bool>,
+    pub(crate) reply_hex: Raw<Vec<MaskedByte>>,
+    pub(crate) min_reply_bytes: Raw<u16>,
+    pub(crate) max_reply_bytes: Raw<u16>,
     pub(crate) command: Raw<Vec<At<String>>>,
     pub(crate) expect_output: Raw<String>,
+    pub(crate) weight_by_exit_code: Raw<bool>,
 }
 
 /// Reads the tables of a key `check`.
@@ -110,10 +120,17 @@ fn check(source: &mut Source<'_>, at: Position, table: &DeTable<'_>, path: &'sta
         ),
         body: keys.read(source, "body", &format!("{any_text}, not empty"), nonempty),
         body_regex: keys.read(source, "body_regex", "a regular expression", regex),
+        body_not_regex: keys.read(source, "body_not_regex", "a regular expression", regex),
+        body_md5: keys.read(source, "body_md5", "32 hexadecimal digits", |value| {
+            let bytes = hex(value, false)?;
+            let bytes: Vec<u8> = bytes.iter().map(|byte| byte.value).collect();
+            bytes.try_into().map_err(|_| Refusal::Value)
+        }),
         verify: keys.read(source, "verify", "true or false", boolean),
         send: keys.read(source, "send", any_text, bounded),
         expect: keys.read(source, "expect", &format!("{any_text}, not empty; \"*\" is any answer"), nonempty),
         expect_regex: keys.read(source, "expect_regex", "a regular expression", regex),
+        helo: keys.read(source, "helo", "a host's name of visible ASCII", token),
         name: keys.read(
             source,
             "name",
@@ -121,11 +138,23 @@ fn check(source: &mut Source<'_>, at: Position, table: &DeTable<'_>, path: &'sta
             domain_name,
         ),
         record: keys.choice(source, "record"),
+        send_hex: keys.read(source, "send_hex", "bytes, each of two hexadecimal digits", |value| {
+            Ok(hex(value, false)?.iter().map(|byte| byte.value).collect())
+        }),
         require_reply: keys.read(source, "require_reply", "true or false", boolean),
+        reply_hex: keys.read(
+            source,
+            "reply_hex",
+            "bytes, each of two hexadecimal digits or x, which is any",
+            |value| hex(value, true),
+        ),
+        min_reply_bytes: keys.number(source, "min_reply_bytes", 0..=MOST_DATAGRAM),
+        max_reply_bytes: keys.number(source, "max_reply_bytes", 0..=MOST_DATAGRAM),
         command: keys.list(source, "command", MOST_ITEMS, "a text without NUL", |value| {
             bounded(value).and_then(|word| if word.contains('\0') { Err(Refusal::Value) } else { Ok(word) })
         }),
         expect_output: keys.read(source, "expect_output", any_text, bounded),
+        weight_by_exit_code: keys.read(source, "weight_by_exit_code", "true or false", boolean),
     };
     keys.require(source, "type", &CheckType::allowed_names());
     keys.finish(source);
@@ -176,6 +205,22 @@ fn status(value: &toml::de::DeValue<'_>) -> Result<(u16, u16), Refusal> {
         (first, last) if first > last => Err(Refusal::Because("the first above the last")),
         range => Ok(range),
     }
+}
+
+/// Bytes of a datagram, in pairs of digits with spaces where one likes; `wild` is whether `x` may be a digit.
+fn hex(value: &toml::de::DeValue<'_>, wild: bool) -> Result<Vec<MaskedByte>, Refusal> {
+    let digits: Vec<char> = nonempty(value)?.chars().filter(|c| *c != ' ').collect();
+    let digit = |c: char| match c {
+        'x' | 'X' if wild => Some((0, 0)),
+        c => c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).map(|digit| (digit, 0xf)),
+    };
+    let byte = |pair: &[char]| {
+        let [high, low] = pair else { return None };
+        let ((high, high_mask), (low, low_mask)) = (digit(*high)?, digit(*low)?);
+        Some(MaskedByte { value: high << 4 | low, mask: high_mask << 4 | low_mask })
+    };
+    let bytes: Option<Vec<MaskedByte>> = digits.chunks(2).map(byte).collect();
+    bytes.filter(|bytes| (1..=usize::from(MOST_DATAGRAM)).contains(&bytes.len())).ok_or(Refusal::Value)
 }
 
 /// A domain name: labels of 1 to 63 bytes, 253 in all.

@@ -60,7 +60,7 @@ fn parse(name: &str, text: &str, ports: &Ports) -> Result<Vec<MarkSpec>, ConfigE
         let message = format!(
             "found no rule of chain PREROUTING in table mangle ({others} of other tables and chains)"
         );
-        findings.whole("", message);
+        findings.error(Position::START, "", message);
     }
     findings.right(name)?;
     Ok(imported.rules.into_iter().map(|(rule, _)| rule).collect())

@@ -18,7 +18,7 @@ use std::path::Path;
 use super::error::{ConfigErrors, Finding, Findings, Places};
 use super::{Configuration, Overrides};
 use draft::{Draft, Table, Value};
-pub(super) use format::Format;
+pub(crate) use format::Format;
 pub(crate) use lvs_cf::Role;
 use marks::MarksFrom;
 
@@ -39,14 +39,39 @@ struct Imported {
 }
 
 impl Imported {
+    /// Reads the text of a file at `path`; `files` has what it includes.
+    fn of(
+        format: Format,
+        name: &str,
+        path: &Path,
+        text: &str,
+        id: &str,
+        files: keepalived::Files<'_>,
+    ) -> Result<Self, ConfigErrors> {
+        match format {
+            Format::LvsCf => Self::lvs_cf(name, text),
+            Format::Keepalived => Self::keepalived(name, path, text, id, files),
+            Format::Toml => {
+                let message = "is neither lvs.cf nor keepalived.conf, allowed: one of both";
+                Err(ConfigErrors::of_file(name, message.to_owned()))
+            }
+        }
+    }
+
     fn lvs_cf(name: &str, text: &str) -> Result<Self, ConfigErrors> {
         let mut read = lvs_cf::read(name, text)?;
         read.tell_of_pair(name);
         Ok(Self { draft: read.draft, findings: read.findings, worded: lvs_cf::worded })
     }
 
-    fn keepalived(name: &str, path: &Path, text: &str) -> Result<Self, ConfigErrors> {
-        let read = keepalived::read(name, path, text, &mut keepalived::from_disk)?;
+    fn keepalived(
+        name: &str,
+        path: &Path,
+        text: &str,
+        id: &str,
+        files: keepalived::Files<'_>,
+    ) -> Result<Self, ConfigErrors> {
+        let read = keepalived::read(name, path, text, id, files)?;
         Ok(Self { draft: read.draft, findings: read.findings, worded: keepalived::worded })
     }
 
@@ -81,7 +106,9 @@ pub(super) fn keepalived(
     text: &str,
     overrides: &Overrides,
 ) -> Result<Configuration, ConfigErrors> {
-    let (.., mut configuration) = Imported::keepalived(name, path, text)?.configuration(name, overrides)?;
+    let (.., mut configuration) =
+        Imported::keepalived(name, path, text, &overrides.config_id, &mut keepalived::from_disk)?
+            .configuration(name, overrides)?;
     marks::add(name, overrides.marks.as_ref(), &mut configuration)?;
     Ok(configuration)
 }
@@ -92,19 +119,29 @@ pub(super) fn keepalived(
 /// When it can't be read, is wrong, or is of that format already.
 pub(crate) fn to_toml(path: &Path, overrides: &Overrides) -> Result<Converted, ConfigErrors> {
     let (name, text, format) = super::read_file(path)?;
-    let imported = match format {
-        Format::LvsCf => Imported::lvs_cf(&name, &text)?,
-        Format::Keepalived => Imported::keepalived(&name, path, &text)?,
-        Format::Toml => {
-            let message = "is neither lvs.cf nor keepalived.conf, allowed: one of both";
-            return Err(ConfigErrors::of_file(&name, message.to_owned()));
-        }
-    };
-    let (mut draft, places, mut configuration) = imported.configuration(&name, overrides)?;
-    marks::add(&name, overrides.marks.as_ref(), &mut configuration)?;
+    let (converted, _) = text_to_toml(format, &name, path, &text, overrides, &mut keepalived::from_disk)?;
+    Ok(converted)
+}
+
+/// Converts the text of a file at `path`; what the file means is told besides. `files` has what it includes.
+///
+/// # Errors
+/// When it is wrong, or of xlvs's own format.
+pub(crate) fn text_to_toml(
+    format: Format,
+    name: &str,
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+    files: keepalived::Files<'_>,
+) -> Result<(Converted, Configuration), ConfigErrors> {
+    let imported = Imported::of(format, name, path, text, &overrides.config_id, files)?;
+    let (mut draft, places, mut configuration) = imported.configuration(name, overrides)?;
+    marks::add(name, overrides.marks.as_ref(), &mut configuration)?;
     override_director(&mut draft.director, overrides);
     draft.tables.splice(0..0, mark_tables(overrides, &configuration));
-    Ok(Converted { text: draft.render(|at| places.shown(at)).0, warnings: configuration.warnings })
+    let text = draft.render(|at| places.shown(at)).0;
+    Ok((Converted { text, warnings: configuration.warnings.clone() }, configuration))
 }
 
 /// Converts the pair of directors of a file of Piranha's to a configuration of keepalived.
@@ -117,7 +154,15 @@ pub(crate) fn to_keepalived_vrrp(path: &Path, role: Role) -> Result<Converted, C
         let message = "is no lvs.cf, allowed: one, as only that describes a pair of directors otherwise than keepalived";
         return Err(ConfigErrors::of_file(&name, message.to_owned()));
     }
-    lvs_cf::read(&name, &text)?.vrrp(&name, role)
+    text_to_keepalived_vrrp(&name, &text, role)
+}
+
+/// Converts the pair of directors of a text of Piranha's.
+///
+/// # Errors
+/// When it is wrong, or describes no pair.
+pub(crate) fn text_to_keepalived_vrrp(name: &str, text: &str, role: Role) -> Result<Converted, ConfigErrors> {
+    lvs_cf::read(name, text)?.vrrp(name, role)
 }
 
 fn override_director(director: &mut Table, overrides: &Overrides) {

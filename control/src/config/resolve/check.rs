@@ -11,8 +11,8 @@ use crate::config::error::{Findings, Position};
 use crate::config::file::{At, Raw, RawCheck, RawService, is_dns_name};
 use crate::config::names::CheckType;
 use crate::health::spec::{
-    CheckSpec, Checks, DnsProbe, HealthSpec, HttpProbe, Pattern, Probe, ProgramProbe, SendExpectProbe,
-    TlsProbe, UdpProbe, VipProbe,
+    CheckSpec, Checks, DnsProbe, HealthSpec, HttpProbe, Pattern, Probe, ProgramProbe, ProgramSuccess,
+    ReplyRule, SendExpectProbe, SmtpProbe, TlsProbe, UdpProbe, VipProbe,
 };
 
 /// How often and how long a server is asked, unless told otherwise.
@@ -94,9 +94,8 @@ fn resolve(raw: &RawCheck, service: &RawService, findings: &mut Findings) -> Opt
         CheckType::Dns => {
             Probe::Dns(DnsProbe { name: raw.name.or(".".to_owned()), record: raw.record.or_default() })
         }
-        CheckType::Udp => {
-            Probe::Udp(UdpProbe { send: raw.send.or_default(), require_reply: raw.require_reply.or(false) })
-        }
+        CheckType::Smtp => Probe::Smtp(SmtpProbe { helo: raw.helo.get().map(|helo| helo.value.clone()) }),
+        CheckType::Udp => Probe::Udp(udp(raw, findings)),
         CheckType::Ping => Probe::Ping,
         CheckType::Program => Probe::Program(program(raw, findings)?),
         CheckType::Vip => Probe::Vip(vip(raw, service, findings)),
@@ -119,24 +118,32 @@ fn resolve(raw: &RawCheck, service: &RawService, findings: &mut Findings) -> Opt
 
 /// Reports keys that this type of check does not have.
 fn refuse_foreign_keys(raw: &RawCheck, kind: CheckType, findings: &mut Findings) {
-    use CheckType::{Dns, Http, Https, Program, SendExpect, Tcp, Udp, Vip};
-    let keys: [(&str, Option<Position>, &[CheckType]); 16] = [
-        ("port", raw.port.at(), &[Tcp, Http, Https, SendExpect, Dns, Udp, Program, Vip]),
+    use CheckType::{Dns, Http, Https, Program, SendExpect, Smtp, Tcp, Udp, Vip};
+    let keys: [(&str, Option<Position>, &[CheckType]); 24] = [
+        ("port", raw.port.at(), &[Tcp, Http, Https, SendExpect, Smtp, Dns, Udp, Program, Vip]),
         ("path", raw.url_path.at(), &[Http, Https]),
         ("host", raw.host.at(), &[Http, Https]),
         ("sni", raw.sni.at(), &[Https]),
         ("status", raw.status.at(), &[Http, Https]),
         ("body", raw.body.at(), &[Http, Https]),
         ("body_regex", raw.body_regex.at(), &[Http, Https]),
+        ("body_not_regex", raw.body_not_regex.at(), &[Http, Https]),
+        ("body_md5", raw.body_md5.at(), &[Http, Https]),
         ("verify", raw.verify.at(), &[Https]),
         ("send", raw.send.at(), &[SendExpect, Udp]),
         ("expect", raw.expect.at(), &[SendExpect]),
         ("expect_regex", raw.expect_regex.at(), &[SendExpect]),
+        ("helo", raw.helo.at(), &[Smtp]),
         ("name", raw.name.at(), &[Dns]),
         ("record", raw.record.at(), &[Dns]),
+        ("send_hex", raw.send_hex.at(), &[Udp]),
         ("require_reply", raw.require_reply.at(), &[Udp]),
+        ("reply_hex", raw.reply_hex.at(), &[Udp]),
+        ("min_reply_bytes", raw.min_reply_bytes.at(), &[Udp]),
+        ("max_reply_bytes", raw.max_reply_bytes.at(), &[Udp]),
         ("command", raw.command.at(), &[Program]),
         ("expect_output", raw.expect_output.at(), &[Program]),
+        ("weight_by_exit_code", raw.weight_by_exit_code.at(), &[Program]),
     ];
     for (key, at, kinds) in keys {
         if let Some(at) = at.filter(|_| !kinds.contains(&kind)) {
@@ -157,6 +164,8 @@ fn http(raw: &RawCheck, tls: Option<TlsProbe>, findings: &mut Findings) -> HttpP
         host: raw.host.get().map(|host| host.value.clone()),
         status,
         body: pattern(raw, ("body", &raw.body), ("body_regex", &raw.body_regex), findings),
+        unwanted: raw.body_not_regex.get().map(|regex| regex.value.clone()),
+        md5: raw.body_md5.get().map(|digest| digest.value),
         tls,
     }
 }
@@ -178,14 +187,52 @@ fn pattern(
     (regex_key, regex): (&str, &Raw<String>),
     findings: &mut Findings,
 ) -> Option<Pattern> {
-    if let (Some(first), Some(at)) = (plain.at(), regex.at()) {
-        let message = format!("found beside {plain_key} (line {}), allowed: at most one of both", first.line);
-        findings.error(at, format!("{}.{regex_key}", raw.path), message);
-    }
+    not_both(raw, (plain_key, plain.at()), (regex_key, regex.at()), findings);
     match (plain.get(), regex.get()) {
         (Some(plain), _) => Some(Pattern::Plain(plain.value.clone())),
         (None, Some(regex)) => Some(Pattern::Regex(regex.value.clone())),
         (None, None) => None,
+    }
+}
+
+/// Reports the second of two keys that exclude each other.
+fn not_both(
+    raw: &RawCheck,
+    (first_key, first): (&str, Option<Position>),
+    (key, at): (&str, Option<Position>),
+    findings: &mut Findings,
+) {
+    if let (Some(first), Some(at)) = (first, at) {
+        let message = format!("found beside {first_key} (line {}), allowed: at most one of both", first.line);
+        findings.error(at, format!("{}.{key}", raw.path), message);
+    }
+}
+
+/// What is told of a reply says that there must be one.
+fn udp(raw: &RawCheck, findings: &mut Findings) -> UdpProbe {
+    not_both(raw, ("send", raw.send.at()), ("send_hex", raw.send_hex.at()), findings);
+    let told = [
+        ("reply_hex", raw.reply_hex.at()),
+        ("min_reply_bytes", raw.min_reply_bytes.at()),
+        ("max_reply_bytes", raw.max_reply_bytes.at()),
+    ];
+    let told = told.into_iter().find_map(|(key, at)| at.map(|at| (key, at)));
+    if let (Raw::Is(At { value: false, at }), Some((key, its))) = (&raw.require_reply, told) {
+        let message = format!("found false beside {key} (line {}), allowed: true, or nothing", its.line);
+        findings.error(*at, format!("{}.require_reply", raw.path), message);
+    }
+    let length = (raw.min_reply_bytes.or(0), raw.max_reply_bytes.or(u16::MAX));
+    if let Some(most) = raw.max_reply_bytes.get().filter(|most| most.value < length.0) {
+        let message = format!("found {}, allowed: at least {}, the min_reply_bytes", most.value, length.0);
+        findings.error(most.at, format!("{}.max_reply_bytes", raw.path), message);
+    }
+    let wanted = raw.require_reply.or(false) || told.is_some();
+    UdpProbe {
+        send: raw
+            .send_hex
+            .get()
+            .map_or_else(|| raw.send.or_default().into_bytes(), |bytes| bytes.value.clone()),
+        reply: wanted.then(|| ReplyRule { begins: raw.reply_hex.or(Vec::new()), length }),
     }
 }
 
@@ -210,10 +257,19 @@ fn program(raw: &RawCheck, findings: &mut Findings) -> Option<ProgramProbe> {
     if let Some(path) = command.value.first().filter(|path| !path.value.starts_with('/')) {
         findings.error(path.at, key(), format!("found {:?}, allowed: {ALLOWED}", path.value));
     }
-    Some(ProgramProbe {
-        command: command.value.iter().map(|word| word.value.clone()).collect(),
-        expect_output: raw.expect_output.get().map(|output| output.value.clone()),
-    })
+    let weight = raw.weight_by_exit_code.get().filter(|weight| weight.value);
+    not_both(
+        raw,
+        ("expect_output", raw.expect_output.at()),
+        ("weight_by_exit_code", weight.map(|weight| weight.at)),
+        findings,
+    );
+    let success = match (raw.expect_output.get(), weight) {
+        (Some(output), _) => ProgramSuccess::Output(output.value.clone()),
+        (None, Some(_)) => ProgramSuccess::ExitCodeAsWeight,
+        (None, None) => ProgramSuccess::ExitCode,
+    };
+    Some(ProgramProbe { command: command.value.iter().map(|word| word.value.clone()).collect(), success })
 }
 
 /// The first `%` of a word with something behind it that has no meaning.

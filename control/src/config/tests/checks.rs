@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::health::spec::{
-    CheckSpec, DnsProbe, HttpProbe, OnFailure, Pattern, Probe, ProgramProbe, RecordType, SendExpectProbe,
-    StartState, TlsProbe, UdpProbe, VipProbe,
+    CheckSpec, DnsProbe, HttpProbe, MaskedByte, OnFailure, Pattern, Probe, ProgramProbe, ProgramSuccess,
+    RecordType, ReplyRule, SendExpectProbe, SmtpProbe, StartState, TlsProbe, UdpProbe, VipProbe,
 };
 
 /// A file with a service of these lines (from line 5 on) and a destination.
@@ -42,6 +42,8 @@ fn each_key_of_a_check_is_taken() {
         host: Some(text("www.example")),
         status: vec![(200, 200), (204, 299), (301, 301)],
         body: Some(Pattern::Plain(text("text"))),
+        unwanted: None,
+        md5: None,
         tls: Some(TlsProbe { sni: Some(text("sni.example")), verify: true }),
     };
     let http = HttpProbe {
@@ -49,9 +51,16 @@ fn each_key_of_a_check_is_taken() {
         host: None,
         status: vec![(200, 299)],
         body: Some(Pattern::Regex(text("^ok$"))),
+        unwanted: Some(text("(?i)error")),
+        md5: Some([
+            0x5d, 0x41, 0x40, 0x2a, 0xbc, 0x4b, 0x2a, 0x76, 0xb9, 0x71, 0x9d, 0x91, 0x10, 0x17, 0xc5, 0x92,
+        ]),
         tls: None,
     };
     let smtp = |send: &str, expect| SendExpectProbe { send: text(send), expect: Some(expect) };
+    let byte = |value, mask| MaskedByte { value, mask };
+    let reply =
+        ReplyRule { begins: vec![byte(0, 0xf0), byte(0x0f, 0x0f), byte(0x42, 0xff)], length: (3, 1472) };
     let words = ["/bin/true", "%h", "%p", "%%"].map(str::to_owned).to_vec();
     let expected = [
         CheckSpec {
@@ -68,9 +77,20 @@ fn each_key_of_a_check_is_taken() {
         check(Probe::Http(http), 80),
         check(Probe::SendExpect(smtp("quit\r\n", Pattern::Plain(text("220")))), 80),
         check(Probe::SendExpect(smtp("", Pattern::Regex(text("^(220|230)")))), 80),
+        check(Probe::Smtp(SmtpProbe { helo: Some(text("lb.example")) }), 80),
         check(Probe::Dns(DnsProbe { name: text("example.com"), record: RecordType::A }), 80),
-        check(Probe::Udp(UdpProbe { send: String::new(), require_reply: true }), 80),
-        check(Probe::Program(ProgramProbe { command: words, expect_output: Some(text("OK")) }), 80),
+        check(Probe::Udp(UdpProbe { send: vec![0, 0xff, 0x41], reply: Some(reply) }), 80),
+        check(
+            Probe::Program(ProgramProbe {
+                command: vec![text("/bin/weigh")],
+                success: ProgramSuccess::ExitCodeAsWeight,
+            }),
+            80,
+        ),
+        check(
+            Probe::Program(ProgramProbe { command: words, success: ProgramSuccess::Output(text("OK")) }),
+            80,
+        ),
     ];
     assert_eq!(checks(), expected);
     let service = &read(FULL).unwrap().services[0];
@@ -118,8 +138,8 @@ fn what_is_not_said_has_its_default() {
 fn what_is_wrong_with_a_check_is_told() {
     let seconds = "allowed: seconds from 0.1 to 3600";
     let rows = [
-        ("{}", "5:10: service.check.type: found nothing, allowed: \"tcp\", \"http\", \"https\", \"send-expect\", \"dns\", \"udp\", \"ping\", \"program\" or \"vip\"".to_owned()),
-        ("{ type = \"smtp\" }", "5:19: service.check.type: found \"smtp\", allowed: \"tcp\", \"http\", \"https\", \"send-expect\", \"dns\", \"udp\", \"ping\", \"program\" or \"vip\"".to_owned()),
+        ("{}", "5:10: service.check.type: found nothing, allowed: \"tcp\", \"http\", \"https\", \"send-expect\", \"smtp\", \"dns\", \"udp\", \"ping\", \"program\" or \"vip\"".to_owned()),
+        ("{ type = \"pop3\" }", "5:19: service.check.type: found \"pop3\", allowed: \"tcp\", \"http\", \"https\", \"send-expect\", \"smtp\", \"dns\", \"udp\", \"ping\", \"program\" or \"vip\"".to_owned()),
         ("{ type = \"tcp\", interval_s = 0.05 }", format!("5:39: service.check.interval_s: found 0.05, {seconds}")),
         ("{ type = \"tcp\", timeout_s = nan }", format!("5:38: service.check.timeout_s: found nan, {seconds}")),
         ("{ type = \"tcp\", timeout_s = \"2\" }", format!("5:38: service.check.timeout_s: found \"2\" (string), {seconds}")),
@@ -128,12 +148,21 @@ fn what_is_wrong_with_a_check_is_told() {
         ("{ type = \"tcp\", jitter = 1.5 }", "5:35: service.check.jitter: found 1.5, allowed: a share from 0 to 1".to_owned()),
         ("{ type = \"tcp\", path = \"/\" }", "5:33: service.check.path: found with type tcp, allowed: only for http, https".to_owned()),
         ("{ type = \"http\", sni = \"a\" }", "5:33: service.check.sni: found with type http, allowed: only for https".to_owned()),
-        ("{ type = \"ping\", port = 1 }", "5:34: service.check.port: found with type ping, allowed: only for tcp, http, https, send-expect, dns, udp, program, vip".to_owned()),
+        ("{ type = \"ping\", port = 1 }", "5:34: service.check.port: found with type ping, allowed: only for tcp, http, https, send-expect, smtp, dns, udp, program, vip".to_owned()),
         ("{ type = \"http\", path = \"x\" }", "5:34: service.check.path: found \"x\", allowed: visible ASCII that begins with /".to_owned()),
         ("{ type = \"http\", status = [99] }", "5:37: service.check.status: found 99, allowed: a status from 100 to 999, or a range such as \"200-299\"".to_owned()),
         ("{ type = \"http\", status = [\"300-200\"] }", "5:37: service.check.status: found \"300-200\" (the first above the last), allowed: a status from 100 to 999, or a range such as \"200-299\"".to_owned()),
         ("{ type = \"http\", body = \"a\", body_regex = \"b\" }", "5:52: service.check.body_regex: found beside body (line 5), allowed: at most one of both".to_owned()),
         ("{ type = \"send-expect\", expect_regex = \"(\" }", "5:49: service.check.expect_regex: found \"(\" (not well-formed), allowed: a regular expression".to_owned()),
+        ("{ type = \"http\", body_not_regex = \"(\" }", "5:44: service.check.body_not_regex: found \"(\" (not well-formed), allowed: a regular expression".to_owned()),
+        ("{ type = \"http\", body_md5 = \"5d41\" }", "5:38: service.check.body_md5: found \"5d41\", allowed: 32 hexadecimal digits".to_owned()),
+        ("{ type = \"smtp\", helo = \"a b\" }", "5:34: service.check.helo: found \"a b\", allowed: a host's name of visible ASCII".to_owned()),
+        ("{ type = \"udp\", send_hex = \"0x\" }", "5:37: service.check.send_hex: found \"0x\", allowed: bytes, each of two hexadecimal digits".to_owned()),
+        ("{ type = \"udp\", send = \"a\", send_hex = \"00\" }", "5:49: service.check.send_hex: found beside send (line 5), allowed: at most one of both".to_owned()),
+        ("{ type = \"udp\", reply_hex = \"abc\" }", "5:38: service.check.reply_hex: found \"abc\", allowed: bytes, each of two hexadecimal digits or x, which is any".to_owned()),
+        ("{ type = \"udp\", require_reply = false, min_reply_bytes = 1 }", "5:42: service.check.require_reply: found false beside min_reply_bytes (line 5), allowed: true, or nothing".to_owned()),
+        ("{ type = \"udp\", min_reply_bytes = 2, max_reply_bytes = 1 }", "5:65: service.check.max_reply_bytes: found 1, allowed: at least 2, the min_reply_bytes".to_owned()),
+        ("{ type = \"program\", command = [\"/c\"], expect_output = \"\", weight_by_exit_code = true }", "5:90: service.check.weight_by_exit_code: found beside expect_output (line 5), allowed: at most one of both".to_owned()),
         ("{ type = \"dns\", name = \"a..b\" }", "5:33: service.check.name: found \"a..b\", allowed: a domain name of ASCII, such as \"example.com\", or \".\"".to_owned()),
         ("{ type = \"program\" }", "5:10: service.check.command: found nothing, allowed: a program's absolute path and its arguments, such as [\"/usr/bin/check\", \"%h\", \"%p\"]".to_owned()),
         ("{ type = \"program\", command = [\"check\"] }", "5:41: service.check.command: found \"check\", allowed: a program's absolute path and its arguments, such as [\"/usr/bin/check\", \"%h\", \"%p\"]".to_owned()),

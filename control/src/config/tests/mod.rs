@@ -6,6 +6,7 @@ mod errors;
 mod marks;
 mod robustness;
 mod services;
+pub(in crate::config) mod spoil;
 
 use std::time::Duration;
 
@@ -105,6 +106,8 @@ verify = true
 [[service.check]]
 type = "http"
 body_regex = "^ok$"
+body_not_regex = "(?i)error"
+body_md5 = "5D41402ABC4B2A76B9719D911017C592"
 [[service.check]]
 type = "send-expect"
 send = "quit\r\n"
@@ -113,12 +116,23 @@ expect = "220"
 type = "send-expect"
 expect_regex = "^(220|230)"
 [[service.check]]
+type = "smtp"
+helo = "lb.example"
+[[service.check]]
 type = "dns"
 name = "example.com"
 record = "A"
 [[service.check]]
 type = "udp"
 require_reply = true
+send_hex = "00 ff41"
+reply_hex = "0x Xf 42"
+min_reply_bytes = 3
+max_reply_bytes = 1472
+[[service.check]]
+type = "program"
+command = ["/bin/weigh"]
+weight_by_exit_code = true
 [[service.check]]
 type = "program"
 command = ["/bin/true", "%h", "%p", "%%"]
@@ -350,6 +364,7 @@ fn the_command_line_wins() {
         socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
         marks: None,
+        config_id: String::new(),
     };
     let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
     let alone = Configuration::for_interfaces(&overrides).unwrap();

@@ -1,4 +1,4 @@
-//! HTTP and HTTPS: `GET` of a page, its status and its body.
+//! HTTP and HTTPS: `GET` of a page, its status, its body and that one's digest.
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -6,30 +6,38 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::tls::Connectors;
-use super::{Found, MOST_ANSWER, Matcher, Target, quoted, stream};
+use super::{Found, MOST_ANSWER, Matcher, Target, hex, quoted, stream};
 use crate::health::spec::HttpProbe;
 use crate::health::state::Outcome;
+
+/// What a page must and must not have.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'m> {
+    pub(super) has: Option<&'m Matcher>,
+    pub(super) lacks: Option<&'m Matcher>,
+}
 
 /// Asks for a page.
 pub(super) async fn get(
     probe: &HttpProbe,
-    body: Option<&Matcher>,
+    wanted: Wanted<'_>,
     target: Target,
     connectors: &Connectors,
 ) -> Outcome {
     let stream = stream::connect(target).await?;
     match &probe.tls {
-        None => exchange(probe, body, target, stream).await,
-        Some(tls) => exchange(probe, body, target, connectors.connect(tls, target, stream).await?).await,
+        None => exchange(probe, wanted, target, stream).await,
+        Some(tls) => exchange(probe, wanted, target, connectors.connect(tls, target, stream).await?).await,
     }
 }
 
 async fn exchange(
     probe: &HttpProbe,
-    body: Option<&Matcher>,
+    wanted: Wanted<'_>,
     target: Target,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Outcome {
@@ -44,7 +52,7 @@ async fn exchange(
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_http(&error))?;
     let asked = async {
         let response = sender.send_request(request).await.map_err(|error| no_http(&error))?;
-        judge(probe, body, response).await
+        judge(probe, wanted, response).await
     };
     tokio::pin!(asked);
     // The connection moves the bytes of both; what it fails of shows in the answer.
@@ -54,21 +62,29 @@ async fn exchange(
     }
 }
 
-async fn judge(
-    probe: &HttpProbe,
-    expected: Option<&Matcher>,
-    response: Response<hyper::body::Incoming>,
-) -> Outcome {
+async fn judge(probe: &HttpProbe, wanted: Wanted<'_>, response: Response<hyper::body::Incoming>) -> Outcome {
     let status = response.status().as_u16();
     if !probe.status.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
         return Err(format!("status {status}, expected {}", ranges(&probe.status)));
     }
-    let Some(expected) = expected else { return Ok(()) };
+    let Wanted { has, lacks } = wanted;
+    if has.is_none() && lacks.is_none() && probe.md5.is_none() {
+        return Ok(());
+    }
     let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
     let body = body.map_err(|error| format!("the page can't be read: {error}"))?.to_bytes();
-    match expected.look(&body) {
-        Found::Yes => Ok(()),
-        Found::NotYet | Found::No => Err(format!("the page has not what it must: {}", quoted(&body))),
+    if has.is_some_and(|has| has.look(&body) != Found::Yes) {
+        return Err(format!("the page has not what it must: {}", quoted(&body)));
+    }
+    if lacks.is_some_and(|lacks| lacks.look(&body) == Found::Yes) {
+        return Err(format!("the page has what it must not: {}", quoted(&body)));
+    }
+    let digest = Md5::digest(&body);
+    match probe.md5 {
+        Some(expected) if digest.as_slice() != expected => {
+            Err(format!("the page's MD5 is {}, expected {}", hex(&digest), hex(&expected)))
+        }
+        _ => Ok(()),
     }
 }
 

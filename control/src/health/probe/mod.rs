@@ -5,7 +5,10 @@ mod dns;
 mod http;
 mod icmp;
 mod program;
+mod smtp;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod udp;
 pub(super) mod vip;
@@ -18,7 +21,7 @@ use regex::bytes::Regex;
 
 use super::plan::Ways;
 use super::spec::{CheckSpec, Pattern, Probe};
-use super::state::Outcome;
+use super::state::Answer;
 use vip::VipProber;
 
 /// The most bytes of an answer that are read.
@@ -60,6 +63,8 @@ pub(crate) struct Check {
     pub(crate) spec: CheckSpec,
     /// What the answer must have, if that is told.
     matcher: Option<Matcher>,
+    /// What a page must not have.
+    unwanted: Option<Matcher>,
     icmp_error: udp::LastError,
 }
 
@@ -70,11 +75,15 @@ impl Check {
             Probe::SendExpect(send_expect) => send_expect.expect.as_ref().map(Matcher::begins),
             _ => None,
         };
-        Self { spec, matcher, icmp_error: udp::LastError::default() }
+        let unwanted = match &spec.probe {
+            Probe::Http(http) => http.unwanted.as_deref().map(Matcher::regex),
+            _ => None,
+        };
+        Self { spec, matcher, unwanted, icmp_error: udp::LastError::default() }
     }
 
     /// Runs it once.
-    pub(crate) async fn run(&self, prober: &Arc<Prober>, target: Target, ways: Ways) -> Outcome {
+    pub(crate) async fn run(&self, prober: &Arc<Prober>, target: Target, ways: Ways) -> Answer {
         let asked = self.ask(prober, target, &ways);
         match tokio::time::timeout(self.spec.timeout, asked).await {
             Ok(outcome) => outcome,
@@ -88,17 +97,22 @@ impl Check {
         }
     }
 
-    async fn ask(&self, prober: &Arc<Prober>, target: Target, ways: &Ways) -> Outcome {
-        match &self.spec.probe {
+    async fn ask(&self, prober: &Arc<Prober>, target: Target, ways: &Ways) -> Answer {
+        let outcome = match &self.spec.probe {
             Probe::Tcp => stream::connect(target).await.map(drop),
-            Probe::Http(probe) => http::get(probe, self.matcher.as_ref(), target, &prober.tls).await,
+            Probe::Http(probe) => {
+                let wanted = http::Wanted { has: self.matcher.as_ref(), lacks: self.unwanted.as_ref() };
+                http::get(probe, wanted, target, &prober.tls).await
+            }
             Probe::SendExpect(probe) => stream::send_expect(&probe.send, self.matcher.as_ref(), target).await,
+            Probe::Smtp(probe) => smtp::greet(probe, target).await,
             Probe::Dns(probe) => dns::query(probe, target).await,
             Probe::Udp(probe) => udp::send(probe, target, ways, self.spec.timeout, &self.icmp_error).await,
             Probe::Ping => icmp::ping(target).await,
-            Probe::Program(probe) => program::run(probe, target).await,
+            Probe::Program(probe) => return program::run(probe, target).await,
             Probe::Vip(probe) => prober.vip.ask(*probe, target, ways).await,
-        }
+        };
+        outcome.map(|()| None)
     }
 }
 
@@ -166,6 +180,11 @@ fn quoted(answer: &[u8]) -> String {
     format!("\"{}{more}\"", text.escape_debug())
 }
 
+/// Bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// An error in plain words.
 fn plain(error: &io::Error) -> String {
     use io::ErrorKind;
@@ -178,40 +197,5 @@ fn plain(error: &io::Error) -> String {
         ErrorKind::NetworkUnreachable => "no way to the network".to_owned(),
         ErrorKind::TimedOut => "timed out".to_owned(),
         _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_begins_with_a_text_or_has_a_match() {
-        let plain = |text: &str| Pattern::Plain(text.to_owned());
-        let regex = |text: &str| Pattern::Regex(text.to_owned());
-        let rows: [(Matcher, &[u8], Found); 12] = [
-            (Matcher::begins(&plain("220")), b"", Found::NotYet),
-            (Matcher::begins(&plain("220")), b"22", Found::NotYet),
-            (Matcher::begins(&plain("220")), b"220 ready", Found::Yes),
-            (Matcher::begins(&plain("220")), b"20", Found::No),
-            (Matcher::begins(&plain("220")), b" 220", Found::No),
-            (Matcher::begins(&Pattern::Any), b"", Found::NotYet),
-            (Matcher::begins(&Pattern::Any), b"\xff", Found::Yes),
-            (Matcher::begins(&regex("^2[23]0 ")), b"230 in", Found::Yes),
-            (Matcher::begins(&regex("^2[23]0 ")), b"530 no", Found::NotYet),
-            (Matcher::contains(&plain("a.b")), b"x a.b y", Found::Yes),
-            (Matcher::contains(&plain("a.b")), b"x a-b y", Found::NotYet),
-            (Matcher::contains(&regex("re+dy$")), b"\xffreeedy", Found::Yes),
-        ];
-        for (matcher, answer, found) in rows {
-            assert_eq!(matcher.look(answer), found, "{matcher:?} {answer:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_server_said_is_short_and_harmless() {
-        assert_eq!(quoted(b"530 no\r\nmore"), "\"530 no\"");
-        assert_eq!(quoted(b"\x1b[2J\xff\""), "\"\\u{1b}[2J\u{fffd}\\\"\"");
-        assert_eq!(quoted(&[b'a'; 61]), format!("\"{}…\"", "a".repeat(60)));
     }
 }

@@ -1,4 +1,4 @@
-//! A program: its exit code, or what it prints. It runs in a process group of its own, which is killed when the check's time
+//! A program: its exit code, which may tell a weight, or what it prints. It runs in a process group of its own, which is killed when the check's time
 //! is over.
 
 use std::process::Stdio;
@@ -8,8 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::{Target, plain, quoted};
-use crate::health::spec::ProgramProbe;
-use crate::health::state::Outcome;
+use crate::health::spec::{ProgramProbe, ProgramSuccess};
+use crate::health::state::Answer;
 
 /// The most bytes that are read of what a program prints.
 const MOST_OUTPUT: u64 = 65_536;
@@ -27,10 +27,11 @@ impl Drop for Group {
 }
 
 /// Runs a program to its end.
-pub(super) async fn run(probe: &ProgramProbe, target: Target) -> Outcome {
+pub(super) async fn run(probe: &ProgramProbe, target: Target) -> Answer {
     let mut words = probe.command.iter().map(|word| substitute(word, target));
     let Some(path) = words.next() else { return Err("no program is told".to_owned()) };
-    let output = if probe.expect_output.is_some() { Stdio::piped() } else { Stdio::null() };
+    let prints = matches!(probe.success, ProgramSuccess::Output(_));
+    let output = if prints { Stdio::piped() } else { Stdio::null() };
     let mut child = Command::new(&path)
         .args(words)
         .stdin(Stdio::null())
@@ -48,17 +49,16 @@ pub(super) async fn run(probe: &ProgramProbe, target: Target) -> Outcome {
     }
     let status = child.wait().await.map_err(|error| plain(&error))?;
     group.0 = None;
-    match &probe.expect_output {
-        Some(expected) => {
+    match (&probe.success, status.code()) {
+        (ProgramSuccess::Output(expected), _) => {
             let text = printed.trim_ascii_end();
             let same = text == expected.trim_end().as_bytes();
-            if same { Ok(()) } else { Err(format!("printed {}, expected {expected:?}", quoted(text))) }
+            if same { Ok(None) } else { Err(format!("printed {}, expected {expected:?}", quoted(text))) }
         }
-        None if status.success() => Ok(()),
-        None => Err(match status.code() {
-            Some(code) => format!("exit code {code}"),
-            None => format!("ended by a signal ({status})"),
-        }),
+        (_, Some(0)) => Ok(None),
+        (ProgramSuccess::ExitCodeAsWeight, Some(code @ 2..)) => Ok(u32::try_from(code - 2).ok()),
+        (_, Some(code)) => Err(format!("exit code {code}")),
+        (_, None) => Err(format!("ended by a signal ({status})")),
     }
 }
 

@@ -1,5 +1,5 @@
 //! UDP: a datagram that no ICMP error comes back for. Hosts send about one such error a second to each peer: silence soon
-//! after one says nothing.
+//! after one says nothing. A reply can be asked for, and compared.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::UdpSocket;
 
-use super::{Target, plain};
+use super::{Target, hex, plain};
 use crate::health::plan::{Way, Ways};
-use crate::health::spec::UdpProbe;
+use crate::health::spec::{ReplyRule, UdpProbe};
 use crate::health::state::Outcome;
 
 /// How long an ICMP error may take where no reply is needed: servers are on the director's own network.
 const ERROR_LIMIT: Duration = Duration::from_secs(1);
 /// How long after an ICMP error silence is no success.
 const DOUBT: Duration = Duration::from_secs(5);
+
+/// The most bytes of a reply.
+const MOST: usize = 65_535;
 
 /// When the last ICMP error came.
 pub(super) type LastError = Mutex<Option<Instant>>;
@@ -51,12 +54,14 @@ pub(super) async fn send(
         return Err("answers neither ARP nor neighbour discovery".to_owned());
     }
     let socket = connect(target).await?;
-    socket.send(probe.send.as_bytes()).await.map_err(|error| unreachable(&error))?;
+    socket.send(&probe.send).await.map_err(|error| unreachable(&error))?;
+    if let Some(rule) = &probe.reply {
+        let mut reply = vec![0; MOST];
+        let length = socket.recv(&mut reply).await.map_err(|error| unreachable(&error))?;
+        return judge(rule, &reply[..length]);
+    }
     let mut reply = [0; 1];
     let received = socket.recv(&mut reply);
-    if probe.require_reply {
-        return received.await.map(drop).map_err(|error| unreachable(&error));
-    }
     // Half of the time at most, so that this is over before the check's own limit.
     let heard = tokio::time::timeout(ERROR_LIMIT.min(timeout / 2), received).await;
     let mut last_error = last_error.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +74,22 @@ pub(super) async fn send(
         Err(_silent) if last_error.is_some_and(|at| at.elapsed() < DOUBT) => Err(PORT_UNREACHABLE.to_owned()),
         Err(_silent) => Ok(()),
     }
+}
+
+/// Whether a reply is as it must be.
+fn judge(rule: &ReplyRule, reply: &[u8]) -> Outcome {
+    /// The most bytes that are shown.
+    const SHOWN: usize = 16;
+    let (least, most) = rule.length;
+    if !(usize::from(least)..=usize::from(most)).contains(&reply.len()) {
+        return Err(format!("answered {} bytes, expected {least} to {most}", reply.len()));
+    }
+    let same = rule.begins.iter().zip(reply).all(|(expected, byte)| byte & expected.mask == expected.value);
+    if same {
+        return Ok(());
+    }
+    let more = if reply.len() > SHOWN { "…" } else { "" };
+    Err(format!("answered other bytes than expected: {}{more}", hex(&reply[..reply.len().min(SHOWN)])))
 }
 
 const PORT_UNREACHABLE: &str = "port unreachable";

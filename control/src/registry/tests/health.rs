@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::health::plan::ServerName;
-use crate::health::state::Report;
+use crate::health::state::{CheckState, Report, update};
 
 /// `web` with these lines, and destinations 11 to 13 of weight 1, which are checked.
 fn checked(lines: &str) -> Configuration {
@@ -29,7 +29,7 @@ fn plan(registry: &mut Registry) -> Vec<u8> {
 
 fn report(registry: &mut Registry, host: u8, up: bool) -> Option<Transition> {
     let name = ServerName { service: web(), real: real(host) };
-    registry.report(name, Report { up, waiting: false, since: NOW, last_failure: None })
+    registry.report(name, Report { waiting: false, ..Report::first(up, NOW) })
 }
 
 /// A registry with [`checked`] of which these hosts are up, the others down.
@@ -89,6 +89,28 @@ fn a_server_is_served_from_its_first_success_on_until_it_is_down() {
     assert!(configured.iter().all(|entry| entry.spec().weight == 1), "weights stay as they were given");
     let name = ServerName { service: web(), real: real(99) };
     assert_eq!(registry.report(name, Report::first(true, NOW)), None, "of nobody that is checked");
+}
+
+/// What a check tells of a server's weight is what it is served and counted with; what it was given stays.
+#[test]
+fn a_check_may_tell_another_weight() {
+    let mut registry = with("quorum = 5", &[11, 12, 13]);
+    assert_eq!(registry.service(&web()).unwrap().quorum(), (3, true), "not lost before the first table");
+    let mut tell = |host, weight| {
+        let mut told = Report::first(true, NOW);
+        let mut check = CheckState::new(true);
+        (check.answered, check.weight) = (true, weight);
+        update(&mut told, std::iter::once(check), None, NOW);
+        registry.report(ServerName { service: web(), real: real(host) }, told);
+        let served = served(&mut registry);
+        let service = registry.service(&web()).unwrap();
+        assert!(service.destinations().iter().all(|entry| entry.spec().weight == 1));
+        assert_eq!(listed(&registry), served);
+        (served, service.quorum())
+    };
+    assert_eq!(tell(11, Some(7)), (vec![(11, 7), (12, 1), (13, 1)], (9, true)));
+    assert_eq!(tell(12, Some(0)), (vec![(11, 7), (12, 0), (13, 1)], (8, true)));
+    assert_eq!(tell(11, None), (vec![(11, 1), (12, 0), (13, 1)], (2, false)));
 }
 
 #[test]

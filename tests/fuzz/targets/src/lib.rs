@@ -7,6 +7,7 @@
 
 pub mod command_line;
 pub mod configuration;
+pub mod foreign;
 pub mod frame;
 pub mod iptables;
 // The packet path in memory, as its own tests have it.
@@ -20,12 +21,14 @@ pub mod wire;
 pub type Run = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Run); 5] = [
+pub const TARGETS: [(&str, Run); 7] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),
     ("configuration", configuration::run),
     ("iptables", iptables::run),
+    ("lvs_cf", foreign::lvs_cf),
+    ("keepalived_conf", foreign::keepalived_conf),
 ];
 
 /// What stands between the pieces of an input.

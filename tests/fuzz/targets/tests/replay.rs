@@ -55,6 +55,16 @@ fn iptables() {
 }
 
 #[test]
+fn lvs_cf() {
+    replay("lvs_cf");
+}
+
+#[test]
+fn keepalived_conf() {
+    replay("keepalived_conf");
+}
+
+#[test]
 fn there_is_a_test_for_each_target_and_a_sentence_for_each_regression() {
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     let said = std::fs::read_to_string(fuzz().join("regressions/README.md")).unwrap();

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::block::{Block, Notes, number};
-use super::words::Node;
+use super::words::{Node, Word};
 use crate::config::address;
 use crate::config::error::Position;
 use crate::config::file::{At, Raw};
@@ -26,9 +26,14 @@ pub(super) struct Common {
     pub(super) alpha: Raw<bool>,
 }
 
+/// The most bytes of a datagram.
+const MOST_DATAGRAM: u16 = 65_507;
 /// In milliseconds.
 const DELAY_LOOP: u64 = 60_000;
 const CONNECT_TIMEOUT: u64 = 5000;
+/// What keepalived calls itself to mail servers, and what it sends by UDP, unless it is told.
+const HELO_NAME: &str = "smtpchecker.keepalived.org";
+const PAYLOAD: &str = "keepalived check - keepalived ch";
 
 impl Common {
     pub(super) fn read(block: &mut Block<'_>, notes: &mut Notes) -> Self {
@@ -84,6 +89,11 @@ impl Check {
             check.keys.iter().map(|(name, value, _)| (*name, value.clone())).collect()
         };
         keys(self) == keys(other)
+    }
+
+    /// Whether it tells its server's weight.
+    pub(super) fn tells_weight(&self) -> bool {
+        self.keys.iter().any(|(name, ..)| *name == "weight_by_exit_code")
     }
 
     pub(super) fn table(&self, header: &'static str) -> Table {
@@ -221,17 +231,30 @@ fn connect(block: &mut Block<'_>, notes: &mut Notes) -> (Raw<IpAddr>, Option<(u1
 
 fn smtp<'b>(node: &'b Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
     let mut checker = Checker::new("SMTP_CHECK", node, around, notes);
-    checker.block.lose(notes, &["helo_name"], "only the server's greeting is looked at");
-    // The older form, where the server to ask has a block of its own.
-    if let Some(host) = checker.block.one(notes, &["host"]) {
+    let helo = checker.block.word(notes, &["helo_name"], "a host's name of visible ASCII", |word| {
+        (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic())).then(|| word.to_owned())
+    });
+    let own = || vec![("helo", Value::Text(helo.or(HELO_NAME.to_owned())), helo.at())];
+    // The older form, where each server to ask has a block of its own.
+    let hosts: Vec<&Node> = checker.block.all(&["host"]).collect();
+    let port = checker.port;
+    let mut checks = Vec::with_capacity(hosts.len());
+    for host in hosts {
         let mut block: Block<'b> = Block::new("host", host.nodes());
-        let (address, port) = connect(&mut block, notes);
+        let (address, its) = connect(&mut block, notes);
         block.finish(notes);
-        checker.address = address;
-        checker.port = port.or(checker.port);
+        (checker.address, checker.port) = (address, its.or(port));
+        checks.push(Check { at: host.at(), ..checker.keys("smtp", own()) });
     }
-    let mut checks = checker.finish("send-expect", vec![("expect", "220".into(), None)], notes);
-    checks.iter_mut().for_each(|check| check.note = Some("SMTP_CHECK: the greeting"));
+    if checks.is_empty() {
+        checks.push(checker.keys("smtp", own()));
+    }
+    if helo.at().is_none() {
+        checks
+            .iter_mut()
+            .for_each(|check| check.note = Some("the name is the one that keepalived says by itself"));
+    }
+    checker.block.finish(notes);
     checks
 }
 
@@ -251,42 +274,54 @@ fn dns(node: &Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
 fn udp(node: &Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
     const HEX: &str = "bytes in hexadecimal digits";
     let mut checker = Checker::new("UDP_CHECK", node, around, notes);
-    let payload = checker
-        .block
-        .read(notes, &["payload"], HEX, |words| hexadecimal(words.iter().map(|word| word.text.as_str())));
-    let reply =
-        checker.block.read(notes, &["require_reply"], "nothing, or bytes in hexadecimal digits", |words| {
-            Some(words.is_empty())
-        });
-    for key in ["min_reply_length", "max_reply_length"] {
-        checker.block.lose(notes, &[key], "a reply is a reply");
-    }
-    if let Raw::Is(At { value: false, at }) = reply {
-        notes.lose(at, "the bytes of require_reply have no counterpart: any reply is right");
-    }
-    let mut own = Vec::new();
-    if let Some(payload) = payload.get() {
-        match String::from_utf8(payload.value.clone()) {
-            Ok(text) => own.push(("send", text.into(), Some(payload.at))),
-            Err(_) => notes
-                .lose(payload.at, "payload has no counterpart: it is no text, so the check sends nothing"),
-        }
-    }
+    let digits = |words: &[Word], wild| hexadecimal(words.iter().map(|word| word.text.as_str()), wild);
+    let payload = checker.block.read(notes, &["payload"], HEX, |words| digits(words, false));
+    let allowed = "nothing, or bytes in hexadecimal digits, of which x is any";
+    let reply = checker.block.read(notes, &["require_reply"], allowed, |words| {
+        if words.is_empty() { Some(String::new()) } else { digits(words, true) }
+    });
+    let lengths = [("min_reply_bytes", "min_reply_length"), ("max_reply_bytes", "max_reply_length")]
+        .map(|(key, name)| (key, name, checker.block.number(notes, &[name], 0..=MOST_DATAGRAM)));
+    let mut own = match payload.get() {
+        None if payload.is_wrong() => Vec::new(),
+        None => vec![("send", PAYLOAD.into(), None)],
+        Some(payload) => vec![("send_hex", payload.value.clone().into(), Some(payload.at))],
+    };
     if let Some(at) = reply.at() {
         own.push(("require_reply", true.into(), Some(at)));
     }
-    checker.finish("udp", own, notes)
+    if let Some(reply) = reply.get().filter(|reply| !reply.value.is_empty()) {
+        own.push(("reply_hex", reply.value.clone().into(), Some(reply.at)));
+    }
+    for (key, name, length) in lengths {
+        match length.get() {
+            Some(length) if reply.at().is_some() => own.push((key, length.value.into(), Some(length.at))),
+            Some(length) => notes.lose(length.at, format!("{name} has no effect without require_reply")),
+            None => {}
+        }
+    }
+    let mut checks = checker.finish("udp", own, notes);
+    if payload.at().is_none() {
+        checks.iter_mut().for_each(|check| check.note = Some("what keepalived sends by itself"));
+    }
+    checks
 }
 
-/// Bytes of two digits each; one digit that stands alone is a byte too.
-fn hexadecimal<'w>(words: impl Iterator<Item = &'w str>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
+/// Bytes of two digits each, in as many words as one likes; one digit that stands alone is a byte too. `wild` is whether `x` may be a
+/// digit.
+fn hexadecimal<'w>(words: impl Iterator<Item = &'w str>, wild: bool) -> Option<String> {
+    let mut digits = String::new();
     for word in words.flat_map(str::split_whitespace) {
-        let digits: Option<Vec<u8>> =
-            word.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-        bytes.extend(digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)));
+        let right = |c: char| c.is_ascii_hexdigit() || wild && matches!(c, 'x' | 'X');
+        if !word.chars().all(right) {
+            return None;
+        }
+        for pair in word.as_bytes().chunks(2) {
+            digits.extend((pair.len() == 1).then_some('0'));
+            digits.extend(pair.iter().map(|digit| char::from(digit.to_ascii_lowercase())));
+        }
     }
-    (!bytes.is_empty()).then_some(bytes)
+    (!digits.is_empty() && digits.len() <= 2 * usize::from(MOST_DATAGRAM)).then_some(digits)
 }
 
 fn misc(node: &Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
@@ -322,11 +357,10 @@ fn misc(node: &Node, around: &Around<'_>, notes: &mut Notes) -> Vec<Check> {
         let message = "found nothing, allowed: the absolute path of a program";
         notes.findings.error(node.at(), "MISC_CHECK.misc_path", message.to_owned());
     }
-    if let Some(dynamic) = dynamic.get().filter(|dynamic| dynamic.value) {
-        notes.lose(dynamic.at, "misc_dynamic has no counterpart (weights by exit codes): the server is not checked by this program");
-        checker.block.finish(notes);
-        return Vec::new();
-    }
     let words = command.or(Vec::new()).iter().map(|word| Value::Text(word.replace('%', "%%"))).collect();
-    checker.finish("program", vec![("command", Value::List(words), command.at())], notes)
+    let mut own = vec![("command", Value::List(words), command.at())];
+    if let Some(dynamic) = dynamic.get().filter(|dynamic| dynamic.value) {
+        own.push(("weight_by_exit_code", true.into(), Some(dynamic.at)));
+    }
+    checker.finish("program", own, notes)
 }

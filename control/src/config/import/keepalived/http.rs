@@ -50,7 +50,10 @@ fn url(node: &Node, host: Option<&str>, notes: &mut Notes) -> Vec<(&'static str,
     let path = block.text(notes, &["path"]);
     let own_host = block.text(notes, &["virtualhost"]);
     let status = block.read(notes, &["status_code"], "statuses and ranges such as 200 or 200-299", statuses);
-    block.lose(notes, &["digest"], "the page may be any; a regex could look for a part of it");
+    let digest = block.word(notes, &["digest"], "32 hexadecimal digits, as genhash prints them", |word| {
+        (word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .then(|| word.to_ascii_lowercase())
+    });
     block.lose(
         notes,
         &["regex_min_offset", "regex_max_offset", "regex_stack"],
@@ -75,15 +78,16 @@ fn url(node: &Node, host: Option<&str>, notes: &mut Notes) -> Vec<(&'static str,
     if let Some(status) = status.get() {
         own.push(("status", Value::List(status.value.clone()), Some(status.at)));
     }
+    if let Some(digest) = digest.get() {
+        own.push(("body_md5", digest.value.clone().into(), Some(digest.at)));
+    }
     if let Some(regex) = regex.get() {
-        let inverse = no_match.get().filter(|no_match| no_match.value);
-        match (inverse, expression(&regex.value, &options)) {
-            (Some(no_match), _) => {
-                notes
-                    .lose(no_match.at, "regex_no_match has no counterpart: the page's text is not looked at");
+        match expression(&regex.value, &options) {
+            Ok(expression) => {
+                let key = if no_match.or(false) { "body_not_regex" } else { "body_regex" };
+                own.push((key, expression.into(), Some(regex.at)));
             }
-            (None, Ok(expression)) => own.push(("body_regex", expression.into(), Some(regex.at))),
-            (None, Err(why)) => {
+            Err(why) => {
                 notes.lose(
                     regex.at,
                     format!("regex has no counterpart ({why}): the page's text is not looked at"),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::parameters::{Line, Made, Parameters};
 use super::words::{Token, tokens};
 use crate::config::error::{Findings, Position};
 use crate::config::source::Source;
@@ -9,6 +10,8 @@ use crate::config::source::Source;
 /// The most files that are read for one, and the most that include one another.
 const MOST_FILES: usize = 256;
 const DEEPEST: usize = 16;
+/// The most values of several lines within one another.
+const DEEPEST_VALUE: usize = 16;
 
 /// Where included files come from: for a pattern and the directory that it is relative to, their paths and texts, or why not.
 pub(crate) type Files<'f> = &'f mut dyn FnMut(&Path, &str) -> Result<Vec<(PathBuf, String)>, String>;
@@ -17,28 +20,51 @@ pub(crate) type Files<'f> = &'f mut dyn FnMut(&Path, &str) -> Result<Vec<(PathBu
 pub(super) struct Reader<'f> {
     files: Files<'f>,
     read: usize,
+    parameters: Parameters,
     pub(super) tokens: Vec<Token>,
     pub(super) findings: Findings,
 }
 
 impl<'f> Reader<'f> {
-    pub(super) fn new(files: Files<'f>) -> Self {
-        Self { files, read: 0, tokens: Vec::new(), findings: Findings::default() }
+    /// With the files that can be included, and what conditions are compared with.
+    pub(super) fn new(files: Files<'f>, id: &str) -> Self {
+        Self {
+            files,
+            read: 0,
+            parameters: Parameters::new(id),
+            tokens: Vec::new(),
+            findings: Findings::default(),
+        }
     }
 
     /// Reads the text of the file with this number, and what it includes.
     pub(super) fn read(&mut self, number: u16, path: &Path, text: &str, depth: usize) {
-        let mut source = Source::other(number, text);
+        let source = Source::other(number, text);
+        let directory = absolute(directory(path));
         for range in source.lines() {
-            let line = text.get(range.clone()).unwrap_or_default();
-            let Some((pattern, offset)) = directive(line) else {
-                tokens(&mut source, range, &mut self.tokens);
-                continue;
-            };
-            let at = source.position(range.start + offset);
-            self.include(at, path, pattern, depth);
+            let line = text.get(range.clone()).unwrap_or_default().trim_start_matches('\u{feff}');
+            let line = Line::new(line, source.position(range.end - line.len()));
+            self.line(line, path, &directory, depth, 0);
         }
-        self.findings.append(source.findings, |finding| finding);
+        self.parameters.end();
+    }
+
+    fn line(&mut self, line: Line, path: &Path, absolute: &Path, depth: usize, value_depth: usize) {
+        let at = line.place(0);
+        match self.parameters.make(line, absolute, &mut self.findings) {
+            Made::Nothing => {}
+            Made::Line(line) => match directive(&line.text) {
+                Some((pattern, offset)) => self.include(line.place(offset), path, pattern, depth),
+                None => tokens(&line, &mut self.findings, &mut self.tokens),
+            },
+            Made::Lines(_) if value_depth == DEEPEST_VALUE => {
+                let message = format!("found values of lines deeper within one another than {DEEPEST_VALUE}");
+                self.findings.syntax(at, message);
+            }
+            Made::Lines(lines) => {
+                lines.into_iter().for_each(|line| self.line(line, path, absolute, depth, value_depth + 1));
+            }
+        }
     }
 
     fn include(&mut self, at: Position, path: &Path, pattern: &str, depth: usize) {
@@ -49,8 +75,7 @@ impl<'f> Reader<'f> {
             self.findings.error(at, "include", message);
             return;
         }
-        let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        match (self.files)(directory, pattern) {
+        match (self.files)(directory(path), pattern) {
             Err(why) => self.findings.error(at, "include", format!("found {pattern}, which {why}")),
             Ok(files) if files.is_empty() => {
                 self.findings.warning(at, "include", format!("found {pattern}, of which there is no file"));
@@ -64,6 +89,16 @@ impl<'f> Reader<'f> {
             }
         }
     }
+}
+
+/// The directory that what a file names is relative to.
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
+}
+
+fn absolute(directory: &Path) -> PathBuf {
+    let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    std::path::absolute(here).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// The pattern of a line that includes files, and where it stands in the line.

@@ -1,7 +1,7 @@
 //! keepalived's `keepalived.conf`: its virtual servers with their real servers and checkers. VRRP and all else stays
 //! keepalived's, and is listed.
 //!
-//! `texts ─ include (files) ─ words (statements, blocks) ─ server, checker, group (keywords, each checked alone) ─ services ─ Draft`
+//! `texts ─ include (files) ─ parameters (what lines are made of) ─ words (statements, blocks) ─ server, checker, group (keywords, each checked alone) ─ services ─ Draft`
 //!
 //! Defaults are those of keepalived 2.2, and older names of keywords are known. An unknown keyword is a mistake, as is one that is
 //! there twice, though keepalived goes on with both.
@@ -12,6 +12,7 @@ mod foreign;
 mod group;
 mod http;
 mod include;
+mod parameters;
 mod server;
 mod services;
 #[cfg(test)]
@@ -31,6 +32,9 @@ use group::{Group, Name};
 pub(super) use include::{Files, from_disk};
 use words::Node;
 
+/// The most tables that a file comes to: `virtual_server_group` makes many of few lines.
+const MOST_TABLES: usize = 100_000;
+
 /// What a file says, and the files that it includes; its warnings are in the findings.
 #[derive(Debug)]
 pub(super) struct Read {
@@ -38,12 +42,19 @@ pub(super) struct Read {
     pub(super) findings: Findings,
 }
 
-/// Reads the text of the file at `path`, called `name` in messages. `files` has what it includes.
+/// Reads the text of the file at `path`, called `name` in messages. `files` has what it includes; `id` is what conditions are compared
+/// with.
 ///
 /// # Errors
 /// When it is wrong; all that is wrong is reported.
-pub(super) fn read(name: &str, path: &Path, text: &str, files: Files<'_>) -> Result<Read, ConfigErrors> {
-    let mut reader = include::Reader::new(files);
+pub(super) fn read(
+    name: &str,
+    path: &Path,
+    text: &str,
+    id: &str,
+    files: Files<'_>,
+) -> Result<Read, ConfigErrors> {
+    let mut reader = include::Reader::new(files, id);
     reader.read(0, path, text, 0);
     let mut notes = Notes { findings: reader.findings, lost: Vec::new() };
     let nodes = words::tree(reader.tokens, &mut notes.findings);
@@ -62,6 +73,8 @@ pub(super) fn read(name: &str, path: &Path, text: &str, files: Files<'_>) -> Res
     let Notes { findings, mut lost } = notes;
     let mut findings = findings.right(name)?;
     lost.sort_by_key(|(at, _)| *at);
+    // What stands for several services is told once.
+    lost.dedup();
     draft.comments = comments(name, &findings.places(name), &lost);
     lost.into_iter().for_each(|(at, what)| findings.warning(at, "", what));
     Ok(Read { draft, findings })
@@ -108,6 +121,15 @@ fn virtual_servers(nodes: &[Node], draft: &mut Draft, notes: &mut Notes) -> Vec<
             Name::Address(address, _) => Some(*address),
             Name::Mark(..) => None,
         }));
+        if draft.tables.len() + names.len() * services::tables(&its) > MOST_TABLES {
+            let message = format!(
+                "found {} services of {} servers, with which there are too many, allowed: what comes to {MOST_TABLES} tables",
+                names.len(),
+                its.servers.len()
+            );
+            notes.findings.error(node.at(), "virtual_server", message);
+            continue;
+        }
         services::write(draft, &its, &names, &mut seen, notes);
     }
     top.finish(notes);
@@ -168,7 +190,8 @@ fn comments(name: &str, places: &Places, lost: &[(Position, String)]) -> Vec<Str
 pub(super) fn worded(finding: Finding) -> Finding {
     if finding.key == "director" {
         let message = "found no vrrp_instance that puts a VIP on an interface, allowed: one, or --interface";
-        return Finding { key: String::new(), message: message.to_owned(), ..finding };
+        let position = finding.position.or(Some(Position::START));
+        return Finding { position, key: String::new(), message: message.to_owned() };
     }
     let key = finding.key.replace("service.destination", "real_server").replace("service", "virtual_server");
     let message = finding.message.replace("[[mark]]", "rule").replace("[[service]]", "virtual_server");

@@ -219,6 +219,11 @@ fn server<'n>(node: &'n Node, within: &Within<'_>, notes: &mut Notes) -> Option<
     let around = Around { common: &common, virtualhost: host, port };
     its.checks =
         block.all(&checker::KEYWORDS).flat_map(|node| checker::checks(node, &around, notes)).collect();
+    if its.weight.or(1) == 0
+        && let Some(dynamic) = its.checks.iter().find(|check| check.tells_weight())
+    {
+        notes.lose(dynamic.at, "misc_dynamic has no effect here: a server of weight 0 stays quiesced");
+    }
     its.alpha = its.checks.iter().any(|check| check.alpha);
     block.finish(notes);
     name.map(|_| its)

@@ -18,7 +18,13 @@ use crate::config::import::draft::{Draft, Table, Value};
 /// Services by their names and protocols (none with a mark), with the places of the first of each.
 pub(super) type Seen = HashMap<(Name, Option<Protocol>), Position>;
 
-/// Writes the services that a virtual server is named by.
+/// The most tables that a service of a virtual server comes to.
+pub(super) fn tables(its: &Virtual<'_>) -> usize {
+    1 + its.servers.iter().map(|server| 1 + server.checks.len()).sum::<usize>()
+}
+
+/// Writes the services that a virtual server is named by. Of one that can't be had the first reason is told, as a group may have
+/// thousands.
 pub(super) fn write(
     draft: &mut Draft,
     its: &Virtual<'_>,
@@ -46,9 +52,9 @@ pub(super) fn write(
             let message =
                 format!("found {shown} a second time, allowed: once (it is in line {})", first.line);
             notes.findings.error(*at, "virtual_server", message);
-            continue;
+            return;
         }
-        let Some(family) = family(*name, its, &servers, notes) else { continue };
+        let Some(family) = family(*name, its, &servers, notes) else { return };
         draft.tables.push(service(*name, *at, family, its, &servers, notes));
         checks_and_servers(draft, *name, &servers, its, notes);
     }

@@ -1,11 +1,12 @@
 //! The file's words and blocks, as keepalived 2.2 splits them.
 //!
 //! A statement is a line, or what of it a brace ends; `{` may stand on the next line. `#` and `!` begin a comment, also within a word.
-//! Quotes hold words together, and `\` escapes within and without. What keepalived would expand (parameters, conditions, sequences)
-//! is refused with its line: a file can be had expanded by hand. Lines that include other files are left to `include`.
+//! Quotes hold words together, and `\` escapes within and without. Parameters and conditions are replaced before (`parameters`), and
+//! lines that include other files are left to `include`.
 
-use crate::config::error::Position;
-use crate::config::source::{Source, plain};
+use super::parameters::Line;
+use crate::config::error::{Findings, Position};
+use crate::config::source::plain;
 
 /// A word and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,39 +63,23 @@ pub(super) enum Token {
 /// The most blocks within one another; deeper ones are reported.
 const DEEPEST: usize = 16;
 
-/// Splits one line of `source`; what is wrong in it is in the findings.
-pub(super) fn tokens(source: &mut Source<'_>, range: std::ops::Range<usize>, tokens: &mut Vec<Token>) {
-    let text = source.text();
-    let line = text.get(range.clone()).unwrap_or_default().trim_start_matches('\u{feff}');
-    let start = range.end - line.len();
-    let first = line.trim_start();
-    if first.starts_with(['$', '@', '~']) && !first.starts_with("${") {
-        let at = source.position(range.end - first.len());
-        let what = match first.chars().next() {
-            Some('$') => "a parameter",
-            Some('@') => "a condition",
-            _ => "a sequence",
-        };
-        let message =
-            format!("found {what} ({}), allowed: plain lines, as nothing is expanded", plain(first));
-        source.findings.syntax(at, message);
-        return;
-    }
+/// Splits a line; what is wrong in it is in the findings.
+pub(super) fn tokens(whole: &Line, findings: &mut Findings, tokens: &mut Vec<Token>) {
+    let line = whole.text.as_str();
     let mut chars = line.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
-        let place = start + at;
         match c {
             '#' | '!' => break,
-            '{' => tokens.push(Token::Open(source.position(place))),
-            '}' => tokens.push(Token::Close(source.position(place))),
+            '{' => tokens.push(Token::Open(whole.place(at))),
+            '}' => tokens.push(Token::Close(whole.place(at))),
             c if c.is_whitespace() => {}
             _ => {
-                let mut word = Word { text: String::new(), at: source.position(place) };
+                let mut word = Word { text: String::new(), at: whole.place(at) };
                 let closed = read_word(line, at, &mut chars, &mut word.text);
                 if !closed {
                     let message =
                         format!("found {}, whose quote is not closed in its line", plain(&line[at..]));
-                    source.findings.syntax(word.at, message);
+                    findings.syntax(word.at, message);
                 }
                 tokens.push(Token::Word(word));
             }
@@ -154,7 +139,7 @@ fn read_word(
 }
 
 /// Puts tokens into blocks.
-pub(super) fn tree(tokens: Vec<Token>, findings: &mut crate::config::error::Findings) -> Vec<Node> {
+pub(super) fn tree(tokens: Vec<Token>, findings: &mut Findings) -> Vec<Node> {
     let mut stack: Vec<(Vec<Word>, Vec<Node>)> = vec![(Vec::new(), Vec::new())];
     let mut words: Vec<Word> = Vec::new();
     let end = |stack: &mut Vec<(Vec<Word>, Vec<Node>)>, words: &mut Vec<Word>| {

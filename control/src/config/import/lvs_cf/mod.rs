@@ -109,7 +109,8 @@ pub(super) fn worded(finding: Finding) -> Finding {
         "director" => {
             let message =
                 "found no active virtual server whose address names a device, allowed: one, or --interface";
-            return Finding { key: String::new(), message: message.to_owned(), ..finding };
+            let position = finding.position.or(Some(Position::START));
+            return Finding { position, key: String::new(), message: message.to_owned() };
         }
         "service.destination" => "virtual.server".to_owned(),
         "service.persistence_mask" => "virtual.pmask".to_owned(),

@@ -84,7 +84,7 @@ pub(super) fn convert(
     if instances.is_empty() {
         let message =
             "found no active virtual server, allowed: at least one, whose VIP is to move".to_owned();
-        findings.whole("virtual", message);
+        findings.error(Position::START, "virtual", message);
     }
     let findings = findings.right(name)?;
     Ok((write(name, file, role, advert_int, &instances), findings))

@@ -6,30 +6,12 @@ use super::super::{Role, read};
 use super::{full, native};
 use crate::config::Overrides;
 use crate::config::import::tests::converted;
+use crate::config::tests::spoil::{self, edited, edits, moved, moves};
 
-/// If there are errors, each has a place in the file, and shows nothing that a terminal obeys.
 fn survived(text: &str) -> Result<(), TestCaseError> {
-    match native(text) {
-        Ok(configuration) => {
-            let placed = configuration.warnings.iter().all(|warning| warning.starts_with("f:"));
-            prop_assert!(placed, "{:?}", configuration.warnings);
-        }
-        Err(errors) => {
-            prop_assert!(!errors.findings.is_empty());
-            for finding in &errors.findings {
-                let lines = text.split('\n').count();
-                // Only that there is no interface is said of the file as a whole.
-                let within = finding.position.is_none_or(|at| at.line >= 1 && at.line as usize <= lines);
-                prop_assert!(within, "{finding:?}");
-            }
-            let escapes = errors.to_string().contains('\x1b');
-            prop_assert!(!escapes);
-        }
-    }
-    if let Ok(read) = read("f", text) {
-        let _ = read.vrrp("f", Role::Backup);
-    }
-    Ok(())
+    spoil::survived(text, native(text).map(|configuration| configuration.warnings))?;
+    let pair = read("f", text).and_then(|read| read.vrrp("f", Role::Backup));
+    spoil::survived(text, pair.map(|pair| pair.warnings))
 }
 
 proptest! {
@@ -43,35 +25,14 @@ proptest! {
         survived(&text)?;
     }
 
-    /// Characters of a right file replaced, removed and doubled.
     #[test]
-    fn mutated_files_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<char>()), 1..12)) {
-        let mut text: Vec<char> = full().chars().collect();
-        for (at, kind, with) in edits {
-            let at = at.index(text.len());
-            match kind {
-                0 => text[at] = with,
-                1 => drop(text.remove(at)),
-                _ => text.insert(at, text[(at * 7) % text.len()]),
-            }
-        }
-        survived(&text.into_iter().collect::<String>())?;
+    fn mutated_files_never_panic(edits in edits()) {
+        survived(&edited(&full(), edits))?;
     }
 
-    /// Lines of a right file removed, doubled and moved.
     #[test]
-    fn shuffled_lines_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<prop::sample::Index>()), 1..12)) {
-        let text = full();
-        let mut lines: Vec<&str> = text.lines().collect();
-        for (at, kind, with) in edits {
-            let (at, with) = (at.index(lines.len()), with.index(lines.len()));
-            match kind {
-                0 => drop(lines.remove(at)),
-                1 => lines.insert(with, lines[at]),
-                _ => lines.swap(at, with),
-            }
-        }
-        survived(&lines.join("\n"))?;
+    fn shuffled_lines_never_panic(moves in moves()) {
+        survived(&moved(&full(), moves))?;
     }
 
     /// Right files of all kinds mean the same when converted.
