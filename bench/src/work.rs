@@ -9,12 +9,16 @@ use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::Director;
-use xlvs_dataplane::port::{BATCH, InterfaceSlot};
-use xlvs_dataplane::verdict::{DropReason, Verdict};
+use xlvs_dataplane::port::BATCH;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::verdict::DropReason;
 
-use crate::reference::{RandomWalk, floor};
+use crate::instructions::Meter;
+use crate::measured::{Frames, measured_batch, measured_expiry, measured_floor};
+use crate::pipeline::growth::Growth;
+use crate::reference::RandomWalk;
 use crate::samples::{Samples, Stopwatch};
-use crate::traffic::{CHUNK, Segment, Share, Spread, length};
+use crate::traffic::{CHUNK, Segment, Share, Spread};
 use crate::world::{SHORT_MS, World};
 
 /// Frames that the batches go round in: what a small UMEM has.
@@ -43,6 +47,8 @@ pub(crate) struct Hand<'w> {
     /// Connections opened beyond the lasting ones.
     opened: u64,
     walked_to: u32,
+    /// Counts what is measured; none while times are taken.
+    meter: Option<Meter>,
     /// Frames that should have been forwarded and were not, and why the last one.
     lost: (u64, Option<DropReason>),
 }
@@ -78,6 +84,7 @@ impl<'w> Hand<'w> {
             ahead_ms: 0,
             opened: 0,
             walked_to: 0,
+            meter: None,
             lost: (0, None),
         }
     }
@@ -92,7 +99,7 @@ impl<'w> Hand<'w> {
         let chunks = self.chunks.chunks_exact_mut(CHUNK).skip(self.first);
         for (position, (chunk, len)) in chunks.zip(&mut self.lengths).take(count).enumerate() {
             let flow = flow(&mut self.random, position as u64);
-            *len = self.world.traffic.write(chunk, flow, segment, length(&mut self.random));
+            *len = self.world.traffic.write(chunk, flow, segment, self.world.lengths.pick(&mut self.random));
         }
     }
 
@@ -102,21 +109,17 @@ impl<'w> Hand<'w> {
     }
 
     fn process_at(&mut self, count: usize, now: Now) -> u64 {
-        let (director, lengths) = (&mut self.director, &self.lengths[..count]);
-        let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
-        let (time, (forwarded, reason)) = self.watch.time(|| {
-            let (mut forwarded, mut reason) = (0, None);
-            for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
-                match director.process_head(&mut chunk[..len], len, InterfaceSlot(0), now) {
-                    Verdict::Forward(_) => forwarded += 1,
-                    Verdict::Drop(why) => reason = Some(why),
-                    Verdict::ToHost(_) | Verdict::Held | Verdict::Emit(_) | Verdict::EmitToHost => {}
-                }
-            }
-            (forwarded, reason)
-        });
-        if forwarded != count {
-            self.lose((count - forwarded) as u64, reason);
+        self.process_some(0, count, now)
+    }
+
+    /// Hands frames of the batch to the director, from number `first` on.
+    fn process_some(&mut self, first: usize, count: usize, now: Now) -> u64 {
+        let director = &mut self.director;
+        let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
+        let (time, outcome) =
+            metered(&mut self.meter, || self.watch.time(|| measured_batch(director, frames, now)));
+        if outcome.forwarded != count {
+            self.lose((count - outcome.forwarded) as u64, outcome.reason);
         }
         time
     }
@@ -133,6 +136,30 @@ impl<'w> Hand<'w> {
     /// Opens and establishes all lasting connections, as the only worker that does.
     pub(crate) fn populate_all(&mut self) {
         self.establish(Share { first: 0, step: 1 });
+    }
+
+    /// Opens and establishes this worker's share of the lasting connections, and times the opening of each.
+    pub(crate) fn grow(&mut self, growth: &mut Growth) {
+        let (opens, flows) = (self.opens, self.world.flows);
+        let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
+        let mut done = 0;
+        while done < mine {
+            let count = (mine - done).min(BATCH as u64) as usize;
+            let flow = |_: &mut ChaCha8Rng, position| opens.flow(done + position);
+            self.write(count, Segment::Opening, flow);
+            let now = self.now();
+            growth.director.begin();
+            (0..count).for_each(|at| growth.director.one(self.process_some(at, 1, now)));
+            growth.director.end();
+            self.write(count, Segment::Data, flow);
+            self.process(count);
+            self.write(count, Segment::Data, flow);
+            growth.floor.begin();
+            (0..count).for_each(|at| growth.floor.one(self.floor_of(at, 1)));
+            growth.floor.end();
+            done += count as u64;
+            growth.done(done, mine);
+        }
     }
 
     fn establish(&mut self, opens: Share) {
@@ -214,7 +241,7 @@ impl<'w> Hand<'w> {
         while more {
             let before = self.counters.connections_expired.get();
             let (director, watch) = (&mut self.director, self.watch);
-            let (time, due) = watch.time(|| director.expire(now, BATCH));
+            let (time, due) = metered(&mut self.meter, || watch.time(|| measured_expiry(director, now)));
             samples.batch(time, self.counters.connections_expired.get() - before);
             more = due;
         }
@@ -224,18 +251,43 @@ impl<'w> Hand<'w> {
         self.lose(left.abs_diff(lasting), None);
     }
 
-    /// From now on connections come and go. Lets all timers of lasting connections come due once, which sets them anew, so
-    /// that none does while others are timed.
-    pub(crate) fn begin_passing(&mut self) {
+    /// From now on connections come and go, under this table. Lets all timers of lasting connections come due once, which sets
+    /// them anew, so that none does while others are timed.
+    pub(crate) fn begin_passing(&mut self, passing: &Arc<ServiceTable>) {
         self.ahead_ms += HORIZON_MS;
         let now = self.now();
         while self.director.expire(now, BATCH) {}
-        drop(self.director.install(Arc::clone(&self.world.passing)));
+        drop(self.director.install(Arc::clone(passing)));
+    }
+
+    /// Counts what is measured from now on.
+    pub(crate) fn begin_counting(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// What was counted since the last time; `None` if the counter is not this process's.
+    pub(crate) fn counted(&mut self) -> Result<Option<u64>, String> {
+        self.meter.as_mut().map_or(Ok(None), Meter::take)
     }
 
     /// The floor, over packets of the same flows.
-    pub(crate) fn floor(&mut self, batches: u32, samples: Option<&mut Samples>) {
-        self.each(Spread::Uniform, batches, samples, |frame, _| floor(frame));
+    pub(crate) fn floor(&mut self, batches: u32, mut samples: Option<&mut Samples>) {
+        let (sees, flows) = (self.sees, self.world.flows);
+        for _ in 0..batches {
+            self.write(BATCH, Segment::Data, |random, _| Spread::Uniform.pick(random, flows, &sees));
+            let time = self.floor_of(0, BATCH);
+            if let Some(samples) = &mut samples {
+                samples.batch(time, BATCH as u64);
+            }
+        }
+    }
+
+    /// The floor of frames of the batch, from number `first` on. Returns how long it took.
+    fn floor_of(&mut self, first: usize, count: usize) -> u64 {
+        let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
+        let (time, forwarded) = metered(&mut self.meter, || self.watch.time(|| measured_floor(frames)));
+        self.lose((count - forwarded) as u64, None);
+        time
     }
 
     /// Batches of packets of known connections, given not to the director but to `handle`, which says whether a frame took
@@ -308,5 +360,24 @@ impl<'w> Hand<'w> {
                 reason.map_or("none", DropReason::name),
             )),
         }
+    }
+}
+
+/// Frames of `chunks` from number `first` on, which have the lengths of these positions.
+fn frames<'b>(
+    chunks: &'b mut [u8],
+    lengths: &'b [usize],
+    first: usize,
+    positions: std::ops::Range<usize>,
+) -> Frames<'b> {
+    let chunks = &mut chunks[first * CHUNK..(first + positions.len()) * CHUNK];
+    Frames { chunks, lengths: &lengths[positions] }
+}
+
+/// Does `work`, and has it counted if something is.
+fn metered<T>(meter: &mut Option<Meter>, work: impl FnOnce() -> T) -> T {
+    match meter {
+        None => work(),
+        Some(meter) => meter.count(work),
     }
 }
