@@ -29,9 +29,9 @@ use count::Counts;
 use figure::{Figure, figure};
 use growth::Growth;
 
-/// Rounds of connections that come and go, at most: a minute passes in each, and the timing wheel's horizon of
-/// 17 minutes must not come by.
-const MOST_PASSING_ROUNDS: u32 = 14;
+/// Rounds of connections that come and go, at most: a minute passes in each, and between the lasting connections' timers there
+/// are 16 less what populating took (see [`Hand::begin_passing`]).
+const MOST_PASSING_ROUNDS: u32 = 12;
 /// Packets of known connections before the first round, at most: enough to fill a worker's flow cache several times.
 const MOST_WARMING: u64 = 1 << 18;
 /// What a connection needs, with the memory that is walked through and with timers whose lists have just grown, in bytes.
@@ -77,7 +77,7 @@ pub(crate) struct Pipeline {
     /// Who counts instructions.
     #[arg(long, value_enum, default_value_t)]
     instructions: Wanted,
-    /// Leave the counting out where there are more live connections: callgrind takes its time to open them.
+    /// Callgrind counts no more live connections than these: it takes its time to open them.
     #[arg(long, default_value = "1M", value_parser = flows)]
     count_up_to: u64,
     /// Count the instructions of the first population, and tell of them in JSON: what the program asks itself.
@@ -138,7 +138,8 @@ pub(crate) fn run(options: &Pipeline, printer: &Printer) -> Result<(), String> {
         // How many workers there are changes no worker's instructions.
         let alike = Plan { workers: 1, limit: 0, ..*plan };
         if counted.as_ref().is_none_or(|(plan, _)| *plan != alike) {
-            let counts = match method.filter(|_| plan.flows <= options.count_up_to) {
+            let is_quick = |method: &Method| *method == Method::Perf || plan.flows <= options.count_up_to;
+            let counts = match method.filter(is_quick) {
                 Some(method) => count::counts(options, plan, method)?,
                 None => Counts::default(),
             };

@@ -25,8 +25,8 @@ use crate::world::{SHORT_MS, World};
 const CHUNKS: usize = 1024;
 /// Time from a deadline to when its timer is surely due: two ticks of the timing wheel.
 const TICKS_MS: u64 = 600;
-/// Beyond the timing wheel's horizon.
-const HORIZON_MS: u64 = 4096 * 256 + TICKS_MS;
+/// How long a timer waits that waits for the timing wheel's horizon.
+const HORIZON_MS: u64 = 4095 * 256;
 
 /// One worker.
 pub(crate) struct Hand<'w> {
@@ -44,6 +44,8 @@ pub(crate) struct Hand<'w> {
     lengths: [usize; BATCH],
     /// How far this worker's clock is ahead of the machine's.
     ahead_ms: u64,
+    /// When all lasting connections were there.
+    populated: Now,
     /// Connections opened beyond the lasting ones.
     opened: u64,
     walked_to: u32,
@@ -82,6 +84,7 @@ impl<'w> Hand<'w> {
             first: 0,
             lengths: [0; BATCH],
             ahead_ms: 0,
+            populated: Now::read(),
             opened: 0,
             walked_to: 0,
             meter: None,
@@ -160,6 +163,7 @@ impl<'w> Hand<'w> {
             done += count as u64;
             growth.done(done, mine);
         }
+        self.populated = self.now();
     }
 
     fn establish(&mut self, opens: Share) {
@@ -174,6 +178,7 @@ impl<'w> Hand<'w> {
             }
             done += count as u64;
         }
+        self.populated = self.now();
     }
 
     /// Batches of packets of known connections. Only with `samples` are they timed.
@@ -251,10 +256,17 @@ impl<'w> Hand<'w> {
         self.lose(left.abs_diff(lasting), None);
     }
 
-    /// From now on connections come and go, under this table. Lets all timers of lasting connections come due once, which sets
-    /// them anew, so that none does while others are timed.
+    /// From now on connections come and go, under this table. First all timers of lasting connections come due, which sets them
+    /// anew, so that none does while others are timed. Those of UDP have stood at the wheel's horizon from the beginning, those
+    /// of TCP were set for SYN_RECV; from then on each comes once a horizon. So the time between the last and the first of
+    /// them is left.
     pub(crate) fn begin_passing(&mut self, passing: &Arc<ServiceTable>) {
-        self.ahead_ms += HORIZON_MS;
+        let now = self.now().0;
+        let mut quiet = self.populated.0 + SHORT_MS + TICKS_MS + HORIZON_MS;
+        while quiet < now {
+            quiet += HORIZON_MS;
+        }
+        self.ahead_ms += quiet - now;
         let now = self.now();
         while self.director.expire(now, BATCH) {}
         drop(self.director.install(Arc::clone(passing)));
