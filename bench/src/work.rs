@@ -17,7 +17,7 @@ use crate::instructions::Meter;
 use crate::measured::{Frames, measured_batch, measured_expiry, measured_floor};
 use crate::pipeline::growth::Growth;
 use crate::reference::RandomWalk;
-use crate::samples::{Samples, Stopwatch};
+use crate::samples::{Samples, Stopwatch, Time};
 use crate::traffic::{CHUNK, Segment, Share, Spread};
 use crate::world::{SHORT_MS, World};
 
@@ -107,20 +107,20 @@ impl<'w> Hand<'w> {
     }
 
     /// Hands the first `count` frames of the batch to the director. Returns how long it took.
-    fn process(&mut self, count: usize) -> u64 {
+    fn process(&mut self, count: usize) -> Time {
         self.process_at(count, self.now())
     }
 
-    fn process_at(&mut self, count: usize, now: Now) -> u64 {
+    fn process_at(&mut self, count: usize, now: Now) -> Time {
         self.process_some(0, count, now)
     }
 
     /// Hands frames of the batch to the director, from number `first` on.
-    fn process_some(&mut self, first: usize, count: usize, now: Now) -> u64 {
+    fn process_some(&mut self, first: usize, count: usize, now: Now) -> Time {
         let director = &mut self.director;
         let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
-        let (time, outcome) =
-            metered(&mut self.meter, || self.watch.time(|| measured_batch(director, frames, now)));
+        let meter = &mut self.meter;
+        let (time, outcome) = self.watch.time(|| metered(meter, || measured_batch(director, frames, now)));
         if outcome.forwarded != count {
             self.lose((count - outcome.forwarded) as u64, outcome.reason);
         }
@@ -151,15 +151,11 @@ impl<'w> Hand<'w> {
             let flow = |_: &mut ChaCha8Rng, position| opens.flow(done + position);
             self.write(count, Segment::Opening, flow);
             let now = self.now();
-            growth.director.begin();
             (0..count).for_each(|at| growth.director.one(self.process_some(at, 1, now)));
-            growth.director.end();
             self.write(count, Segment::Data, flow);
             self.process(count);
             self.write(count, Segment::Data, flow);
-            growth.floor.begin();
             (0..count).for_each(|at| growth.floor.one(self.floor_of(at, 1)));
-            growth.floor.end();
             done += count as u64;
             growth.done(done, mine);
         }
@@ -245,8 +241,8 @@ impl<'w> Hand<'w> {
         let mut more = true;
         while more {
             let before = self.counters.connections_expired.get();
-            let (director, watch) = (&mut self.director, self.watch);
-            let (time, due) = metered(&mut self.meter, || watch.time(|| measured_expiry(director, now)));
+            let (director, meter) = (&mut self.director, &mut self.meter);
+            let (time, due) = self.watch.time(|| metered(meter, || measured_expiry(director, now)));
             samples.batch(time, self.counters.connections_expired.get() - before);
             more = due;
         }
@@ -295,9 +291,10 @@ impl<'w> Hand<'w> {
     }
 
     /// The floor of frames of the batch, from number `first` on. Returns how long it took.
-    fn floor_of(&mut self, first: usize, count: usize) -> u64 {
+    fn floor_of(&mut self, first: usize, count: usize) -> Time {
         let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
-        let (time, forwarded) = metered(&mut self.meter, || self.watch.time(|| measured_floor(frames)));
+        let meter = &mut self.meter;
+        let (time, forwarded) = self.watch.time(|| metered(meter, || measured_floor(frames)));
         self.lose((count - forwarded) as u64, None);
         time
     }

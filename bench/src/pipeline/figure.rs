@@ -40,6 +40,8 @@ pub(super) struct Figure {
     p50_ns: f64,
     p99_ns: f64,
     p999_ns: f64,
+    /// Share of the packets that are left out, as the kernel took the worker off its core meanwhile.
+    disturbed: f64,
     allocations_per_packet: f64,
     instructions_per_packet: Option<f64>,
     floor_instructions: Option<f64>,
@@ -71,6 +73,7 @@ struct Worst {
 impl Row for Figure {
     const NOTES: &'static [&'static str] = &[
         "ns per packet or connection: median over rounds, ± distance of the quartiles; p50 to p99.9 over batches of 64",
+        "off: left out, as the kernel took the worker off its core meanwhile",
         "floor: parse and rewrite alone · access: one dependent random access into memory of the table's size",
         "instr: instructions of each, -floor: without the floor's · ÷one: rate to that of one worker",
         "insert: single insertions while the table grows; worst: the longest, in µs; worst°: while the worker kept its core; \
@@ -87,6 +90,7 @@ impl Row for Figure {
         right("workers", 7, |row| row.workers.to_string()),
         right("ns", 7, |row| format!("{:.1}", row.ns)),
         right("±", 6, |row| format!("{:.1}", row.spread)),
+        right("off %", 5, |row| format!("{:.1}", row.disturbed * 100.0)),
         right("floor", 6, |row| format!("{:.1}", row.floor_ns)),
         right("access", 6, |row| format!("{:.1}", row.random_access_ns)),
         right("×floor", 6, |row| format!("{:.2}", row.ratio_to_floor)),
@@ -155,6 +159,7 @@ pub(super) fn figure(world: &World, workers: &[&Measured], counts: &Counts, seed
         let _ = batches.add(&worker.director.batches);
     }
     let units: u64 = workers.iter().map(|worker| worker.director.units).sum();
+    let disturbed: u64 = workers.iter().map(|worker| worker.director.disturbed).sum();
     let quantile = |quantile| batches.value_at_quantile(quantile) as f64 / BATCH as f64;
     let rounds = director.len();
     let (time, floor, walk) = (Summary::of(director), Summary::of(floor), Summary::of(walk));
@@ -181,6 +186,7 @@ pub(super) fn figure(world: &World, workers: &[&Measured], counts: &Counts, seed
         p50_ns: quantile(0.5),
         p99_ns: quantile(0.99),
         p999_ns: quantile(0.999),
+        disturbed: disturbed as f64 / units.max(1) as f64,
         allocations_per_packet: workers[0].allocations as f64 / units.max(1) as f64,
         instructions_per_packet: instructions,
         floor_instructions: instructions.and(counts.floor()),

@@ -2,9 +2,7 @@
 //! machine the worst of anything is what else ran; so the floor is timed in turns with it, as often and as singly, and what the
 //! kernel interrupted is told apart.
 
-use nix::sys::resource::{UsageWho, getrusage};
-
-use crate::samples::Samples;
+use crate::samples::{Samples, Time};
 
 /// Slices of the growth, each of which gives one sample.
 const SLICES: u64 = 31;
@@ -17,44 +15,27 @@ pub(crate) struct Singles {
     pub(crate) samples: Samples,
     /// ns of the longest.
     pub(crate) worst: u64,
-    /// Of those batches in which this thread was not taken off its core.
+    /// Of those in which this thread was not taken off its core.
     pub(crate) worst_undisturbed: u64,
     /// How many were longer than a millisecond.
     pub(crate) pauses: u64,
-    worst_of_batch: u64,
-    taken_off: i64,
 }
 
 impl Singles {
     fn new() -> Result<Self, String> {
         let samples = Samples::new(SLICES as usize).map_err(|error| error.to_string())?;
-        Ok(Self { samples, worst: 0, worst_undisturbed: 0, pauses: 0, worst_of_batch: 0, taken_off: 0 })
-    }
-
-    /// Begins a batch of calls.
-    pub(crate) fn begin(&mut self) {
-        (self.worst_of_batch, self.taken_off) = (0, taken_off());
+        Ok(Self { samples, worst: 0, worst_undisturbed: 0, pauses: 0 })
     }
 
     /// One call took so long.
-    pub(crate) fn one(&mut self, time: u64) {
+    pub(crate) fn one(&mut self, time: Time) {
         self.samples.batch(time, 1);
-        self.worst_of_batch = self.worst_of_batch.max(time);
-        self.pauses += u64::from(time > PAUSE_NS);
-    }
-
-    /// Ends the batch.
-    pub(crate) fn end(&mut self) {
-        self.worst = self.worst.max(self.worst_of_batch);
-        if taken_off() == self.taken_off {
-            self.worst_undisturbed = self.worst_undisturbed.max(self.worst_of_batch);
+        self.worst = self.worst.max(time.ns);
+        if time.undisturbed {
+            self.worst_undisturbed = self.worst_undisturbed.max(time.ns);
         }
+        self.pauses += u64::from(time.ns > PAUSE_NS);
     }
-}
-
-/// How often the kernel has taken this thread off its core.
-fn taken_off() -> i64 {
-    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches())
 }
 
 /// The growth of a table.
@@ -93,13 +74,12 @@ mod tests {
     fn growth_has_a_sample_for_each_slice_and_knows_its_worst_moment() {
         let mut growth = Growth::new().unwrap();
         for done in 1..=62 {
-            growth.director.begin();
-            growth.director.one(if done == 40 { 2_000_000 } else { 100 });
-            growth.director.end();
+            let (ns, undisturbed) = if done == 40 { (2_000_000, false) } else { (100, true) };
+            growth.director.one(Time { ns, undisturbed });
             growth.done(done, 62);
         }
         assert_eq!(growth.director.samples.rounds.len(), 31);
         assert_eq!((growth.director.worst, growth.director.pauses), (2_000_000, 1));
-        assert_eq!(growth.director.samples.units, 62);
+        assert_eq!((growth.director.worst_undisturbed, growth.director.samples.units), (100, 62));
     }
 }
