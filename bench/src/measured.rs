@@ -1,11 +1,11 @@
 //! The calls that are measured, each in a function of its own that is not inlined: what is timed is what is counted, and a
 //! counter of instructions that follows functions by name ([`crate::instructions`]) finds them.
 //!
-//! A batch is handed over as a worker does it (dataplane/src/worker.rs): all frames lie in their buffers, and are decided about one
-//! after another.
+//! A batch is handed over as a worker does it (dataplane/src/worker.rs): all frames lie in their buffers, are looked at, and are
+//! then decided about one after another.
 
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::director::Director;
+use xlvs_dataplane::director::{Director, Prefetched};
 use xlvs_dataplane::port::{BATCH, InterfaceSlot};
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
@@ -37,13 +37,24 @@ pub(crate) struct Outcome {
     pub(crate) reason: Option<DropReason>,
 }
 
-/// A batch, as a worker hands it to its director.
+/// A batch, as a worker hands it to its director; `seen` has room for it.
 #[inline(never)]
-pub(crate) fn measured_batch(director: &mut Director, mut frames: Frames<'_>, now: Now) -> Outcome {
+pub(crate) fn measured_batch(
+    director: &mut Director,
+    mut frames: Frames<'_>,
+    seen: &mut Vec<Prefetched>,
+    now: Now,
+) -> Outcome {
     let mut outcome = Outcome::default();
+    seen.clear();
     for frame in frames.each() {
         let len = frame.len();
-        match director.process_head(frame, len, InterfaceSlot(0), now) {
+        seen.push(director.look_at(frame, len));
+    }
+    director.prefetch(seen);
+    for (frame, seen) in frames.each().zip(&*seen) {
+        let len = frame.len();
+        match director.process_prefetched(seen, frame, len, InterfaceSlot(0), now) {
             Verdict::Forward(_) => outcome.forwarded += 1,
             Verdict::Drop(why) => outcome.reason = Some(why),
             Verdict::ToHost(_) | Verdict::Held | Verdict::Emit(_) | Verdict::EmitToHost => {}

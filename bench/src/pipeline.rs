@@ -32,7 +32,7 @@ use growth::Growth;
 /// Rounds of connections that come and go, at most: a minute passes in each, and between the lasting connections' timers there
 /// are 16 less what populating took (see [`Hand::begin_passing`]).
 const MOST_PASSING_ROUNDS: u32 = 12;
-/// Packets of known connections before the first round, at most: enough to fill a worker's flow cache several times.
+/// Packets of known connections before the first round, at most: enough to fill the processor's caches several times.
 const MOST_WARMING: u64 = 1 << 18;
 /// What a connection needs, with the memory that is walked through and with timers whose lists have just grown, in bytes.
 const BYTES_PER_FLOW: u64 = 512;

@@ -125,7 +125,7 @@ fn go_on<const LAST: u8, const WORDS: usize>(
         return found.record.deadline() > now;
     }
     found.record.count_packet();
-    connections.touch(slot, word, now, services.timeouts.of(word.state()));
+    connections.touch(slot, word, services.deadline(word.state(), now));
     if LAST == TOUCH {
         std::hint::black_box((packet, id));
         return true;

@@ -292,9 +292,9 @@ mod tests {
             assert_eq!(packet.ttl, 64);
             assert!(packet.ip_len <= 1500);
             lengths.insert(len);
-            services.insert((packet.vip, packet.virtual_port));
+            services.insert((packet.vip(), packet.virtual_port()));
             assert!(
-                clients.insert((packet.client(), packet.vip, packet.protocol())),
+                clients.insert((packet.client(), packet.vip(), packet.protocol())),
                 "flow {flow} is another's too"
             );
         }

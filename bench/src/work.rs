@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
-use xlvs_dataplane::director::Director;
+use xlvs_dataplane::director::{Director, Prefetched};
 use xlvs_dataplane::port::BATCH;
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::verdict::DropReason;
@@ -42,6 +42,8 @@ pub(crate) struct Hand<'w> {
     chunks: Vec<u8>,
     first: usize,
     lengths: [usize; BATCH],
+    /// What was seen of each frame of the batch, as a worker keeps it.
+    seen: Vec<Prefetched>,
     /// How far this worker's clock is ahead of the machine's.
     ahead_ms: u64,
     /// When all lasting connections were there.
@@ -83,6 +85,7 @@ impl<'w> Hand<'w> {
             chunks,
             first: 0,
             lengths: [0; BATCH],
+            seen: Vec::with_capacity(BATCH),
             ahead_ms: 0,
             populated: Now::read(),
             opened: 0,
@@ -119,8 +122,9 @@ impl<'w> Hand<'w> {
     fn process_some(&mut self, first: usize, count: usize, now: Now) -> Time {
         let director = &mut self.director;
         let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
-        let meter = &mut self.meter;
-        let (time, outcome) = self.watch.time(|| metered(meter, || measured_batch(director, frames, now)));
+        let (meter, seen) = (&mut self.meter, &mut self.seen);
+        let (time, outcome) =
+            self.watch.time(|| metered(meter, || measured_batch(director, frames, seen, now)));
         if outcome.forwarded != count {
             self.lose((count - outcome.forwarded) as u64, outcome.reason);
         }

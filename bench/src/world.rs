@@ -153,7 +153,7 @@ impl World {
     pub(crate) fn table(&self, epoch: u64, serves: impl Fn(usize) -> bool) -> Arc<ServiceTable> {
         let services = self.all.iter().enumerate().filter(|(number, _)| serves(*number));
         let services = services.map(|(_, service)| service.clone());
-        Arc::new(ServiceTable::new(epoch, self.lasting.timeouts, services, []))
+        Arc::new(ServiceTable::new(epoch, *self.lasting.timeouts(), services, []))
     }
 
     /// [`Self::passing`] with another scheduler in all services.
@@ -172,7 +172,7 @@ impl World {
                 destinations,
             )
         });
-        Arc::new(ServiceTable::new(2, self.passing.timeouts, services, []))
+        Arc::new(ServiceTable::new(2, *self.passing.timeouts(), services, []))
     }
 
     /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.

@@ -24,7 +24,7 @@ pub fn rewrite(frame: &mut [u8], packet: &Packet, path: &Path) -> Result<(), Dro
     if packet.ip_len > path.mtu {
         return Err(DropReason::TooBig);
     }
-    send_along(frame, packet.ip_offset, packet.family, path).ok_or(DropReason::Truncated)
+    send_along(frame, packet.ip_offset(), packet.family(), path).ok_or(DropReason::Truncated)
 }
 
 /// Rewrites a frame whose TTL is above 0 and whose size has been looked at; `None`, and nothing is changed, when it is too short
@@ -42,6 +42,7 @@ pub(crate) fn send_along(frame: &mut [u8], ip_offset: usize, family: Family, pat
 }
 
 /// Takes a hop off an IP packet, of at least its header's fixed length, whose TTL is above 0.
+#[inline]
 pub(crate) fn take_hop(ip: &mut [u8], family: Family) {
     match family {
         Family::V4 => {

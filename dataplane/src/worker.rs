@@ -17,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::{Now, WallClock};
 use crate::counters::WorkerCounters;
-use crate::director::Director;
+use crate::director::{Director, Prefetched};
 use crate::port::host::{HostPort, HostRefused};
 use crate::port::{BATCH, Port, TransmitRefused};
 use crate::service::table::ServiceTable;
@@ -109,6 +109,8 @@ pub struct Worker<P: Port> {
     waker: Arc<OwnedFd>,
     idle: IdlePolicy,
     frames: Vec<P::Frame>,
+    /// What was seen of each of `frames`.
+    seen: Vec<Prefetched>,
     host: Host,
 }
 
@@ -138,9 +140,9 @@ impl<P: Port> Worker<P> {
         let (retired, retired_receiver) = bounded(COMMANDS * 2);
         let handle =
             WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
-        let frames = Vec::with_capacity(BATCH);
+        let (frames, seen) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         let host = Host::default();
-        Ok((Self { port, director, commands, retired, waker, idle, frames, host }, handle))
+        Ok((Self { port, director, commands, retired, waker, idle, frames, seen, host }, handle))
     }
 
     /// Works until it is told to stop or the control thread is gone; returns the port, to be closed by its owner.
@@ -199,10 +201,17 @@ impl<P: Port> Worker<P> {
     /// Receives a batch and lets the director decide about each frame; returns how many came.
     pub fn forward_batch(&mut self, now: Now) -> usize {
         let received = self.port.receive(&mut self.frames);
-        for mut frame in self.frames.drain(..) {
+        self.seen.clear();
+        for frame in &mut self.frames {
+            let wire_len = self.port.wire_len(frame);
+            self.seen.push(self.director.look_at(self.port.head_mut(frame), wire_len));
+        }
+        self.director.prefetch(&mut self.seen);
+        for (mut frame, seen) in self.frames.drain(..).zip(&self.seen) {
             let wire_len = self.port.wire_len(&frame);
             let ingress = self.port.ingress(&frame);
-            match self.director.process_head(self.port.head_mut(&mut frame), wire_len, ingress, now) {
+            let head = self.port.head_mut(&mut frame);
+            match self.director.process_prefetched(seen, head, wire_len, ingress, now) {
                 Verdict::Forward(egress) => {
                     let sent = self.port.transmit(frame, egress);
                     count_sent(self.director.counters(), sent);

@@ -17,6 +17,7 @@ use proptest::test_runner::FileFailurePersistence;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::fragment::Usage;
 use xlvs_dataplane::packet::Packet;
+use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::Verdict;
 
 const WORKERS: usize = 2;
@@ -195,6 +196,35 @@ proptest! {
         prop_assert_eq!(sum(|its| its.connections_created.get()), sum(|its| its.connections_expired.get()));
     }
 
+    #[test]
+    fn a_batch_that_is_looked_at_together_is_decided_about_like_its_frames_one_by_one(
+        batches in prop::collection::vec(prop::collection::vec(arrival(), 1..24), 1..6)
+    ) {
+        let (mut together, mut singly) = (lab(), lab());
+        for batch in batches {
+            let pause = batch[0].pause;
+            for lab in [&mut together, &mut singly] {
+                lab.pass(pause);
+                lab.expire();
+            }
+            let (now, worker) = (together.now, batch[0].worker);
+            let frames: Vec<Vec<u8>> = batch.into_iter().map(|arrival| arrival.bytes).collect();
+            let (mut theirs, mut alone) = (frames.clone(), frames);
+            let director = &mut together.directors[worker];
+            let mut seen: Vec<_> = theirs.iter().map(|frame| director.look_at(frame, frame.len())).collect();
+            director.prefetch(&mut seen);
+            for ((frame, seen), alone) in theirs.iter_mut().zip(&seen).zip(&mut alone) {
+                let len = frame.len();
+                let director = &mut together.directors[worker];
+                let verdict = director.process_prefetched(seen, frame, len, InterfaceSlot(0), now);
+                prop_assert_eq!(verdict, singly.directors[worker].process(alone, now));
+                prop_assert_eq!(&*frame, &*alone);
+                prop_assert_eq!(together.directors[worker].answer(), singly.directors[worker].answer());
+            }
+            prop_assert_eq!(together.live(), singly.live());
+        }
+    }
+
     /// Parsing alone, over more and longer garbage than a director's tables allow in the same time.
     #[test]
     fn any_bytes_are_parsed_without_a_panic_and_within_their_bounds(
@@ -210,8 +240,8 @@ proptest! {
             mend_checksum(&mut bytes);
         }
         if let Ok(packet) = Packet::parse(&bytes, wire_len) {
-            prop_assert!(packet.ip_offset + 20 <= bytes.len());
-            prop_assert!(packet.ip_offset + packet.ip_len as usize <= wire_len.max(bytes.len()));
+            prop_assert!(packet.ip_offset() + 20 <= bytes.len());
+            prop_assert!(packet.ip_offset() + packet.ip_len as usize <= wire_len.max(bytes.len()));
         }
     }
 }

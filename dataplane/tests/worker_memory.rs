@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use memory::frame::{forwarded, other, tcp, udp, with};
 use memory::lab::{Lab, moved, moves, server_mac, v4, v6};
+use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::port::host::HostPort;
 use xlvs_dataplane::port::memory::{MemoryFrame, MemoryPort};
@@ -331,7 +332,7 @@ fn connections_expire_while_no_frame_comes() {
     let running = run(&mut lab);
     // The worker reads the machine's clock: a second is the shortest timeout that can be set.
     let mut table = lab.table(&[(v4(Udp, 53), &[(1, 1)])], &[]);
-    table.timeouts.udp = Duration::from_secs(1);
+    table.set_timeouts(Timeouts { udp: Duration::from_secs(1), ..Timeouts::default() });
     let epoch = table.epoch;
     running.handle.send(Command::Install(Arc::new(table), None)).unwrap();
     until("the new epoch", || lab.counters[0].epoch.get() == epoch);

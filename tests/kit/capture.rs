@@ -3,7 +3,9 @@
 
 use crate::command::{Running, read_growing};
 use crate::{Lab, until};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
 use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 /// A frame as captured.
@@ -15,6 +17,47 @@ pub struct Captured {
     pub bytes: Vec<u8>,
     /// Its length on the wire.
     pub length: usize,
+}
+
+/// A TCP segment of a captured frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// When it was seen.
+    pub at: SystemTime,
+    /// The next hop's MAC address.
+    pub to_mac: [u8; 6],
+    /// From whom.
+    pub source: SocketAddr,
+    /// To whom.
+    pub destination: SocketAddr,
+    /// Its sequence number.
+    pub sequence: u32,
+}
+
+impl Captured {
+    /// The TCP segment that it is.
+    #[must_use]
+    pub fn segment(&self) -> Option<Segment> {
+        let packet = LaxSlicedPacket::from_ethernet(&self.bytes).ok()?;
+        let Some(LinkSlice::Ethernet2(ethernet)) = packet.link else { return None };
+        let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
+        let (from, to): (IpAddr, IpAddr) = match packet.net? {
+            LaxNetSlice::Ipv4(ip) => {
+                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+            }
+            LaxNetSlice::Ipv6(ip) => {
+                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+            }
+            LaxNetSlice::Arp(_) => return None,
+        };
+        Some(Segment {
+            at: self.at,
+            to_mac: ethernet.destination(),
+            source: SocketAddr::new(from, tcp.source_port()),
+            destination: SocketAddr::new(to, tcp.destination_port()),
+            sequence: tcp.sequence_number(),
+        })
+    }
 }
 
 /// A running capture.

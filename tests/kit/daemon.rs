@@ -43,22 +43,26 @@ impl<'lab> Daemon<'lab> {
     #[track_caller]
     #[must_use]
     pub fn launch(lab: &'lab Lab, role: &'static str, config: &Config) -> Self {
-        let file = format!("{role}.toml");
-        let mut daemon = Self { lab, role, file, options: Vec::new(), running: None };
-        daemon.write(&config.text());
-        daemon.respawn();
-        daemon
+        Self::launch_on(lab, role, &format!("{role}.toml"), &config.text(), &[])
     }
 
     /// Starts it in the director on a file of this name and text, with more options, and waits until it serves every service.
     #[track_caller]
     #[must_use]
     pub fn start_on(lab: &'lab Lab, file: &str, text: &str, options: &[&str]) -> Self {
+        let mut daemon = Self::launch_on(lab, "director", file, text, options);
+        daemon.wait_ready(true);
+        daemon
+    }
+
+    /// Starts it on a file of this name and text, with more options, without waiting for anything.
+    #[track_caller]
+    #[must_use]
+    pub fn launch_on(lab: &'lab Lab, role: &'static str, file: &str, text: &str, options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut daemon = Self { lab, role: "director", file: file.to_owned(), options, running: None };
+        let mut daemon = Self { lab, role, file: file.to_owned(), options, running: None };
         daemon.write(text);
         daemon.respawn();
-        daemon.wait_ready(true);
         daemon
     }
 

@@ -2,6 +2,7 @@
 
 use crate::command::Running;
 use crate::{Lab, until};
+use nix::sys::signal::Signal;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 /// vsftpd on real servers; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Ftp {
-    _servers: Vec<Running>,
+    servers: Vec<(String, Running)>,
 }
 
 impl Ftp {
@@ -17,8 +18,15 @@ impl Ftp {
     #[track_caller]
     #[must_use]
     pub fn start(lab: &Lab, roles: &[&str], passive: &RangeInclusive<u16>) -> Self {
-        let servers = roles.iter().map(|role| start(lab, role, passive)).collect();
-        Self { _servers: servers }
+        let servers = roles.iter().map(|&role| (role.to_owned(), start(lab, role, passive))).collect();
+        Self { servers }
+    }
+
+    /// Sends a signal to a real server's vsftpd.
+    #[track_caller]
+    pub fn signal(&mut self, role: &str, signal: Signal) {
+        let server = self.servers.iter_mut().find(|(name, _)| name == role);
+        server.unwrap_or_else(|| panic!("no vsftpd on {role}")).1.signal(signal);
     }
 }
 

@@ -3,11 +3,12 @@
 //! Directors share /run: each keepalived has its pid files in the laboratory's directory.
 
 use crate::command::Running;
+use crate::daemon::list;
 use crate::lab::xlvs;
-use crate::{Captured, Daemon, Lab, until};
+use crate::{Captured, Daemon, Lab, until, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -40,8 +41,9 @@ impl Keepalived {
         let mut keepalived = Self { running: Running::start(command), pid_files };
         until("keepalived's processes run", Duration::from_secs(10), || {
             assert!(!keepalived.running.has_ended(), "keepalived ended at its start: {}", keepalived.log());
-            let children = if configuration.contains("vrrp_instance") { 2 } else { 1 };
-            keepalived.pid_files[1..=children].iter().all(|file| read_pid(file).is_some())
+            let wanted = ["virtual_server", "vrrp_instance"].map(|block| configuration.contains(block));
+            let has = |(file, wanted): (&PathBuf, bool)| !wanted || read_pid(file).is_some();
+            keepalived.pid_files[1..].iter().zip(wanted).all(has)
         });
         keepalived
     }
@@ -78,6 +80,38 @@ impl Keepalived {
         self.running.signal(Signal::SIGTERM);
         let _ = self.running.finish(Duration::from_secs(10)).ok();
     }
+}
+
+/// Waits for VIPs at a director, served there and known to the client, which must have spoken to them before: the last moment
+/// before they came, and when all that was so.
+#[track_caller]
+pub fn vips_move_to(
+    lab: &Lab,
+    daemon: &Daemon<'_>,
+    role: &str,
+    vips: &[IpAddr],
+    limit: Duration,
+) -> (SystemTime, SystemTime) {
+    let mut before = SystemTime::now();
+    until(&format!("the VIPs are at {role}"), limit, || {
+        let now = SystemTime::now();
+        let are_there = vips.iter().all(|vip| lab.has_address(role, *vip));
+        if !are_there {
+            before = now;
+        }
+        are_there
+    });
+    until("they are served there", Duration::from_secs(5), || {
+        list(&daemon.status(), "services").iter().all(|service| service["served"] == true)
+    });
+    let mac = lab.fact(&format!("mac_{role}_eth0"));
+    for vip in vips {
+        within("the client has heard of it", Duration::from_secs(2), || {
+            let neighbor = lab.exec("client", &["ip", "neigh", "show", "to", &vip.to_string()]).ok().stdout;
+            if neighbor.contains(mac) { Ok(()) } else { Err(neighbor) }
+        });
+    }
+    (before, SystemTime::now())
 }
 
 fn read_pid(file: &PathBuf) -> Option<i32> {

@@ -2,6 +2,7 @@
 //! tests run on the same hosts.
 
 use crate::command::{Finished, Running, run};
+use crate::until;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,16 @@ impl Lab {
         let mut command = script("lab.sh");
         command.args(["web", "--name", self.fact("name")]).args(roles);
         let _ = run(command, SOON).ok();
+    }
+
+    /// Ends a real server's nginx at once.
+    #[track_caller]
+    pub fn stop_web(&self, role: &str) {
+        let pid_file = self.dir().join(format!("web-{role}/nginx.pid"));
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        // TERM is nginx's fast end: connections are closed with the process.
+        let _ = self.exec(role, &["kill", "-TERM", pid.trim()]).ok();
+        until("nginx has ended", Duration::from_secs(5), || !pid_file.exists());
     }
 
     /// A fact that `lab.sh up` printed, such as `mac_rs1_eth0`.
@@ -222,6 +233,14 @@ impl Lab {
             line.extend(["nodad", "preferred_lft", "0"]);
         }
         let _ = self.exec("director", &line).ok();
+    }
+
+    /// Whether a role has this IPv4 address on eth0.
+    #[track_caller]
+    #[must_use]
+    pub fn has_address(&self, role: &str, address: IpAddr) -> bool {
+        let addresses = self.exec(role, &["ip", "-4", "-o", "address", "show", "dev", "eth0"]).ok().stdout;
+        addresses.contains(&format!(" {address}/"))
     }
 
     /// What an XDP program leaves to see of itself on the director's interface: `ip -j link`'s "xdp" entry.

@@ -19,6 +19,7 @@ pub mod lab;
 pub mod named;
 pub mod numbered;
 pub mod raw;
+pub mod report;
 pub mod traffic;
 pub mod wait;
 
@@ -30,5 +31,6 @@ pub use keepalived::Keepalived;
 pub use lab::Lab;
 pub use named::Named;
 pub use numbered::Numbered;
+pub use report::Report;
 pub use traffic::Traffic;
 pub use wait::{until, within};

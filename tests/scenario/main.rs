@@ -18,6 +18,7 @@ mod readme;
 mod reload;
 mod saved;
 mod scale;
+mod setup_1_piranha;
 mod setup_2_router_in_front;
 mod setup_3_persistence;
 mod setup_4_director_serves;

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 
 use xlvs_tests::daemon::list;
+use xlvs_tests::keepalived::vips_move_to;
 use xlvs_tests::traffic::{Outage, only_failed_in};
 use xlvs_tests::{Config, Daemon, Keepalived, Lab, Running, Traffic, until, within};
 
@@ -83,24 +84,6 @@ fn allocations(lab: &Lab) -> BTreeSet<IpAddr> {
     relays.iter().map(SocketAddr::ip).collect()
 }
 
-/// Sends signals to a real server's nginx, or starts it.
-fn nginx(lab: &Lab, role: &str, run: bool) {
-    if run {
-        return lab.web(&[role]);
-    }
-    let pid = std::fs::read_to_string(lab.dir().join(format!("web-{role}/nginx.pid"))).unwrap();
-    let _ = lab.exec(role, &["kill", "-TERM", pid.trim()]).ok();
-    let here = SocketAddr::new(lab.v4(role), 80);
-    until("nginx is gone", Duration::from_secs(10), || {
-        lab.inside(role, || TcpStream::connect_timeout(&here, Duration::from_secs(1))).is_err()
-    });
-}
-
-fn has_vip(lab: &Lab, role: &str) -> bool {
-    let addresses = lab.exec(role, &["ip", "-4", "-o", "address", "show", "dev", "eth0"]).ok().stdout;
-    addresses.contains(&format!(" {VIP}/32 "))
-}
-
 /// The real servers of a service that a director has, with known neighbours.
 fn servers_of(lab: &Lab, daemon: &Daemon<'_>, port: u16) -> Result<BTreeSet<&'static str>, String> {
     let status = daemon.try_status()?;
@@ -122,27 +105,8 @@ fn has_servers(lab: &Lab, daemon: &Daemon<'_>, port: u16, servers: &[&'static st
     });
 }
 
-/// Waits for the VIP at a director, served there and known to the client: the last moment before it came, and when all that was so.
-#[track_caller]
-fn vip_moves_to(lab: &Lab, daemon: &Daemon<'_>, role: &str, limit: Duration) -> (SystemTime, SystemTime) {
-    let mut before = SystemTime::now();
-    until(&format!("the VIP is at {role}"), limit, || {
-        let now = SystemTime::now();
-        let is_there = has_vip(lab, role);
-        if !is_there {
-            before = now;
-        }
-        is_there
-    });
-    until("it is served there", Duration::from_secs(5), || {
-        list(&daemon.status(), "services").iter().all(|service| service["served"] == true)
-    });
-    within("the client has heard of it", Duration::from_secs(2), || {
-        let neighbor = lab.exec("client", &["ip", "neigh", "show", "to", VIP]).ok().stdout;
-        let mac = lab.fact(&format!("mac_{role}_eth0"));
-        if neighbor.contains(mac) { Ok(()) } else { Err(neighbor) }
-    });
-    (before, SystemTime::now())
+fn vip_moves_to(lab: &Lab, daemon: &Daemon<'_>, role: &str) -> (SystemTime, SystemTime) {
+    vips_move_to(lab, daemon, role, &[lab.v4("vip")], TAKEOVER)
 }
 
 #[test]
@@ -157,7 +121,7 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
     });
     let mut keepalived = Some(Keepalived::start(&lab, "director", &daemons[0], MASTER));
     let mut second = Some(Keepalived::start(&lab, "director2", &daemons[1], BACKUP));
-    until("the VIP is at director", TAKEOVER, || has_vip(&lab, "director"));
+    until("the VIP is at director", TAKEOVER, || lab.has_address("director", lab.v4("vip")));
     for daemon in &daemons {
         has_servers(&lab, daemon, 80, &SERVERS);
         has_servers(&lab, daemon, 3478, &SERVERS);
@@ -190,12 +154,12 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
 
     // One web server stops and returns; its TURN server is not touched by that.
     let begin = SystemTime::now();
-    nginx(&lab, "rs1", false);
+    lab.stop_web("rs1");
     daemons.iter().for_each(|daemon| has_servers(&lab, daemon, 80, &["rs2"]));
     outage("rs1's web server is stopped, and its check has not said so", begin, SystemTime::now());
     assert_eq!(lab.get_many(VIP.parse().unwrap(), 6).get("rs2"), Some(&6));
     daemons.iter().for_each(|daemon| has_servers(&lab, daemon, 3478, &SERVERS));
-    nginx(&lab, "rs1", true);
+    lab.web(&["rs1"]);
     daemons.iter().for_each(|daemon| has_servers(&lab, daemon, 80, &SERVERS));
 
     // The backup's keepalived stops: nobody notices. It returns.
@@ -207,24 +171,24 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
     // The master's stops, in order.
     let begin = SystemTime::now();
     keepalived.take().unwrap().stop();
-    let (_, end) = vip_moves_to(&lab, &daemons[1], "director2", TAKEOVER);
+    let (_, end) = vip_moves_to(&lab, &daemons[1], "director2");
     outage("the master's keepalived is stopped", begin, end);
-    assert!(!has_vip(&lab, "director"));
+    assert!(!lab.has_address("director", lab.v4("vip")));
     let answers: BTreeMap<String, usize> = lab.get_many(VIP.parse().unwrap(), 6).into_iter().collect();
     assert_eq!(answers.len(), 2, "{answers:?}");
 
     // It returns, and takes the VIP back.
     keepalived = Some(Keepalived::start(&lab, "director", &daemons[0], MASTER));
-    let (begin, end) = vip_moves_to(&lab, &daemons[0], "director", TAKEOVER);
+    let (begin, end) = vip_moves_to(&lab, &daemons[0], "director");
     outage("the master returns", begin, end);
-    until("the backup gives it up", Duration::from_secs(6), || !has_vip(&lab, "director2"));
+    until("the backup gives it up", Duration::from_secs(6), || !lab.has_address("director2", lab.v4("vip")));
     has_servers(&lab, &daemons[0], 80, &SERVERS);
 
     // The master dies, director and all.
     let begin = SystemTime::now();
     daemons[0].kill();
     keepalived.take().unwrap().kill();
-    let (_, end) = vip_moves_to(&lab, &daemons[1], "director2", TAKEOVER);
+    let (_, end) = vip_moves_to(&lab, &daemons[1], "director2");
     outage("the master dies", begin, end);
     let relays = allocations(&lab);
     assert!(

@@ -20,7 +20,7 @@ fn rewrite_for_the_way(bencher: Bencher<'_, '_>, mix: &str) {
     let mut frame = frame(mix, 7);
     let packet = Packet::parse(&frame, frame.len()).unwrap();
     // The TTL would be used up.
-    let ttl_at = packet.ip_offset + if mix == "udp4" { 8 } else { 7 };
+    let ttl_at = packet.ip_offset() + if mix == "udp4" { 8 } else { 7 };
     bencher.bench_local(|| {
         frame[ttl_at] = 64;
         rewrite(&mut frame, &packet, &PATH)

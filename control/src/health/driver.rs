@@ -172,13 +172,14 @@ impl Driver {
         let Some(planned) = self.checks.get_mut(&id) else { return };
         let spec = &planned.check.spec;
         planned.run = None;
-        planned.state.record(spec, outcome.is_ok());
         let now = Instant::now();
+        planned.state.record(spec, outcome.is_ok(), now);
         let next = if planned.state.is_failing() {
             now + spec.retry
         } else {
             // From when the last run was due, so that delays don't add up.
-            (planned.due + pause(spec, &mut self.random)).max(now)
+            let next = (planned.due + pause(spec, &mut self.random)).max(now);
+            planned.state.reenters(spec).filter(|at| *at > now).map_or(next, |at| at.min(next))
         };
         let name = planned.server;
         let reason = outcome.err().map(|reason| described(&planned.check, name, &reason));

@@ -1,7 +1,7 @@
 //! Health checks of real servers, on a thread of their own with a runtime of its own, away from workers and control thread.
 //!
 //! ```text
-//! registry ─ plan (who is checked) ─→ driver ─ probe/ (one run of a check) ─→ state (rise, fall) ─ reports ─→ registry
+//! registry ─ plan (who is checked) ─→ driver ─ probe/ (one run of a check) ─→ state (rise, fall …) ─ reports ─→ registry
 //! kernel's neighbours ─ ways ───────────────────↑
 //! ```
 //! The control thread tells the whole plan at each change, and is told of a server only what is new: up, down, another

@@ -39,6 +39,7 @@ mod tests {
             timeout: interval,
             retry: interval,
             rise: 1,
+            reentry: Duration::ZERO,
             fall: 1,
             jitter,
             address: None,

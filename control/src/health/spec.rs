@@ -77,6 +77,8 @@ pub(crate) struct CheckSpec {
     pub(crate) retry: Duration,
     /// So many successes in a row bring it up again; at least 1.
     pub(crate) rise: u32,
+    /// For so long, too, there must be only successes before they bring it up again; at most 31 days.
+    pub(crate) reentry: Duration,
     /// So many failures in a row bring it down; at least 1.
     pub(crate) fall: u32,
     /// How much intervals differ, in thousandths of the interval, half of it to either side; at most 1000.

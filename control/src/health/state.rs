@@ -1,10 +1,12 @@
 //! What results make of a check and of a server. No clock, no sockets: results and times are arguments.
 //!
 //! A server is up while all its checks are. A check that begins takes the state of its server over; the first success
-//! brings one up that has not failed yet, after a failure it takes `rise` of them. It takes `fall` failures in a row to
-//! bring one down.
+//! brings one up that has not failed yet, after a failure it takes `rise` of them, and `reentry` from the first of them on.
+//! It takes `fall` failures in a row to bring one down.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::spec::CheckSpec;
 
@@ -48,31 +50,39 @@ pub(crate) struct CheckState {
     pub(crate) answered: bool,
     /// Results in a row that speak against its state.
     streak: u32,
+    /// When the first of them came.
+    began: Option<Instant>,
 }
 
 impl CheckState {
     /// One that begins.
     pub(crate) const fn new(up: bool) -> Self {
-        Self { up, answered: false, streak: 0 }
+        Self { up, answered: false, streak: 0, began: None }
     }
 
-    /// Takes a result in.
-    pub(crate) fn record(&mut self, spec: &CheckSpec, success: bool) {
-        let needed = match (self.up, self.answered) {
-            (true, _) => spec.fall,
-            (false, true) => spec.rise,
-            (false, false) => 1,
+    /// Takes a result in that came just `now`.
+    pub(crate) fn record(&mut self, spec: &CheckSpec, success: bool, now: Instant) {
+        let (needed, lasting) = match (self.up, self.answered) {
+            (true, _) => (spec.fall, Duration::ZERO),
+            (false, true) => (spec.rise, spec.reentry),
+            (false, false) => (1, Duration::ZERO),
         };
         self.answered = true;
         if success == self.up {
-            self.streak = 0;
+            (self.streak, self.began) = (0, None);
             return;
         }
         self.streak = self.streak.saturating_add(1);
-        if self.streak >= needed {
+        let began = *self.began.get_or_insert(now);
+        if self.streak >= needed && now.duration_since(began) >= lasting {
             self.up = success;
-            self.streak = 0;
+            (self.streak, self.began) = (0, None);
         }
+    }
+
+    /// When one that has come to succeed has done so for long enough: it is asked then, too.
+    pub(crate) fn reenters(&self, spec: &CheckSpec) -> Option<Instant> {
+        if self.up { None } else { self.began?.checked_add(spec.reentry) }
     }
 
     /// Whether it has begun to fail and is not down yet, so that the next run is soon.
@@ -131,6 +141,7 @@ mod tests {
             timeout: second,
             retry: second,
             rise,
+            reentry: Duration::ZERO,
             fall,
             jitter: 0,
             address: None,
@@ -140,9 +151,9 @@ mod tests {
 
     /// The states after each of these results: `+` is a success, `-` a failure.
     fn states(up: bool, rise: u32, fall: u32, results: &str) -> String {
-        let mut state = CheckState::new(up);
+        let (mut state, now) = (CheckState::new(up), Instant::now());
         let step = |result| {
-            state.record(&spec(rise, fall), result == '+');
+            state.record(&spec(rise, fall), result == '+', now);
             if state.up { 'u' } else { 'd' }
         };
         results.chars().map(step).collect()
@@ -167,10 +178,33 @@ mod tests {
     }
 
     #[test]
+    fn after_a_failure_successes_must_last_for_reentry() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let spec = CheckSpec { reentry: Duration::from_secs(15), ..spec(2, 1) };
+        let mut state = CheckState::new(false);
+        let mut result = |success, seconds| {
+            state.record(&spec, success, at(seconds));
+            (state.up, state.reenters(&spec))
+        };
+        assert_eq!(result(true, 0), (true, None), "not at the start");
+        assert_eq!(result(false, 6), (false, None), "one failure is enough");
+        assert_eq!(result(true, 12), (false, Some(at(27))));
+        assert_eq!(result(true, 18), (false, Some(at(27))), "rise is reached, reentry is not");
+        assert_eq!(result(false, 24), (false, None), "a failure begins it anew");
+        assert_eq!(result(true, 30), (false, Some(at(45))));
+        assert_eq!(result(true, 44), (false, Some(at(45))));
+        assert_eq!(result(true, 45), (true, None));
+        assert_eq!(result(false, 46), (false, None));
+        assert_eq!(result(true, 100), (false, Some(at(115))));
+        assert_eq!(result(true, 115), (true, None));
+    }
+
+    #[test]
     fn a_check_that_begins_to_fail_is_asked_again_soon_until_it_is_down() {
-        let mut state = CheckState::new(true);
+        let (mut state, now) = (CheckState::new(true), Instant::now());
         let mut failing = |success| {
-            state.record(&spec(1, 3), success);
+            state.record(&spec(1, 3), success, now);
             state.is_failing()
         };
         assert_eq!(

@@ -19,6 +19,7 @@ fn check(probe: Probe, port: u16) -> CheckSpec {
         timeout: soon * 10,
         retry: soon,
         rise: 1,
+        reentry: Duration::ZERO,
         fall: 1,
         jitter: 0,
         address: None,

@@ -35,16 +35,16 @@ impl Message {
                 Some(Self::PortUnreachable)
             }
             (DropReason::NoService | DropReason::NoConnection, Transport::Sctp(_)) => {
-                let named_at = match packet.family {
+                let named_at = match packet.family() {
                     Family::V4 => 0,
-                    Family::V6 => transport_named_at(frame.get(packet.ip_offset..)?)? as u32,
+                    Family::V6 => transport_named_at(frame.get(packet.ip_offset()..)?)? as u32,
                 };
                 Some(Self::ProtocolUnreachable { named_at })
             }
             (DropReason::TtlExceeded, _) => Some(Self::TimeExceeded),
             (DropReason::TooBig, _) => {
-                let dont_fragment = frame.get(packet.ip_offset + 6).is_some_and(|flags| flags & 0x40 != 0);
-                (packet.family == Family::V6 || dont_fragment).then_some(Self::TooBig { mtu })
+                let dont_fragment = frame.get(packet.ip_offset() + 6).is_some_and(|flags| flags & 0x40 != 0);
+                (packet.family() == Family::V6 || dont_fragment).then_some(Self::TooBig { mtu })
             }
             _ => None,
         }

@@ -120,8 +120,8 @@ impl Answerer {
         let written = match answer {
             Answer::Reset => reset::write(&mut self.buffer[..], frame, packet),
             Answer::Icmp(message) => {
-                let (ip_offset, ip_len) = (packet.ip_offset, packet.ip_len as usize);
-                self.write(&Original { frame, ip_offset, ip_len, family: packet.family }, message)
+                let (ip_offset, ip_len) = (packet.ip_offset(), packet.ip_len as usize);
+                self.write(&Original { frame, ip_offset, ip_len, family: packet.family() }, message)
             }
         };
         self.len = written.unwrap_or(0);

@@ -16,14 +16,14 @@ const DSCP: u8 = 0xfc;
 /// Writes the frame that resets the sender of `packet`, a TCP segment; returns its length.
 pub(super) fn write(out: &mut [u8], frame: &[u8], packet: &Packet) -> Option<usize> {
     let Transport::Tcp(flags) = packet.transport else { return None };
-    let l2 = packet.ip_offset;
+    let l2 = packet.ip_offset();
     let original = frame.get(l2..)?;
-    let segment = frame.get(packet.l4_offset..)?.first_chunk::<TCP_HEADER>()?;
+    let segment = frame.get(packet.l4_offset()..)?.first_chunk::<TCP_HEADER>()?;
     let word =
         |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
     let (sequence, acknowledgment) = (word(4), word(8));
     let data_offset = usize::from(segment[12] >> 4) * 4;
-    let segment_len = packet.ip_len as usize - (packet.l4_offset - l2);
+    let segment_len = packet.ip_len as usize - (packet.l4_offset() - l2);
     // Where its data begins is unknown when the header says what can't be.
     let data = segment_len.checked_sub(data_offset).filter(|_| data_offset >= TCP_HEADER)?;
     let (reset_sequence, reset_acknowledgment, reset_flags) = if flags.ack {
@@ -33,7 +33,7 @@ pub(super) fn write(out: &mut [u8], frame: &[u8], packet: &Packet) -> Option<usi
         (0, sequence.wrapping_add(len), RST | ACK)
     };
 
-    let header = match packet.family {
+    let header = match packet.family() {
         Family::V4 => IPV4_HEADER,
         Family::V6 => IPV6_HEADER,
     };
@@ -48,7 +48,7 @@ pub(super) fn write(out: &mut [u8], frame: &[u8], packet: &Packet) -> Option<usi
     tcp[8..12].copy_from_slice(&reset_acknowledgment.to_be_bytes());
     tcp[12] = (TCP_HEADER as u8 / 4) << 4;
     tcp[13] = reset_flags;
-    let addresses = match packet.family {
+    let addresses = match packet.family() {
         Family::V4 => {
             let total = (IPV4_HEADER + TCP_HEADER) as u8;
             let tos = original[1] & DSCP;

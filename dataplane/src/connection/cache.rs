@@ -1,45 +1,140 @@
-//! A worker's own way to the flows it saw last: hash → slot, without a lock and without the shared index. It may be wrong at
-//! any time, so the record itself is asked; the shared table stays the truth.
+//! The short way to known flows: hash → slot, without a lock and without the index, common to all workers and both families.
+//! It may be wrong at any time, so the record itself is asked; the table stays the truth. What a look-up reads of it is one
+//! cache line, which a worker can fetch long before it is needed (`director/prefetch.rs`).
+//!
+//! Bound: half as many entries again as there may be connections, rounded up to a power of two; 8 B an entry. A flow whose line is
+//! full displaces another, which the index finds again.
 
-/// Direct-mapped; a flow displaces another at the same place. 8 B an entry.
+// Not loom's: whatever is read here is only a hint.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Entries of a line: at three connections to four entries, one flow in a hundred doesn't find room.
+const WAYS: usize = 8;
+
+/// The fewest lines.
+const LEAST: usize = if cfg!(feature = "loom") { 1 } else { 1 << 10 };
+
+/// The cache.
 #[derive(Debug)]
 pub struct FlowCache {
-    entries: Box<[CachedFlow]>,
+    lines: Box<[Line]>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct CachedFlow {
-    tag: u32,
-    slot: u32,
+/// Each entry: the upper 32 bits of the flow's hash, its tag, above its slot plus 1; 0 for none.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; WAYS]);
+
+/// Where a flow may be: the slot that the cache has for its hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint(u32);
+
+impl Hint {
+    /// The slot, if the cache had one.
+    #[inline]
+    #[must_use]
+    pub const fn slot(self) -> Option<u32> {
+        self.0.checked_sub(1)
+    }
 }
 
 impl FlowCache {
-    /// A cache of `entries` entries, rounded up to a power of two.
+    /// A cache for up to `connections` connections.
     #[must_use]
-    pub fn new(entries: usize) -> Self {
-        Self { entries: vec![CachedFlow::default(); entries.next_power_of_two()].into_boxed_slice() }
+    pub fn new(connections: u32) -> Self {
+        let entries = connections as usize + connections as usize / 2;
+        let lines = (entries / WAYS).next_power_of_two().max(LEAST);
+        Self { lines: (0..lines).map(|_| Line::default()).collect() }
     }
 
-    fn place(&self, hash: u64) -> usize {
-        hash as usize & (self.entries.len() - 1)
+    #[inline]
+    fn line(&self, hash: u64) -> &Line {
+        &self.lines[hash as usize & (self.lines.len() - 1)]
     }
 
-    /// The slot where the flow with this hash was last found.
+    /// Reads a word of the line that [`Self::find`] will need, so that it comes near. What is returned means nothing.
     #[inline]
     #[must_use]
-    pub fn find(&self, hash: u64) -> Option<u32> {
-        let entry = self.entries[self.place(hash)];
-        (entry.tag == tag(hash)).then_some(entry.slot)
+    pub fn peek(&self, hash: u64) -> u64 {
+        self.line(hash).0[0].load(Relaxed)
     }
 
-    /// Remembers where the flow was found.
+    /// Where the flow with this hash was last found.
     #[inline]
-    pub fn remember(&mut self, hash: u64, slot: u32) {
-        let place = self.place(hash);
-        self.entries[place] = CachedFlow { tag: tag(hash), slot };
+    #[must_use]
+    pub fn find(&self, hash: u64) -> Hint {
+        // No branch: where in its line a flow stands can't be foreseen.
+        let look = |hint, way: &AtomicU64| {
+            let entry = way.load(Relaxed);
+            if (entry ^ hash) >> 32 == 0 { entry as u32 } else { hint }
+        };
+        Hint(self.line(hash).0.iter().fold(0, look))
+    }
+
+    /// Remembers where the flow is: in place of what was known of the same hash, in an empty place, or in another flow's.
+    pub fn remember(&self, hash: u64, slot: u32) {
+        let line = &self.line(hash).0;
+        let is_same = |way: &&AtomicU64| (way.load(Relaxed) ^ hash) >> 32 == 0;
+        let mut same = line.iter().filter(is_same);
+        let place = same.next().or_else(|| line.iter().find(|way| way.load(Relaxed) == 0));
+        let place = place.unwrap_or(&line[slot as usize % WAYS]);
+        place.store(entry(hash, slot), Relaxed);
+        // Two workers at once may have made two of it.
+        same.for_each(|way| way.store(0, Relaxed));
+    }
+
+    /// Forgets the flow, whose connection has ended, so that others find room.
+    pub fn forget(&self, hash: u64, slot: u32) {
+        let is_its = |way: &&AtomicU64| way.load(Relaxed) == entry(hash, slot);
+        self.line(hash).0.iter().filter(is_its).for_each(|way| way.store(0, Relaxed));
     }
 }
 
-const fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
+const fn entry(hash: u64, slot: u32) -> u64 {
+    hash & !0xffff_ffff | (slot as u64 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hashes of one line.
+    fn hash(flow: u64) -> u64 {
+        flow << 32 | 5
+    }
+
+    #[test]
+    fn a_flow_is_found_where_it_was_last_and_not_after_its_end() {
+        let cache = FlowCache::new(1024);
+        assert_eq!(cache.find(hash(1)).slot(), None);
+        cache.remember(hash(1), 0);
+        cache.remember(hash(2), 7);
+        assert_eq!((cache.find(hash(1)).slot(), cache.find(hash(2)).slot()), (Some(0), Some(7)));
+        cache.remember(hash(1), 9);
+        cache.forget(hash(1), 0);
+        assert_eq!(cache.find(hash(1)).slot(), Some(9));
+        cache.forget(hash(1), 9);
+        assert_eq!((cache.find(hash(1)).slot(), cache.find(hash(2)).slot()), (None, Some(7)));
+    }
+
+    #[test]
+    fn a_full_line_takes_another_flow_in_place_of_one() {
+        let cache = FlowCache::new(1024);
+        let known =
+            |cache: &FlowCache| (0..=8).filter(|&flow| cache.find(hash(flow)).slot().is_some()).count();
+        (0..8).for_each(|flow| cache.remember(hash(flow), flow as u32));
+        assert_eq!(known(&cache), 8);
+        cache.remember(hash(8), 8);
+        assert_eq!((known(&cache), cache.find(hash(8)).slot()), (8, Some(8)));
+    }
+
+    #[test]
+    fn of_two_entries_of_a_flow_the_later_one_is_left() {
+        let cache = FlowCache::new(1024);
+        cache.remember(hash(1), 3);
+        // As another worker leaves it that took the empty place at the same time.
+        cache.line(hash(1)).0[4].store(entry(hash(1), 2), Relaxed);
+        cache.remember(hash(1), 6);
+        assert_eq!(cache.find(hash(1)).slot(), Some(6));
+    }
 }

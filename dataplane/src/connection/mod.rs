@@ -154,6 +154,27 @@ impl Default for Timeouts {
     }
 }
 
+/// [`Timeouts`] as the packet path asks for them: milliseconds by the state's number, at most 49 days.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes([u32; 64]);
+
+impl From<Timeouts> for Lifetimes {
+    fn from(timeouts: Timeouts) -> Self {
+        let lifetime = |number: usize| {
+            let timeout = State::from_number(number as u8).map_or(Duration::ZERO, |state| timeouts.of(state));
+            u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)
+        };
+        Self(std::array::from_fn(lifetime))
+    }
+}
+
+impl Lifetimes {
+    #[inline]
+    pub(crate) fn of(&self, state: State) -> u32 {
+        self.0[state as usize % 64]
+    }
+}
+
 impl Timeouts {
     /// The timeout of a state.
     #[must_use]

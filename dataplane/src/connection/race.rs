@@ -253,7 +253,7 @@ fn a_timer_of_the_slots_last_connection_does_not_disarm_the_next_ones() {
             let hash = worker.hash(&key(2));
             let next = new(2, State::SynRecv, 120 * SECOND, Role::Connection(None));
             let Ok(Added::New(slot, word)) = worker.add(&key(2), hash, &next) else { panic!("new") };
-            worker.touch(slot, word, Now(70 * SECOND), std::time::Duration::from_secs(80));
+            worker.touch(slot, word, Now(150 * SECOND));
         }
     });
 }

@@ -130,6 +130,12 @@ impl<const WORDS: usize> Default for Record<WORDS> {
 }
 
 impl<const WORDS: usize> Record<WORDS> {
+    /// Reads a word of each of the record's cache lines. What is returned means nothing.
+    #[inline]
+    pub(super) fn peek(&self) -> u64 {
+        self.word.load(Relaxed) ^ u64::from(self.mark.load(Relaxed))
+    }
+
     /// The word of the connection with this key, if the record is that connection's now.
     #[inline]
     #[must_use]

@@ -1,13 +1,14 @@
 //! The connection table that all workers share: an index from flow to slot, and the slots' records.
 //!
-//! A flow may arrive on any worker, so that this table is the truth and a worker's [`super::cache`] is not. Locks: the
-//! [`super::index`] takes a shard's read lock for a flow that the worker's cache doesn't know, its write lock to add and
+//! A flow may arrive on any worker, so that this table is the truth; [`super::cache`] is a short way to it. Locks: the
+//! [`super::index`] takes a shard's read lock for a flow that the cache doesn't know, its write lock to add and
 //! remove. Bound: `limit` connections; adding beyond fails with [`TableFull`]. Records are allocated 16384 at a time as they
 //! are first needed.
 
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::State;
+use super::cache::FlowCache;
 use super::index::Index;
 use super::record::{Record, Role, TemplateSlot, Word};
 use crate::clock::Now;
@@ -21,18 +22,19 @@ const CHUNK: usize = if cfg!(feature = "loom") { 4 } else { 1 << 14 };
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 
-/// How many connections, of all families together, there are and may be.
+/// How many connections, of all families together, there are and may be, and where those are that are known.
 #[derive(Debug)]
 pub struct Population {
     live: AtomicU32,
     limit: u32,
+    cache: FlowCache,
 }
 
 impl Population {
     /// Nobody yet, and at most `limit`.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { live: AtomicU32::new(0), limit }
+        Self { live: AtomicU32::new(0), limit, cache: FlowCache::new(limit) }
     }
 
     /// Live connections.
@@ -45,6 +47,13 @@ impl Population {
     #[must_use]
     pub const fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// Where known flows are.
+    #[inline]
+    #[must_use]
+    pub const fn cache(&self) -> &FlowCache {
+        &self.cache
     }
 
     fn admit(&self) -> Result<(), TableFull> {
@@ -149,6 +158,13 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         self.chunks.get(slot as usize / CHUNK)?.get()?.get(slot as usize % CHUNK)
     }
 
+    /// Reads a word of each cache line of these slots' records, so that they come near. What is returned means nothing.
+    #[inline]
+    #[must_use]
+    pub fn peek(&self, slots: impl Iterator<Item = u32>) -> u64 {
+        slots.fold(0, |read, slot| read ^ self.record(slot).map_or(0, Record::peek))
+    }
+
     /// How many slots have ever been used: what [`Self::record`] can be walked over.
     #[must_use]
     pub fn slots_used(&self) -> u32 {
@@ -248,6 +264,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             let is_kept = seen.is_template() && record.connections() > 0;
             if is_kept { None } else { record.vacate(word) }
         })?;
+        self.population.cache().forget(self.hash(&key), slot);
         self.population.discharge();
         self.give_slot(free, slot);
         Some(state)

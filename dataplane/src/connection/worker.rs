@@ -1,26 +1,20 @@
-//! One worker's hand on the connection table: its cache of known flows, its free slots and the timers of the connections
-//! that it made.
+//! One worker's hand on the connection table: its free slots and the timers of the connections that it made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::State;
-use super::cache::FlowCache;
-use super::record::{Record, TemplateSlot, Word};
+use super::cache::{FlowCache, Hint};
+use super::record::{Record, Role, TemplateSlot, Word};
 use super::table::{Added, ConnectionTable, FreeSlots, NewConnection, TableFull};
 use super::wheel::{Timer, Wheel};
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
 
-/// Entries of a worker's flow cache: 512 KiB.
-const CACHE_ENTRIES: usize = if cfg!(feature = "loom") { 1 } else { 1 << 16 };
-
 /// The connections as one worker sees them.
 #[derive(Debug)]
 pub struct WorkerConnections<const WORDS: usize> {
     table: Arc<ConnectionTable<WORDS>>,
-    cache: FlowCache,
     free: FreeSlots,
     wheel: Wheel,
 }
@@ -59,12 +53,7 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     /// A hand on `table` from `now` on.
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
-        Self {
-            table,
-            cache: FlowCache::new(CACHE_ENTRIES),
-            free: FreeSlots::default(),
-            wheel: Wheel::new(now),
-        }
+        Self { table, free: FreeSlots::default(), wheel: Wheel::new(now) }
     }
 
     /// The shared table.
@@ -80,21 +69,35 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
         self.table.hash(key)
     }
 
-    /// Finds the flow's connection, expired or not. A flow that this worker saw lately takes no lock.
+    /// Where known flows are.
     #[inline]
-    pub fn find(&mut self, key: &FlowKey<WORDS>, hash: u64) -> Option<Found<'_, WORDS>> {
-        let known = self.cache.find(hash).and_then(|slot| {
-            let word = self.table.record(slot)?.matches(key)?;
-            Some((slot, word))
-        });
-        let (slot, word) = match known {
-            Some(known) => known,
-            None => {
-                let found = self.table.find(key, hash)?;
-                self.cache.remember(hash, found.0);
-                found
-            }
-        };
+    fn cache(&self) -> &FlowCache {
+        self.table.population().cache()
+    }
+
+    /// Finds the flow's connection, expired or not. A flow that the cache knows takes no lock.
+    #[inline]
+    pub fn find(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<Found<'_, WORDS>> {
+        self.find_at(key, hash, self.cache().find(hash))
+    }
+
+    /// [`Self::find`] of a flow that the cache was asked about before.
+    #[inline]
+    pub fn find_at(&self, key: &FlowKey<WORDS>, hash: u64, hint: Hint) -> Option<Found<'_, WORDS>> {
+        if let Some(slot) = hint.slot()
+            && let Some(record) = self.table.record(slot)
+            && let Some(word) = record.matches(key)
+        {
+            return Some(Found { slot, word, record });
+        }
+        self.look_up(key, hash)
+    }
+
+    /// Asks the table itself.
+    #[cold]
+    fn look_up(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<Found<'_, WORDS>> {
+        let (slot, word) = self.table.find(key, hash)?;
+        self.cache().remember(hash, slot);
         Some(Found { slot, word, record: self.table.record(slot)? })
     }
 
@@ -105,7 +108,9 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     pub fn add(&mut self, key: &FlowKey<WORDS>, hash: u64, new: &NewConnection) -> Result<Added, TableFull> {
         let added = self.table.add(key, hash, &mut self.free, new)?;
         let (Added::New(slot, word) | Added::Existing(slot, word)) = added;
-        self.cache.remember(hash, slot);
+        if matches!(new.role, Role::Connection(_)) {
+            self.cache().remember(hash, slot);
+        }
         if matches!(added, Added::New(..)) {
             self.set_timer(slot, word, new.deadline);
         }
@@ -126,11 +131,11 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
         }
     }
 
-    /// Lets the connection live `timeout` from `now`. Sets a nearer timer where the deadline came nearer.
+    /// Lets the connection live until `deadline`. Sets a nearer timer where that is nearer than before.
     #[inline]
-    pub fn touch(&mut self, slot: u32, word: Word, now: Now, timeout: Duration) {
+    pub fn touch(&mut self, slot: u32, word: Word, deadline: Now) {
         let Some(record) = self.table.record(slot) else { return };
-        let (before, deadline) = (record.deadline(), now.after(timeout));
+        let before = record.deadline();
         record.set_deadline(deadline);
         if deadline < before && self.wheel.tick_for(deadline) < record.armed() {
             self.set_timer(slot, word, deadline);
@@ -181,7 +186,6 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::record::Role;
     use super::super::table::Population;
     use super::*;
     use crate::flow::{HashSeed, Protocol, V4_WORDS};
@@ -234,9 +238,9 @@ mod tests {
         };
         let found = hand.find(&key(1), hash).unwrap();
         let (slot, word) = (found.slot, found.word);
-        hand.touch(slot, word, Now(9_000), Duration::from_secs(900));
+        hand.touch(slot, word, Now(909_000));
         assert_eq!(ended(&mut hand, 300_000), 0);
-        hand.touch(slot, word, Now(300_000), Duration::from_secs(10));
+        hand.touch(slot, word, Now(310_000));
         assert_eq!(ended(&mut hand, 309_999), 0);
         assert_eq!(ended(&mut hand, 310_600), 1);
         assert!(hand.find(&key(1), hash).is_none());
@@ -253,8 +257,8 @@ mod tests {
         for round in 0..1000 {
             let now = Now(round * 20_000);
             // Each leaves a timer behind that no longer counts, for 900 s at most.
-            hand.touch(slot, word, now, Duration::from_secs(10));
-            hand.touch(slot, word, now, Duration::from_secs(900));
+            hand.touch(slot, word, Now(now.0 + 10_000));
+            hand.touch(slot, word, Now(now.0 + 900_000));
             hand.expire(now, usize::MAX, |_| panic!("ended early"));
         }
         assert!(hand.wheel.len() < 100, "{} timers of one connection", hand.wheel.len());

@@ -87,7 +87,7 @@ impl Director {
         });
         match emitted {
             Ok(fragments) => {
-                self.emission.send_along(path, packet.family, self.wall_clock.midnight_ms(now));
+                self.emission.send_along(path, packet.family(), self.wall_clock.midnight_ms(now));
                 self.counters.fragments_reassembled.add(fragments as u64);
                 self.joined = None;
                 Verdict::Emit(path.egress)
@@ -107,12 +107,12 @@ impl Director {
     /// A packet that is larger than its way's MTU: cut if it may be, refused if not. One in several buffers is not cut.
     #[cold]
     pub(super) fn too_big(&mut self, head: &[u8], packet: &Packet, path: &Path, now: Now) -> Verdict {
-        let end = packet.ip_offset + packet.ip_len as usize;
-        let header_end = packet.ip_offset + header_len(head, packet);
+        let end = packet.ip_offset() + packet.ip_len as usize;
+        let header_end = packet.ip_offset() + header_len(head, packet);
         let cut = match (head.get(..header_end), head.get(header_end..end)) {
             (Some(header), Some(payload)) if may_be_cut(head, packet) => self.emission.cut(&Cut {
-                family: packet.family,
-                ip_offset: packet.ip_offset,
+                family: packet.family(),
+                ip_offset: packet.ip_offset(),
                 header,
                 payload,
                 largest: path.mtu as usize,
@@ -121,7 +121,7 @@ impl Director {
         };
         match cut {
             Ok(()) => {
-                self.emission.send_along(path, packet.family, self.wall_clock.midnight_ms(now));
+                self.emission.send_along(path, packet.family(), self.wall_clock.midnight_ms(now));
                 self.counters.packets_fragmented.add(1);
                 Verdict::Emit(path.egress)
             }
@@ -144,7 +144,7 @@ fn emit(
     }
     let (longest, mtu) = (datagram.longest(), path.mtu as usize);
     let first = datagram.first_part();
-    let has_transport_header = packet.l4_offset + packet.transport.header_len() <= first.end;
+    let has_transport_header = packet.l4_offset() + packet.transport.header_len() <= first.end;
     let largest = match (longest > mtu, has_transport_header) {
         (true, _) if !may_be_cut(whole, packet) => return Err(DropReason::TooBig),
         (true, _) => mtu,
@@ -155,8 +155,8 @@ fn emit(
         }
     };
     emission.cut(&Cut {
-        family: packet.family,
-        ip_offset: packet.ip_offset,
+        family: packet.family(),
+        ip_offset: packet.ip_offset(),
         header: &datagram.header(whole),
         payload: whole.get(first.start..).ok_or(DropReason::Truncated)?,
         largest,
@@ -165,11 +165,11 @@ fn emit(
 
 /// The length of an IPv4 packet's header.
 fn header_len(frame: &[u8], packet: &Packet) -> usize {
-    frame.get(packet.ip_offset).map_or(0, |first| usize::from(first & 0xf) * 4)
+    frame.get(packet.ip_offset()).map_or(0, |first| usize::from(first & 0xf) * 4)
 }
 
 /// Whether routers may fragment the packet: IPv4 without DF.
 fn may_be_cut(frame: &[u8], packet: &Packet) -> bool {
-    let dont_fragment = frame.get(packet.ip_offset + 6).is_none_or(|flags| flags & 0x40 != 0);
-    packet.family == Family::V4 && !dont_fragment
+    let dont_fragment = frame.get(packet.ip_offset() + 6).is_none_or(|flags| flags & 0x40 != 0);
+    packet.family() == Family::V4 && !dont_fragment
 }

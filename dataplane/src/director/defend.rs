@@ -78,7 +78,7 @@ impl Walk {
             let slot = self.at & mask;
             let Some(record) = connections.table().record(slot) else { continue };
             let Some((word, _)) = record.read() else { continue };
-            let timeout = context.services.timeouts.of(word.state()).as_millis() as u64;
+            let timeout = context.services.timeouts().of(word.state()).as_millis() as u64;
             let idle = context.now.0.saturating_sub(record.deadline().0.saturating_sub(timeout));
             let drops = match word.state() {
                 State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit | State::Template => true,

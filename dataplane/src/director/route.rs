@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::persist;
+use super::prefetch::Place;
 use crate::clock::Now;
 use crate::connection::record::{Role, Word};
 use crate::connection::table::{Added, NewConnection};
@@ -77,13 +78,14 @@ pub(super) fn route<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
     key: &FlowKey<WORDS>,
+    place: Place,
     packet: &Packet,
 ) -> Result<&'s Destination, DropReason>
 where
     FlowKey<WORDS>: TableKey,
 {
-    let hash = connections.hash(key);
-    let found = connections.find(key, hash);
+    let hash = place.hash;
+    let found = connections.find_at(key, hash, place.hint);
     let Some((found, its)) = found.and_then(|found| Some((found, found.record.about(found.word)?))) else {
         return open(context, connections, key, hash, packet);
     };
@@ -181,6 +183,8 @@ fn end<const WORDS: usize>(context: &Context<'_>, connections: &mut WorkerConnec
 #[inline]
 fn next_state(context: &Context<'_>, state: State, transport: Transport) -> State {
     match transport {
+        // Nearly all there are.
+        Transport::Tcp(flags) if state == State::Established && flags.is_plain_ack() => state,
         Transport::Tcp(flags) => {
             // The two tables differ only in what a SYN does.
             let secure = flags.syn && context.services.defense.secures_tcp();
@@ -218,7 +222,7 @@ fn go_on<const WORDS: usize>(
             connections.table().assure_template(template);
         }
     }
-    connections.touch(slot, word, context.now, context.services.timeouts.of(after));
+    connections.touch(slot, word, context.services.deadline(after, context.now));
 }
 
 /// Whether a connection in this state shows that its client is really there.
@@ -238,7 +242,7 @@ fn open<'s, const WORDS: usize>(
 where
     FlowKey<WORDS>: TableKey,
 {
-    if context.services.absent_vips.contains(&packet.vip) {
+    if context.services.absent_vips.contains(&packet.vip()) {
         return Err(DropReason::VipAbsent);
     }
     let settings = &context.services.settings;
@@ -256,7 +260,7 @@ where
     let (client, client_port) = packet.client();
     let flow = NewFlow {
         client: SocketAddr::new(client, client_port),
-        virtual_address: SocketAddr::new(packet.vip, packet.virtual_port),
+        virtual_address: SocketAddr::new(packet.vip(), packet.virtual_port()),
         now: context.now,
     };
     let mark = mark(context, packet, &flow);
@@ -291,7 +295,7 @@ where
     let new = NewConnection {
         destination: destination.id,
         state,
-        deadline: context.now.after(context.services.timeouts.of(state)),
+        deadline: context.services.deadline(state, context.now),
         mark: service.key.mark(),
         role: Role::Connection(template),
     };

@@ -19,7 +19,6 @@ const HEADER: usize = 8;
 pub(super) struct Quoted<const WORDS: usize> {
     pub(super) protocol: Protocol,
     pub(super) key: FlowKey<WORDS>,
-    pub(super) virtual_port: u16,
 }
 
 /// Whether an ICMP type is an error: destination unreachable, source quench, time exceeded, parameter problem.
@@ -52,7 +51,7 @@ pub(super) fn quoted_v4(message: &[u8], vip: std::net::Ipv4Addr) -> Result<Quote
     }
     let (virtual_port, client_port) = ports(&inner[header.slice().len()..])?;
     let key = FlowKey::v4(protocol, header.destination_addr(), client_port, vip, virtual_port);
-    Ok(Quoted { protocol, key, virtual_port })
+    Ok(Quoted { protocol, key })
 }
 
 /// Reads an ICMPv6 message to `vip` from its type on.
@@ -74,5 +73,5 @@ pub(super) fn quoted_v6(message: &[u8], vip: std::net::Ipv6Addr) -> Result<Quote
     let protocol = Protocol::from_number(extensions.payload.0).ok_or(foreign)?;
     let (virtual_port, client_port) = ports(l4_slice(inner, header_len + extensions.len, inner.len()))?;
     let key = FlowKey::v6(protocol, header.destination_addr(), client_port, vip, virtual_port);
-    Ok(Quoted { protocol, key, virtual_port })
+    Ok(Quoted { protocol, key })
 }

@@ -19,6 +19,16 @@ pub struct TcpFlags {
     pub rst: bool,
 }
 
+impl TcpFlags {
+    /// Whether it has an ACK and no flag else that is looked at.
+    #[inline]
+    #[must_use]
+    pub const fn is_plain_ack(self) -> bool {
+        // Not one after the other: each would be a branch.
+        self.ack & !(self.syn | self.fin | self.rst)
+    }
+}
+
 /// What the first chunk of an SCTP packet is to a connection's state (RFC 9260 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SctpChunk {

@@ -8,18 +8,16 @@ use std::sync::Arc;
 use super::mark::MarkTable;
 use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
 use crate::clock::Now;
-use crate::connection::Timeouts;
+use crate::connection::{Lifetimes, State, Timeouts};
 use crate::destination::{Destination, DestinationId};
 use crate::flow::{Family, Protocol};
 use crate::settings::{Defense, Settings};
 
 /// All services and destinations at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ServiceTable {
     /// Counts the tables of this daemon's life; a later table has a higher epoch.
     pub epoch: u64,
-    /// The timeouts of connections.
-    pub timeouts: Timeouts,
     /// What changes how packets are treated.
     pub settings: Settings,
     /// The defences against overload, shared by all tables.
@@ -36,6 +34,8 @@ pub struct ServiceTable {
     /// By id.
     destinations: Vec<Option<Arc<Destination>>>,
     kinds: Kinds,
+    timeouts: Timeouts,
+    lifetimes: Lifetimes,
 }
 
 /// Which kinds of services there are at all, so that a look-up can leave steps out.
@@ -44,6 +44,12 @@ struct Kinds {
     marks: bool,
     ftp: bool,
     all_ports: bool,
+}
+
+impl Default for ServiceTable {
+    fn default() -> Self {
+        Self::new(0, Timeouts::default(), [], [])
+    }
 }
 
 impl ServiceTable {
@@ -74,7 +80,37 @@ impl ServiceTable {
                 ..kinds
             },
         });
-        Self { epoch, timeouts, services, destinations, kinds, ..Self::default() }
+        Self {
+            epoch,
+            settings: Settings::default(),
+            defense: Arc::default(),
+            marks: Arc::default(),
+            resets_from: Now::default(),
+            absent_vips: HashSet::new(),
+            services,
+            destinations,
+            kinds,
+            timeouts,
+            lifetimes: timeouts.into(),
+        }
+    }
+
+    /// The timeouts of connections.
+    #[must_use]
+    pub const fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Gives connections other timeouts from their next packet on.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) {
+        (self.timeouts, self.lifetimes) = (timeouts, timeouts.into());
+    }
+
+    /// When a connection in this state expires that sees a packet `now` and no other.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self, state: State, now: Now) -> Now {
+        Now(now.0 + u64::from(self.lifetimes.of(state)))
     }
 
     /// The service with exactly this name.

@@ -154,7 +154,7 @@ fn a_server_that_lacks_the_vip_or_answers_arp_for_it_is_found_and_live_traffic_n
     let answers = lab.get_many(vip, 20);
     assert_eq!((answers.get("rs1"), answers.get("rs3")), (Some(&10), Some(&10)), "{answers:?}");
     // A web server that has ended refuses on the VIP as well.
-    super::stop_web(&lab, "rs3");
+    lab.stop_web("rs3");
     expect(
         &daemon,
         &[(vip, 80)],

@@ -56,14 +56,3 @@ fn has_page(lab: &Lab, role: &str, has: bool) {
     let (from, to) = if has { (away, page) } else { (page, away) };
     std::fs::rename(from, to).unwrap();
 }
-
-/// Ends a real server's nginx at once.
-#[track_caller]
-fn stop_web(lab: &Lab, role: &str) {
-    let pid = std::fs::read_to_string(lab.dir().join(format!("web-{role}/nginx.pid"))).unwrap();
-    // TERM is nginx's fast end: connections are closed with the process.
-    let _ = lab.exec(role, &["kill", "-TERM", pid.trim()]).ok();
-    xlvs_tests::until("nginx has ended", Duration::from_secs(5), || {
-        !lab.dir().join(format!("web-{role}/nginx.pid")).exists()
-    });
-}

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use xlvs_tests::{Capture, Config, Daemon, Lab, Service, within};
 
-use super::{becomes, has_page, stop_web};
+use super::{becomes, has_page};
 
 /// Half a second between checks, five percent of jitter to both sides, a second for an answer, two successes to return.
 const CHECK: &str =
@@ -153,7 +153,7 @@ fn a_server_that_is_killed_is_out_in_time_and_transfers_from_others_go_on() {
 
     let ((killed, back), requests) = during(&lab, vip, || {
         let killed = SystemTime::now();
-        stop_web(&lab, "rs1");
+        lab.stop_web("rs1");
         let (down, reason) = becomes(&daemon, web, rs1, "down", Duration::from_secs(10));
         assert_eq!(reason, "http: connection refused");
         println!("rs1 killed → down after {} ms", ms(killed, down));

@@ -34,6 +34,7 @@ pub(crate) struct RawCheck {
     pub(crate) timeout_s: Raw<Duration>,
     pub(crate) retry_s: Raw<Duration>,
     pub(crate) rise: Raw<u32>,
+    pub(crate) reentry_s: Raw<Duration>,
     pub(crate) fall: Raw<u32>,
     /// In thousandths.
     pub(crate) jitter: Raw<u16>,
@@ -86,6 +87,9 @@ fn check(source: &mut Source<'_>, at: Position, table: &DeTable<'_>, path: &'sta
         timeout_s: time(&mut keys, source, "timeout_s"),
         retry_s: keys.read(source, "retry_s", "seconds from 0 to 3600", |value| seconds(value, 0.0..=3600.0)),
         rise: keys.number(source, "rise", 1..=MOST_RESULTS),
+        reentry_s: keys.read(source, "reentry_s", "seconds from 0 to 2678400", |value| {
+            seconds(value, 0.0..=2_678_400.0)
+        }),
         fall: keys.number(source, "fall", 1..=MOST_RESULTS),
         jitter: keys.read(source, "jitter", "a share from 0 to 1", share),
         address: keys.read(source, "address", address::ALLOWED, unicast),

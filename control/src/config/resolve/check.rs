@@ -109,6 +109,7 @@ fn resolve(raw: &RawCheck, service: &RawService, findings: &mut Findings) -> Opt
         timeout: raw.timeout_s.or(DEFAULT_TIME),
         retry: raw.retry_s.or(interval),
         rise: raw.rise.or(1),
+        reentry: raw.reentry_s.or_default(),
         fall: raw.fall.or(1),
         jitter: raw.jitter.or(DEFAULT_JITTER),
         address: raw.address.get().map(|address| address.value),

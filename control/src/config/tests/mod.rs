@@ -91,6 +91,7 @@ interval_s = 0.5
 timeout_s = 1
 retry_s = 0
 rise = 2
+reentry_s = 1.5
 fall = 3
 jitter = 0.25
 address = "192.0.2.200"

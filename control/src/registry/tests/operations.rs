@@ -283,7 +283,7 @@ fn settings_timeouts_and_marks_are_in_the_next_table() {
     let first = table(&mut registry);
     assert_eq!((first.settings.conn_reuse_mode, first.resets_from), (3, Now(9)));
     assert_eq!(
-        (first.timeouts.tcp, first.timeouts.tcp_fin, first.timeouts.udp),
+        (first.timeouts().tcp, first.timeouts().tcp_fin, first.timeouts().udp),
         (Duration::from_secs(100), Duration::from_secs(120), Duration::from_secs(50))
     );
     assert_eq!(first.marks.mark(&packet), 7);

@@ -13,8 +13,6 @@ use crate::config::file::Raw;
 use crate::config::import::draft::Value;
 use crate::config::source::Source;
 
-/// The most successes that a check can wait for.
-const MOST_SUCCESSES: u32 = 1000;
 /// nanny's defaults, in seconds.
 const TIMEOUT_S: u32 = 10;
 const REENTRY_S: u32 = 180;
@@ -40,8 +38,8 @@ pub(super) fn check(virtual_server: &Virtual, port: u16, told: bool) -> Vec<Chec
     check.push(("interval_s", timeout.into(), at, None));
     check.push(("timeout_s", timeout.into(), at, None));
     let reentry = keys.reentry.or(REENTRY_S);
-    let note = format!("successes in reentry = {reentry} s; the first is enough at the start");
-    check.push(("rise", reentry.div_ceil(timeout).max(1).into(), keys.reentry.at(), Some(note)));
+    let note = "only successes for so long bring it back; the first is enough at the start".to_owned();
+    check.push(("reentry_s", reentry.into(), keys.reentry.at(), Some(note)));
     check.push(("fall", 1_u32.into(), at, None));
     check
 }
@@ -98,14 +96,6 @@ fn command(line: &str) -> Option<Vec<String>> {
 /// Reports what of the keys can't be had, and what is odd about them.
 pub(super) fn verify(source: &mut Source<'_>, its: &Virtual) {
     let keys = &its.check;
-    let longest = keys.timeout.or(TIMEOUT_S) * MOST_SUCCESSES;
-    if let Some(reentry) = keys.reentry.get().filter(|reentry| reentry.value > longest) {
-        let message = format!(
-            "found {}, allowed: at most {longest}, {MOST_SUCCESSES} times the timeout",
-            reentry.value
-        );
-        source.findings.error(reentry.at, "virtual.reentry", message);
-    }
     if let Some(program) = keys.send_program.get() {
         let found = match command(&program.value) {
             None => "no command, or a quote that is not closed",

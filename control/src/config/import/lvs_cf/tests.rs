@@ -51,9 +51,8 @@ fn the_scenario_is_read() {
     let [check] = &*ftp.health.checks else { panic!("{:?}", ftp.health) };
     let Probe::SendExpect(probe) = &check.probe else { panic!("{check:?}") };
     assert_eq!((probe.send.as_str(), &probe.expect), ("quit", &Some(Pattern::Plain("220".into()))));
-    let times = [check.interval, check.timeout].map(|time| time.as_secs());
-    // 15 s of successes, one each 6 s.
-    assert_eq!((times, check.rise, check.fall, check.port), ([6, 6], 3, 1, 21));
+    let times = [check.interval, check.timeout, check.reentry].map(|time| time.as_secs());
+    assert_eq!((times, check.rise, check.fall, check.port), ([6, 6, 15], 1, 1, 21));
     assert_eq!((ftp.health.on_failure, ftp.health.start), (OnFailure::Remove, StartState::Down));
     assert_eq!((web.line, web.destinations[1].line, ftp.line), (14, 33, 39));
 }
@@ -68,12 +67,12 @@ fn every_key_is_honoured() {
          persistence_mask = \"255.255.255.0\"\nsorry_server = { address = \"192.0.2.99\" }\non_failure = \"quiesce\"",
         // What nanny does on port 80, with its defaults.
         "type = \"send-expect\"  # what nanny does on port 80 by itself\nsend = \"GET / HTTP/1.0\\r\\n\\r\\n\"\n\
-         expect = \"HTTP\"\ninterval_s = 10\ntimeout_s = 10\nrise = 18",
+         expect = \"HTTP\"\ninterval_s = 10\ntimeout_s = 10\nreentry_s = 180 ",
         "address = \"192.0.2.11\"\nweight = 3\n",
         "[[service.destination.check]]\ntype = \"tcp\"\ninterval_s = 10\ntimeout_s = 10\n",
         "fall = 1\nport = 8080\n",
         r#"expect_regex = "(?s-u)^220[ ].*[\\\\]]$""#,
-        "interval_s = 4\ntimeout_s = 4\nrise = 1 ",
+        "interval_s = 4\ntimeout_s = 4\nreentry_s = 4 ",
         "command = [\"/usr/bin/dig\", \"-p\", \"%p\", \"@%h\", \"100%%\"]\nexpect_output = \"OK\"",
         // Two ports of one mark are one service.
         "virtual Marked, MarkedToo\n[[service]]\nmark = 7\n",
@@ -233,8 +232,8 @@ fn every_mistake_has_its_place_and_says_what_is_allowed() {
         ),
         (
             "reentry = 15",
-            "reentry = 6001",
-            "f:26:16: virtual.reentry: found 6001, allowed: at most 6000, 1000 times the timeout",
+            "reentry = -1",
+            "f:26:16: virtual.reentry: found -1, allowed: a whole number from 0 to 2678400",
         ),
         (
             "quiesce_server = 0",
