@@ -5,6 +5,7 @@
 #include "bpf.h"
 
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static __u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*const bpf_redirect)(__u32 interface, __u64 flags) = (void *)23;
 
 #define ETHERNET 14
@@ -217,6 +218,24 @@ int redirect(struct xdp_md *context)
 		return XDP_PASS;
 	__builtin_memcpy(frame, way->macs, 12);
 	return bpf_redirect(way->egress, 0);
+}
+
+// By thread, how often it has called the kernel; of those threads only that are entered.
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_NUMBER(max_entries, 64);
+} calls SEC(".maps");
+
+SEC("raw_tp/sys_enter")
+int count_calls(void *context)
+{
+	__u32 thread = (__u32)bpf_get_current_pid_tgid();
+
+	(void)context;
+	count(&calls, thread);
+	return 0;
 }
 
 // The kernel's wording for a program that may use its helpers; the code is under the project's licences.

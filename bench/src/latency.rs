@@ -2,6 +2,8 @@
 //! rate. The generator writes the time into each frame, the sink's XDP program takes it out: no thread's wake-up is in a
 //! delay but the forwarder's own. The row `wire` (XDP redirect) is what the lab takes without a forwarder in user space.
 
+mod figure;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -9,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::worker::Command;
 
@@ -19,12 +20,13 @@ use crate::lab::{
     watch,
 };
 use crate::options::{Schedule, Windows, flows, services};
-use crate::report::{Column, Printer, Row, left, right};
+use crate::report::Printer;
 use crate::samples::Summary;
 use crate::traffic::Traffic;
 use crate::wire::{TURN_LIMIT, addresses, directors, mix, populate, throughput};
 use crate::work::Hand;
 use crate::world::{Plan, World, roomy};
+use figure::{Figure, figure};
 
 /// How long frames may be on the way when the generator has ended.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -119,72 +121,6 @@ struct Window {
     reloads: u64,
 }
 
-/// One figure. Delays are nanoseconds, over all rounds.
-#[derive(Clone, Debug, Serialize)]
-struct Figure {
-    bench: &'static str,
-    case: &'static str,
-    load_percent: u8,
-    flows: u64,
-    services: u64,
-    workers: u32,
-    idle: &'static str,
-    /// What the generator sends.
-    mpps: f64,
-    /// The median delay.
-    ns: f64,
-    /// Of the rounds' medians, the distance of the quartiles.
-    spread: f64,
-    p50_ns: u64,
-    p90_ns: u64,
-    p99_ns: u64,
-    p999_ns: u64,
-    p9999_ns: u64,
-    max_ns: u64,
-    /// Of the delays at 99.9 %.
-    ratio_to_bare: Option<f64>,
-    /// Of the median delays.
-    p50_ratio_to_bare: Option<f64>,
-    frames: u64,
-    /// Frames that did not arrive.
-    lost: u64,
-    /// Frames that the generator gave up, as it came too late to send them.
-    late: u64,
-    expired: u64,
-    reloads: u64,
-    rounds: u32,
-    seed: u64,
-}
-
-impl Row for Figure {
-    const NOTES: &'static [&'static str] = &[
-        "one-way delay from generator to sink in µs, over all rounds; ±: of the rounds' medians, the distance of the quartiles",
-        "load: percent of the director's own greatest rate · ÷bare: of p99.9 · lost: did not arrive · late: not sent in time",
-    ];
-
-    const COLUMNS: &'static [Column<Self>] = &[
-        left("case", 10, |row| row.case.to_owned()),
-        right("load", 4, |row| row.load_percent.to_string()),
-        right("Mpps", 6, |row| format!("{:.3}", row.mpps)),
-        right("frames", 9, |row| row.frames.to_string()),
-        right("p50", 8, |row| us(row.p50_ns)),
-        right("±", 7, |row| format!("{:.1}", row.spread / 1e3)),
-        right("p90", 8, |row| us(row.p90_ns)),
-        right("p99", 8, |row| us(row.p99_ns)),
-        right("p99.9", 9, |row| us(row.p999_ns)),
-        right("p99.99", 9, |row| us(row.p9999_ns)),
-        right("÷bare", 6, |row| row.ratio_to_bare.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))),
-        right("lost", 8, |row| row.lost.to_string()),
-        right("late", 8, |row| row.late.to_string()),
-        right("expired", 8, |row| row.expired.to_string()),
-        right("reloads", 7, |row| row.reloads.to_string()),
-    ];
-}
-
-fn us(ns: u64) -> String {
-    format!("{:.1}", ns as f64 / 1e3)
-}
-
 /// What all measurements share.
 struct Bench<'o> {
     options: &'o Latency,
@@ -239,8 +175,7 @@ pub(crate) fn run(options: &Latency, printer: &Printer) -> Result<(), String> {
         }
     }
     for measured in &all {
-        let bare = all.iter().find(|bare| bare.kind == Kind::Bare && bare.load == measured.load);
-        printer.row(&bench.figure(measured, bare));
+        printer.row(&figure(&bench, measured, &all));
     }
     let Some(file) = &options.svg else { return Ok(()) };
     let curves: Vec<Curve<'_>> = all
@@ -426,42 +361,6 @@ impl Bench<'_> {
         window.lost += sent.saturating_sub(arrived);
         window.late += late;
         Ok(true)
-    }
-
-    fn figure(&self, measured: &Measured, bare: Option<&Measured>) -> Figure {
-        let at = |quantile| measured.delays.value_at_quantile(quantile);
-        let ratio = |quantile| {
-            let bare = bare?.delays.value_at_quantile(quantile);
-            Some(at(quantile) as f64 / bare.max(1) as f64)
-        };
-        let medians = Summary::of(measured.medians.clone());
-        Figure {
-            bench: "latency",
-            case: measured.kind.name(),
-            load_percent: measured.load,
-            flows: self.options.flows,
-            services: if measured.kind == Kind::Reloading { self.options.services } else { 1 },
-            workers: 1,
-            idle: self.options.idle.0.name(),
-            mpps: measured.rate / 1e6,
-            ns: at(0.5) as f64,
-            spread: medians.spread,
-            p50_ns: at(0.5),
-            p90_ns: at(0.9),
-            p99_ns: at(0.99),
-            p999_ns: at(0.999),
-            p9999_ns: at(0.9999),
-            max_ns: measured.delays.max(),
-            ratio_to_bare: ratio(0.999),
-            p50_ratio_to_bare: ratio(0.5),
-            frames: measured.delays.len(),
-            lost: measured.window.lost,
-            late: measured.window.late,
-            expired: measured.window.expired,
-            reloads: measured.window.reloads,
-            rounds: self.schedule.rounds,
-            seed: self.schedule.seed,
-        }
     }
 }
 

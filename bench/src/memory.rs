@@ -252,7 +252,7 @@ fn resident() -> Result<u64, String> {
 }
 
 /// Bytes that may be had without swapping.
-fn available() -> Result<u64, String> {
+pub(crate) fn available() -> Result<u64, String> {
     kernel_says("/proc/meminfo", "MemAvailable:")
 }
 

@@ -1,6 +1,7 @@
 //! What the benchmarks' command lines have in common: how numbers are written, where figures go, how often is measured.
 //! Parsed into values that can't be wrong.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -98,6 +99,40 @@ pub(crate) fn services(text: &str) -> Result<u64, String> {
 /// Numbers of workers.
 pub(crate) fn workers(text: &str) -> Result<u64, String> {
     number(text, MOST_WORKERS)
+}
+
+/// How many workers a benchmark in memory has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// So many.
+    Some(usize),
+    /// One for each core that this process may use.
+    All,
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" { Ok(Self::All) } else { workers(text).map(|count| Self::Some(count as usize)) }
+    }
+}
+
+impl Workers {
+    /// The number.
+    ///
+    /// # Errors
+    /// When there are fewer cores.
+    pub(crate) fn count(self) -> Result<usize, String> {
+        let cores = core_affinity::get_core_ids().unwrap_or_default().len();
+        match self {
+            Self::All => Ok(cores.max(1)),
+            Self::Some(count) if count <= cores => Ok(count),
+            Self::Some(count) => Err(format!(
+                "{count} workers need {count} cores, and this process may use {cores}; give --workers fewer"
+            )),
+        }
+    }
 }
 
 #[cfg(test)]

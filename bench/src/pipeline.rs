@@ -2,34 +2,52 @@
 //! connections is opened; then its packets, new connections and their expiry are measured in rounds, each round followed by
 //! one of the floor and one of random accesses. All workers do the same at the same time.
 
-use std::sync::Barrier;
+mod count;
+mod figure;
+pub(crate) mod growth;
+
+use std::sync::{Arc, Barrier};
 
 use clap::Args;
+use core_affinity::CoreId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 use xlvs_dataplane::port::BATCH;
 use xlvs_dataplane::scheduler::SchedulerName;
+use xlvs_dataplane::service::table::ServiceTable;
 
-use crate::options::{Sampling, flows, services, workers};
+use crate::instructions::{Method, Wanted};
+use crate::memory::available;
+use crate::options::{Sampling, Workers, flows, services};
 use crate::reference::RandomWalk;
-use crate::report::{Column, Printer, Row, left, right};
-use crate::samples::{Samples, Summary};
-use crate::traffic::{Mix, Spread};
+use crate::report::Printer;
+use crate::samples::Samples;
+use crate::traffic::{Lengths, Mix, Spread};
 use crate::work::Hand;
 use crate::world::{Plan, World, roomy};
+use count::Counts;
+use figure::{Figure, figure};
+use growth::Growth;
 
-/// Rounds of connections that come and go, at most: a minute passes in each, and the timing wheel's horizon of
-/// 17 minutes must not come by.
-const MOST_PASSING_ROUNDS: u32 = 14;
-/// Packets of known connections before the first round, at most: enough to fill a worker's flow cache several times.
+/// Rounds of connections that come and go, at most: a minute passes in each, and between the lasting connections' timers there
+/// are 16 less what populating took (see [`Hand::begin_passing`]).
+const MOST_PASSING_ROUNDS: u32 = 12;
+/// Packets of known connections before the first round, at most: enough to fill the processor's caches several times.
 const MOST_WARMING: u64 = 1 << 18;
+/// What a connection needs, with the memory that is walked through and with timers whose lists have just grown, in bytes.
+const BYTES_PER_FLOW: u64 = 512;
+
+const INSERT: &str = "insert";
+const HIT_UNIFORM: &str = "hit_uniform";
+const HIT_ZIPF: &str = "hit_zipf";
+const NEW: &str = "new";
+const EXPIRED: &str = "expired";
 
 /// What `xlvs-bench pipeline` takes. Lists are separated by commas; numbers may end in k or M.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Pipeline {
     /// Live connections.
-    #[arg(long, value_delimiter = ',', default_value = "1,1k,100k,1M", value_parser = flows)]
+    #[arg(long, value_delimiter = ',', default_value = "1,1k,100k,1M,10M", value_parser = flows)]
     flows: Vec<u64>,
     /// Virtual services of all kinds of traffic together; at least one for each kind there is.
     #[arg(long, value_delimiter = ',', default_value = "1,10000", value_parser = services)]
@@ -40,97 +58,52 @@ pub(crate) struct Pipeline {
     /// Destinations of each service.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     destinations: u8,
-    /// Schedulers, by name.
-    #[arg(long, value_delimiter = ',', default_value = "rr,wrr")]
+    /// Schedulers, by name: new connections are measured under each, all else under the first [default: all there are]
+    #[arg(long, value_delimiter = ',', default_values_t = SchedulerName::ALL.iter().copied(), hide_default_value = true)]
     schedulers: Vec<SchedulerName>,
-    /// Workers, each pinned to a core of its own, all on the same connection table.
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = workers)]
-    workers: Vec<u64>,
+    /// Workers, each pinned to a core of its own, all on the same connection table; or all: one a core.
+    #[arg(long, value_delimiter = ',', default_value = "1,all")]
+    workers: Vec<Workers>,
     /// Kinds of traffic: tcp4, udp4, tcp6, udp6 alone, or mixed (3 : 1 : 3 : 1).
     #[arg(long, value_delimiter = ',', default_value = "mixed")]
     traffic: Vec<Mix>,
+    /// Lengths of frames in bytes on the wire: 64 to 1518 for all alike, or imix (64, 594 and 1518, 7 : 4 : 1).
+    #[arg(long, value_delimiter = ',', default_value = "imix")]
+    lengths: Vec<Lengths>,
     /// Let a flow's packets come on any worker, as where the NIC doesn't hash; otherwise a flow stays on the worker that
     /// opened it.
     #[arg(long)]
     any_worker: bool,
+    /// Who counts instructions.
+    #[arg(long, value_enum, default_value_t)]
+    instructions: Wanted,
+    /// Callgrind counts no more live connections than these: it takes its time to open them.
+    #[arg(long, default_value = "1M", value_parser = flows)]
+    count_up_to: u64,
+    /// Count the instructions of the first population, and tell of them in JSON: what the program asks itself.
+    #[arg(long, hide = true)]
+    counting: Option<Method>,
     #[command(flatten)]
     pub(crate) sampling: Sampling,
-}
-
-/// One figure with its references. Times are ns per packet or connection; a `spread` is the distance of the quartiles
-/// over the rounds.
-#[derive(Clone, Debug, Serialize)]
-struct Figure {
-    bench: &'static str,
-    case: &'static str,
-    traffic: &'static str,
-    scheduler: &'static str,
-    flows: u64,
-    services: u64,
-    workers: usize,
-    /// The median over the rounds; of several workers the mean.
-    ns: f64,
-    spread: f64,
-    floor_ns: f64,
-    floor_spread: f64,
-    random_access_ns: f64,
-    random_access_spread: f64,
-    ratio_to_floor: f64,
-    /// What is above the floor, in random accesses.
-    above_floor_in_random_accesses: f64,
-    /// Quantiles over batches of 64, per packet.
-    p50_ns: f64,
-    p99_ns: f64,
-    p999_ns: f64,
-    allocations_per_packet: f64,
-    /// Millions a second, of all workers together.
-    mpps: f64,
-    table_bytes: u64,
-    rounds: usize,
-    seed: u64,
-}
-
-impl Row for Figure {
-    const NOTES: &'static [&'static str] = &[
-        "ns per packet or connection: median over rounds, ± distance of the quartiles; p50 to p99.9 over batches of 64",
-        "floor: parse and rewrite alone · access: one dependent random access into memory of the table's size",
-    ];
-
-    const COLUMNS: &'static [Column<Self>] = &[
-        left("case", 11, |row| row.case.to_owned()),
-        left("mix", 6, |row| row.traffic.to_owned()),
-        left("sch", 4, |row| row.scheduler.to_owned()),
-        right("flows", 9, |row| row.flows.to_string()),
-        right("services", 8, |row| row.services.to_string()),
-        right("workers", 7, |row| row.workers.to_string()),
-        right("ns", 9, |row| format!("{:.1}", row.ns)),
-        right("±", 7, |row| format!("{:.1}", row.spread)),
-        right("floor", 7, |row| format!("{:.1}", row.floor_ns)),
-        right("access", 7, |row| format!("{:.1}", row.random_access_ns)),
-        right("×floor", 7, |row| format!("{:.2}", row.ratio_to_floor)),
-        right("-floor/acc.", 12, |row| format!("{:.2}", row.above_floor_in_random_accesses)),
-        right("p50", 7, |row| format!("{:.1}", row.p50_ns)),
-        right("p99", 7, |row| format!("{:.1}", row.p99_ns)),
-        right("p99.9", 8, |row| format!("{:.1}", row.p999_ns)),
-        right("allocs", 10, |row| format!("{:.6}", row.allocations_per_packet)),
-        right("M/s", 7, |row| format!("{:.2}", row.mpps)),
-    ];
 }
 
 /// What was measured of a case by one worker, or by all of them.
 struct Measured {
     case: &'static str,
+    scheduler: SchedulerName,
     director: Samples,
     floor: Samples,
     walk: Samples,
+    growth: Option<Growth>,
     /// Allocations of all workers in the director's rounds.
     allocations: u64,
 }
 
 impl Measured {
-    fn new(case: &'static str, rounds: u32) -> Result<Self, String> {
+    fn new(case: &'static str, scheduler: SchedulerName, rounds: u32) -> Result<Self, String> {
         let samples = || Samples::new(rounds as usize + 1).map_err(|error| error.to_string());
-        Ok(Self { case, director: samples()?, floor: samples()?, walk: samples()?, allocations: 0 })
+        let (director, floor, walk) = (samples()?, samples()?, samples()?);
+        Ok(Self { case, scheduler, director, floor, walk, growth: None, allocations: 0 })
     }
 }
 
@@ -139,41 +112,73 @@ impl Measured {
 /// # Errors
 /// What didn't go as it must for the figures to be true, or a machine without enough cores.
 pub(crate) fn run(options: &Pipeline, printer: &Printer) -> Result<(), String> {
-    printer.head::<Figure>();
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    for &workers in &options.workers {
-        if workers as usize > cores.len() {
-            return Err(format!(
-                "{workers} workers need {workers} cores, and this process may use {}; give --workers fewer",
-                cores.len()
-            ));
-        }
+    let plans = plans(options)?;
+    if let Some(method) = options.counting {
+        let plan = plans.first().ok_or("no population is asked for")?;
+        return count::count(options, plan, method);
     }
+    printer.head::<Figure>();
+    let method = options.instructions.choose().unwrap_or_else(|reason| {
+        printer.remark(&format!("instructions are not counted: {reason}"));
+        None
+    });
+    let mut counted: Option<(Plan, Counts)> = None;
+    let mut figures = Vec::new();
+    for plan in &plans {
+        let (needed, available) = (plan.flows * BYTES_PER_FLOW, available()?);
+        if needed > available {
+            printer.remark(&format!(
+                "{} flows are left out: they may need {} MiB, and {} MiB are available",
+                plan.flows,
+                needed >> 20,
+                available >> 20
+            ));
+            continue;
+        }
+        // How many workers there are changes no worker's instructions.
+        let alike = Plan { workers: 1, limit: 0, ..*plan };
+        if counted.as_ref().is_none_or(|(plan, _)| *plan != alike) {
+            let is_quick = |method: &Method| *method == Method::Perf || plan.flows <= options.count_up_to;
+            let counts = match method.filter(is_quick) {
+                Some(method) => count::counts(options, plan, method)?,
+                None => Counts::default(),
+            };
+            counted = Some((alike, counts));
+        }
+        let counts = counted.as_ref().map(|(_, counts)| counts.clone()).unwrap_or_default();
+        population(options, plan, &counts, printer, &mut figures)?;
+    }
+    Ok(())
+}
+
+/// All combinations of the options.
+fn plans(options: &Pipeline) -> Result<Vec<Plan>, String> {
+    let scheduler = *options.schedulers.first().ok_or("no scheduler is asked for")?;
+    let mut workers = options.workers.iter().map(|workers| workers.count()).collect::<Result<Vec<_>, _>>()?;
+    workers.dedup();
+    let batches = u64::from(options.sampling.batches + warming(options));
+    let mut plans = Vec::new();
     for &mix in &options.traffic {
-        for &workers in &options.workers {
+        for &lengths in &options.lengths {
             for &services in &options.services {
-                for &scheduler in &options.schedulers {
-                    for &flows in &options.flows {
-                        let passing = 2
-                            * workers
-                            * u64::from(options.sampling.batches + warming(options))
-                            * BATCH as u64;
-                        let plan = Plan {
+                for &flows in &options.flows {
+                    for &workers in &workers {
+                        plans.push(Plan {
+                            lengths,
                             scheduler,
                             services,
                             busy_services: options.busy_services,
                             destinations: options.destinations,
-                            workers: workers as usize,
-                            limit: roomy(flows, passing),
+                            workers,
+                            limit: roomy(flows, 2 * workers as u64 * batches * BATCH as u64),
                             ..Plan::simple(mix, flows, options.sampling.common.seed)
-                        };
-                        population(options, &plan, &cores, printer)?;
+                        });
                     }
                 }
             }
         }
     }
-    Ok(())
+    Ok(plans)
 }
 
 /// Untimed batches before a round's timed ones: the caches are as the round before last left them.
@@ -181,34 +186,42 @@ const fn warming(options: &Pipeline) -> u32 {
     options.sampling.batches.div_ceil(4)
 }
 
+/// Batches of packets before the first round.
+fn warm_up(flows: u64) -> u32 {
+    (4 * flows).min(MOST_WARMING).div_ceil(BATCH as u64) as u32
+}
+
+/// What all workers of a population have before them.
+struct Place<'p> {
+    options: &'p Pipeline,
+    world: &'p World,
+    walk: &'p RandomWalk,
+    barrier: &'p Barrier,
+    /// Under each scheduler, what new connections come and go by.
+    passing: &'p [(SchedulerName, Arc<ServiceTable>)],
+}
+
 /// Measures all cases of one population.
 fn population(
     options: &Pipeline,
     plan: &Plan,
-    cores: &[core_affinity::CoreId],
+    counts: &Counts,
     printer: &Printer,
+    figures: &mut Vec<Figure>,
 ) -> Result<(), String> {
     let world = World::new(plan);
-    let walk =
-        RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(options.sampling.common.seed));
+    let passing: Vec<_> = options.schedulers.iter().map(|&name| (name, world.passing_under(name))).collect();
+    let walk = RandomWalk::new(world.table_bytes(), &mut ChaCha8Rng::seed_from_u64(plan.seed));
     let barrier = Barrier::new(plan.workers);
+    let place = Place { options, world: &world, walk: &walk, barrier: &barrier, passing: &passing };
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
     let results: Vec<Result<Vec<Measured>, String>> = std::thread::scope(|scope| {
+        let place = &place;
         let workers: Vec<_> = cores
             .iter()
             .take(plan.workers)
             .enumerate()
-            .map(|(number, core)| {
-                let (world, walk, barrier) = (&world, &walk, &barrier);
-                scope.spawn(move || {
-                    if !core_affinity::set_for_current(*core) {
-                        eprintln!(
-                            "xlvs-bench: could not pin worker {number} to core {}; its figures wander",
-                            core.id
-                        );
-                    }
-                    work(options, world, walk, barrier, number)
-                })
-            })
+            .map(|(number, core)| scope.spawn(move || work(place, number, *core)))
             .collect();
         workers
             .into_iter()
@@ -218,77 +231,85 @@ fn population(
     let workers: Vec<Vec<Measured>> = results.into_iter().collect::<Result<_, _>>()?;
     for case in 0..workers[0].len() {
         let of_all: Vec<&Measured> = workers.iter().filter_map(|worker| worker.get(case)).collect();
-        printer.row(&figure(options, &world, &of_all));
+        let mut figure = figure(&world, &of_all, counts, plan.seed);
+        figure.compare(figures);
+        printer.row(&figure);
+        figures.push(figure);
     }
     Ok(())
 }
 
 /// All cases of one population, as worker number `number` does them.
-fn work(
-    options: &Pipeline,
-    world: &World,
-    walk: &RandomWalk,
-    barrier: &Barrier,
-    number: usize,
-) -> Result<Vec<Measured>, String> {
-    let passing_rounds = options.sampling.rounds.min(MOST_PASSING_ROUNDS);
+fn work(place: &Place<'_>, number: usize, core: CoreId) -> Result<Vec<Measured>, String> {
+    let Place { options, world, walk, barrier, passing } = *place;
+    let rounds = options.sampling.rounds;
+    let passing_rounds = rounds.min(MOST_PASSING_ROUNDS);
+    if !core_affinity::set_for_current(core) {
+        eprintln!("xlvs-bench: could not pin worker {number} to core {}; its figures wander", core.id);
+    }
     // Made before the first barrier: a worker that failed later would leave the others waiting.
-    let mut uniform = Measured::new("hit_uniform", options.sampling.rounds)?;
-    let mut zipf = Measured::new("hit_zipf", options.sampling.rounds)?;
-    let mut opened = Measured::new("new", passing_rounds)?;
-    let mut expired = Measured::new("expired", passing_rounds)?;
+    let mut insert = Measured::new(INSERT, world.scheduler, 1)?;
+    let mut growth = Growth::new()?;
+    let mut uniform = Measured::new(HIT_UNIFORM, world.scheduler, rounds)?;
+    let mut zipf = Measured::new(HIT_ZIPF, world.scheduler, rounds)?;
+    let mut passed = Vec::new();
+    for (scheduler, table) in passing {
+        let opened = Measured::new(NEW, *scheduler, passing_rounds)?;
+        passed.push((table, opened, Measured::new(EXPIRED, *scheduler, passing_rounds)?));
+    }
     let mut hand = Hand::new(world, number, options.any_worker, options.sampling.common.seed);
     hand.begin_walk(walk, number);
-    hand.populate();
-    barrier.wait();
 
-    let warm = warming(options);
+    insert.allocations = counted(barrier, || hand.grow(&mut growth));
+    hand.walk(walk, options.sampling.batches, &mut insert.walk);
+    insert.walk.end_round(true);
+    (insert.director, insert.floor) = (growth.director.samples.clone(), growth.floor.samples.clone());
+    insert.growth = Some(growth);
+
     // Also the first samples are touched here, and thrown away: round 0 is not kept.
     for (spread, measured) in [(Spread::Uniform, &mut uniform), (Spread::Zipf, &mut zipf)] {
-        hand.hit(spread, (4 * world.flows).min(MOST_WARMING).div_ceil(BATCH as u64) as u32, None);
-        for round in 0..=options.sampling.rounds {
-            hand.hit(spread, warm, None);
+        hand.hit(spread, warm_up(world.flows), None);
+        for round in 0..=rounds {
+            hand.hit(spread, warming(options), None);
             let allocations =
                 counted(barrier, || hand.hit(spread, options.sampling.batches, Some(&mut measured.director)));
             measured.director.end_round(round > 0);
             measured.allocations += if round > 0 { allocations } else { 0 };
-            references(&mut hand, walk, options, barrier, measured, round > 0);
+            references(&mut hand, place, measured, round > 0);
         }
     }
 
-    hand.begin_passing();
-    for round in 0..=passing_rounds {
-        hand.open(warm, None);
-        let allocations =
-            counted(barrier, || hand.open(options.sampling.batches, Some(&mut opened.director)));
-        opened.director.end_round(round > 0);
-        opened.allocations += if round > 0 { allocations } else { 0 };
-        let allocations = counted(barrier, || hand.expire(&mut expired.director));
-        expired.director.end_round(round > 0);
-        expired.allocations += if round > 0 { allocations } else { 0 };
-        references(&mut hand, walk, options, barrier, &mut opened, round > 0);
+    let mut all = vec![insert, uniform, zipf];
+    for (table, mut opened, mut expired) in passed {
+        hand.begin_passing(table);
+        for round in 0..=passing_rounds {
+            hand.open(warming(options), None);
+            let allocations =
+                counted(barrier, || hand.open(options.sampling.batches, Some(&mut opened.director)));
+            opened.director.end_round(round > 0);
+            opened.allocations += if round > 0 { allocations } else { 0 };
+            let allocations = counted(barrier, || hand.expire(&mut expired.director));
+            expired.director.end_round(round > 0);
+            expired.allocations += if round > 0 { allocations } else { 0 };
+            references(&mut hand, place, &mut opened, round > 0);
+        }
+        expired.floor = opened.floor.clone();
+        expired.walk = opened.walk.clone();
+        all.extend([opened, expired]);
     }
-    expired.floor = opened.floor.clone();
-    expired.walk = opened.walk.clone();
     hand.check()?;
-    Ok(vec![uniform, zipf, opened, expired])
+    Ok(all)
 }
 
 /// A round of the floor and one of random accesses.
-fn references(
-    hand: &mut Hand<'_>,
-    walk: &RandomWalk,
-    options: &Pipeline,
-    barrier: &Barrier,
-    measured: &mut Measured,
-    keep: bool,
-) {
-    hand.floor(warming(options), None);
-    barrier.wait();
-    hand.floor(options.sampling.batches, Some(&mut measured.floor));
+fn references(hand: &mut Hand<'_>, place: &Place<'_>, measured: &mut Measured, keep: bool) {
+    let batches = place.options.sampling.batches;
+    hand.floor(warming(place.options), None);
+    place.barrier.wait();
+    hand.floor(batches, Some(&mut measured.floor));
     measured.floor.end_round(keep);
-    barrier.wait();
-    hand.walk(walk, options.sampling.batches, &mut measured.walk);
+    place.barrier.wait();
+    hand.walk(place.walk, batches, &mut measured.walk);
     measured.walk.end_round(keep);
 }
 
@@ -307,52 +328,4 @@ fn counted(barrier: &Barrier, work: impl FnOnce()) -> u64 {
     // Nobody goes on to allocate before all have counted.
     barrier.wait();
     after - before
-}
-
-/// Rounds of all workers: the mean of what was measured at the same time.
-fn rounds(workers: &[&Measured], of: impl Fn(&Measured) -> &Samples) -> Vec<f64> {
-    let count = workers.iter().map(|worker| of(worker).rounds.len()).min().unwrap_or(0);
-    let mean =
-        |round| workers.iter().map(|worker| of(worker).rounds[round]).sum::<f64>() / workers.len() as f64;
-    (0..count).map(mean).collect()
-}
-
-/// The figure of a case that at least one worker measured.
-fn figure(options: &Pipeline, world: &World, workers: &[&Measured]) -> Figure {
-    let director = rounds(workers, |measured| &measured.director);
-    let floor = rounds(workers, |measured| &measured.floor);
-    let walk = rounds(workers, |measured| &measured.walk);
-    let mut batches = workers[0].director.batches.clone();
-    for worker in &workers[1..] {
-        // Equal bounds: nothing is refused.
-        let _ = batches.add(&worker.director.batches);
-    }
-    let units: u64 = workers.iter().map(|worker| worker.director.units).sum();
-    let quantile = |quantile| batches.value_at_quantile(quantile) as f64 / BATCH as f64;
-    let (time, floor, walk) = (Summary::of(director), Summary::of(floor), Summary::of(walk));
-    Figure {
-        bench: "pipeline",
-        case: workers[0].case,
-        traffic: world.traffic.mix.name,
-        scheduler: world.scheduler.name(),
-        flows: world.flows,
-        services: world.services,
-        workers: world.workers,
-        ns: time.median,
-        spread: time.spread,
-        floor_ns: floor.median,
-        floor_spread: floor.spread,
-        random_access_ns: walk.median,
-        random_access_spread: walk.spread,
-        ratio_to_floor: time.median / floor.median,
-        above_floor_in_random_accesses: (time.median - floor.median) / walk.median,
-        p50_ns: quantile(0.5),
-        p99_ns: quantile(0.99),
-        p999_ns: quantile(0.999),
-        allocations_per_packet: workers[0].allocations as f64 / units.max(1) as f64,
-        mpps: world.workers as f64 * 1e3 / time.median,
-        table_bytes: world.table_bytes() as u64,
-        rounds: workers[0].director.rounds.len(),
-        seed: options.sampling.common.seed,
-    }
 }

@@ -3,9 +3,18 @@
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use nix::sys::resource::{UsageWho, getrusage};
 
 /// The longest batch that the histogram tells from a longer one, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
+
+/// How long something took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    pub(crate) ns: u64,
+    /// The kernel has not taken this thread off its core meanwhile.
+    pub(crate) undisturbed: bool,
+}
 
 /// Measures times of code, less what the measuring itself takes.
 #[derive(Clone, Copy, Debug)]
@@ -17,60 +26,78 @@ impl Stopwatch {
     /// A stopwatch that knows its own overhead on this machine.
     pub(crate) fn new() -> Self {
         let mut times: Vec<u64> =
-            (0..1001).map(|_| Self { overhead: 0 }.time(|| std::hint::black_box(())).0).collect();
+            (0..1001).map(|_| Self { overhead: 0 }.time(|| std::hint::black_box(())).0.ns).collect();
         times.sort_unstable();
         Self { overhead: times[times.len() / 2] }
     }
 
     /// How long `work` takes, and what it returns.
     #[inline]
-    pub(crate) fn time<T>(self, work: impl FnOnce() -> T) -> (u64, T) {
+    pub(crate) fn time<T>(self, work: impl FnOnce() -> T) -> (Time, T) {
+        let before = taken_off();
         let start = Instant::now();
         let result = work();
         let elapsed = start.elapsed().as_nanos() as u64;
-        (elapsed.saturating_sub(self.overhead), result)
+        let undisturbed = taken_off() == before;
+        (Time { ns: elapsed.saturating_sub(self.overhead), undisturbed }, result)
     }
 }
 
-/// The samples of one thing that was measured round by round.
+/// How often the kernel has taken this thread off its core.
+fn taken_off() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches())
+}
+
+/// The samples of one thing that was measured round by round, without the batches in which the kernel took the thread off
+/// its core: what else the machine does is no time of ours. A round of which nothing would be left is taken as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Samples {
     /// ns per unit, one a round.
     pub(crate) rounds: Vec<f64>,
     /// ns of a batch of 64.
     pub(crate) batches: Histogram<u64>,
-    /// Packets or connections.
+    /// Packets or connections, all of them.
     pub(crate) units: u64,
-    time: u64,
-    units_of_round: u64,
+    /// How many of them were in batches that are left out.
+    pub(crate) disturbed: u64,
+    /// Of the round: ns and units of the batches that count, and of those that don't.
+    round: [(u64, u64); 2],
 }
 
 impl Samples {
     /// No samples, and room for `rounds`, so that taking them doesn't allocate.
     pub(crate) fn new(rounds: usize) -> Result<Self, hdrhistogram::CreationError> {
         let batches = Histogram::new_with_bounds(1, LONGEST, 3)?;
-        Ok(Self { rounds: Vec::with_capacity(rounds), batches, units: 0, time: 0, units_of_round: 0 })
+        let rounds = Vec::with_capacity(rounds);
+        Ok(Self { rounds, batches, units: 0, disturbed: 0, round: Default::default() })
     }
 
     /// Adds a batch of `units` that took `time`.
     #[inline]
-    pub(crate) fn batch(&mut self, time: u64, units: u64) {
-        if units > 0 {
-            self.time += time;
-            self.units_of_round += units;
-            self.batches.saturating_record((time * 64 / units).max(1));
+    pub(crate) fn batch(&mut self, time: Time, units: u64) {
+        let (ns_of_round, units_of_round) = &mut self.round[usize::from(!time.undisturbed)];
+        *ns_of_round += time.ns;
+        *units_of_round += units;
+        if units > 0 && time.undisturbed {
+            self.batches.saturating_record((time.ns * 64 / units).max(1));
         }
     }
 
     /// Ends the round; `keep` is false for one that only warmed up.
     pub(crate) fn end_round(&mut self, keep: bool) {
-        if keep && self.units_of_round > 0 {
-            self.rounds.push(self.time as f64 / self.units_of_round as f64);
-            self.units += self.units_of_round;
-        } else {
-            self.batches.reset();
+        let [counts, disturbed] = std::mem::take(&mut self.round);
+        if !keep {
+            return self.batches.reset();
         }
-        (self.time, self.units_of_round) = (0, 0);
+        let (ns, units) = if counts.1 > 0 { counts } else { disturbed };
+        if units > 0 {
+            self.rounds.push(ns as f64 / units as f64);
+        }
+        if counts.1 == 0 && units > 0 {
+            self.batches.saturating_record((ns * 64 / units).max(1));
+        }
+        self.units += counts.1 + disturbed.1;
+        self.disturbed += disturbed.1;
     }
 }
 
@@ -108,12 +135,25 @@ mod tests {
     #[test]
     fn warm_up_rounds_leave_nothing_behind() {
         let mut samples = Samples::new(2).unwrap();
-        samples.batch(64_000_000, 64);
+        let batch = |ns| Time { ns, undisturbed: true };
+        samples.batch(batch(64_000_000), 64);
         samples.end_round(false);
-        samples.batch(640, 64);
-        samples.batch(1920, 64);
+        samples.batch(batch(640), 64);
+        samples.batch(batch(1920), 64);
         samples.end_round(true);
         assert_eq!((samples.rounds.as_slice(), samples.units), ([20.0].as_slice(), 128));
         assert!(samples.batches.max() < 2000);
+    }
+
+    #[test]
+    fn disturbed_batches_are_counted_and_left_out() {
+        let mut samples = Samples::new(2).unwrap();
+        samples.batch(Time { ns: 64_000_000, undisturbed: false }, 64);
+        samples.batch(Time { ns: 640, undisturbed: true }, 64);
+        samples.end_round(true);
+        samples.batch(Time { ns: 6400, undisturbed: false }, 64);
+        samples.end_round(true);
+        assert_eq!(samples.rounds, [10.0, 100.0]);
+        assert_eq!((samples.units, samples.disturbed), (192, 128));
     }
 }

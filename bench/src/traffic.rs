@@ -12,18 +12,21 @@ use rand_distr::{Distribution, Zipf};
 use xlvs_dataplane::flow::Protocol;
 
 /// A frame buffer, as in a UMEM of 2048-byte chunks.
-pub(crate) const CHUNK: usize = 2048;
+pub const CHUNK: usize = 2048;
 /// Frame lengths without checksum and how many of twelve packets have them: the "simple IMIX".
 const LENGTHS: [(usize, u32); 3] = [(60, 7), (590, 4), (1514, 1)];
 const ETHERNET: usize = 14;
+const CHECKSUM: usize = 4;
 /// The exponent of the Zipf distribution of flows.
 const ZIPF_EXPONENT: f64 = 1.0;
 
 /// Address family and protocol of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kind {
-    pub(crate) v6: bool,
-    pub(crate) protocol: Protocol,
+pub struct Kind {
+    /// Of IPv6.
+    pub v6: bool,
+    /// TCP or UDP.
+    pub protocol: Protocol,
 }
 
 const TCP4: Kind = Kind { v6: false, protocol: Protocol::Tcp };
@@ -33,7 +36,7 @@ const UDP6: Kind = Kind { v6: true, protocol: Protocol::Udp };
 
 /// The kinds of traffic in a population; flows take them in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mix {
+pub struct Mix {
     pub(crate) name: &'static str,
     turns: &'static [Kind],
 }
@@ -64,7 +67,8 @@ impl Mix {
     }
 
     /// The kind of a flow.
-    pub(crate) fn kind(self, flow: u64) -> Kind {
+    #[must_use]
+    pub fn kind(self, flow: u64) -> Kind {
         self.turns[(flow % self.turns.len() as u64) as usize]
     }
 
@@ -75,7 +79,8 @@ impl Mix {
 }
 
 /// Address and port of the service number `service` of a kind.
-pub(crate) fn virtual_address(kind: Kind, service: u32) -> SocketAddr {
+#[must_use]
+pub fn virtual_address(kind: Kind, service: u32) -> SocketAddr {
     let port = match kind.protocol {
         Protocol::Udp => 53,
         _ => 443,
@@ -91,7 +96,7 @@ pub(crate) fn virtual_address(kind: Kind, service: u32) -> SocketAddr {
 
 /// What a packet does to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Segment {
+pub enum Segment {
     /// SYN.
     Opening,
     /// Data or acknowledgement.
@@ -100,15 +105,16 @@ pub(crate) enum Segment {
 
 /// Writes the frames of a population's flows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Traffic {
-    pub(crate) mix: Mix,
+pub struct Traffic {
+    /// What the flows are of.
+    pub mix: Mix,
     /// Services of each kind.
-    pub(crate) services: u32,
+    pub services: u32,
 }
 
 impl Traffic {
     /// Writes a frame of `flow` of about `len` bytes into `chunk`; returns its length. Flows below 2^31 differ from each other.
-    pub(crate) fn write(&self, chunk: &mut [u8], flow: u64, segment: Segment, len: usize) -> usize {
+    pub fn write(&self, chunk: &mut [u8], flow: u64, segment: Segment, len: usize) -> usize {
         let kind = self.mix.kind(flow);
         // An odd factor permutes the numbers, so that neighbours in number are no neighbours in address.
         let mixed = (flow as u32).wrapping_mul(0x9e37_79b1);
@@ -174,16 +180,54 @@ const fn transport_len(kind: Kind) -> usize {
     }
 }
 
-/// A length from the IMIX.
-pub(crate) fn length(random: &mut ChaCha8Rng) -> usize {
-    let mut turn = random.random_range(0..LENGTHS.iter().map(|(_, share)| share).sum());
-    for (length, share) in LENGTHS {
-        if turn < share {
+/// How long frames are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// As on the Internet: [`LENGTHS`].
+    #[default]
+    Imix,
+    /// All alike, if their headers fit: bytes without checksum.
+    Alike(usize),
+}
+
+impl FromStr for Lengths {
+    type Err = &'static str;
+
+    /// Numbers are those of the wire, with checksum.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "imix" {
+            return Ok(Self::Imix);
+        }
+        let length = text.parse().ok().filter(|length| (64..=1518).contains(length));
+        length
+            .map(|length: usize| Self::Alike(length - CHECKSUM))
+            .ok_or("expected imix or a number from 64 to 1518")
+    }
+}
+
+impl Lengths {
+    /// As it is written.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Imix => "imix".to_owned(),
+            Self::Alike(length) => (length + CHECKSUM).to_string(),
+        }
+    }
+
+    /// The next frame's.
+    pub(crate) fn pick(self, random: &mut ChaCha8Rng) -> usize {
+        if let Self::Alike(length) = self {
             return length;
         }
-        turn -= share;
+        let mut turn = random.random_range(0..LENGTHS.iter().map(|(_, share)| share).sum());
+        for (length, share) in LENGTHS {
+            if turn < share {
+                return length;
+            }
+            turn -= share;
+        }
+        LENGTHS[0].0
     }
-    LENGTHS[0].0
 }
 
 /// How the packets are spread over the flows.
@@ -242,7 +286,7 @@ mod tests {
         let (mut clients, mut services, mut lengths) = (HashSet::new(), HashSet::new(), HashSet::new());
         for flow in 0..20_000 {
             let mut chunk = [0; CHUNK];
-            let len = traffic.write(&mut chunk, flow, Segment::Data, length(&mut random));
+            let len = traffic.write(&mut chunk, flow, Segment::Data, Lengths::Imix.pick(&mut random));
             let packet = Packet::parse(&chunk[..len], len).unwrap();
             assert_eq!(packet.protocol(), traffic.mix.kind(flow).protocol);
             assert_eq!(packet.ttl, 64);
@@ -256,6 +300,18 @@ mod tests {
         }
         assert_eq!(services.len(), 4 * 3);
         assert_eq!(lengths, [60, 62, 74, 590, 1514].into());
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_wire() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        for (text, length) in [("64", 60), ("1518", 1514)] {
+            let lengths: Lengths = text.parse().unwrap();
+            assert_eq!((lengths.pick(&mut random), lengths.name().as_str()), (length, text));
+        }
+        for wrong in ["63", "1519", "", "mix"] {
+            assert!(wrong.parse::<Lengths>().unwrap_err().contains("imix or a number"), "{wrong}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use xlvs_dataplane::worker::IdlePolicy;
 
 use crate::lab::{
     Arms, Bare, Cores, Forwarder, Generator, Idle, InProcess, IpForward, Lab, NftForward, Order, Redirect,
-    Sink, pause, watch,
+    Sink, SystemCalls, pause, watch,
 };
 use crate::options::{Schedule, Windows, flows, workers};
 use crate::report::{Column, Printer, Row, left, right};
@@ -155,6 +155,8 @@ struct Round {
     rate: Rate,
     /// What its workers take of a core while nothing arrives, in percent. Only of workers in user space.
     idle_cpu: Option<f64>,
+    /// System calls of its workers for each frame that arrives. Only of workers in user space.
+    system_calls: Option<f64>,
 }
 
 /// One figure.
@@ -177,6 +179,8 @@ struct Figure {
     ratio_spread: Option<f64>,
     /// What each worker takes of a core while nothing arrives.
     idle_cpu_percent: Option<f64>,
+    /// Of the workers, in a window of its own; none where the kernel can't count them.
+    system_calls_per_packet: Option<f64>,
     /// Whether a worker has a generator on its core.
     shared_cores: bool,
     rounds: u32,
@@ -187,7 +191,7 @@ impl Row for Figure {
     const NOTES: &'static [&'static str] = &[
         "Mpps of 64-byte frames at the sink: median over rounds, ± distance of the quartiles; offered: sent by the generator",
         "÷bare: to the bare forwarder of the same round, workers, arms and idle policy · shared: a worker has a generator on its core",
-        "idle %: what each worker takes of a core while nothing arrives",
+        "idle %: what each worker takes of a core while nothing arrives · calls: system calls of the workers for each frame",
     ];
 
     const COLUMNS: &'static [Column<Self>] = &[
@@ -202,6 +206,9 @@ impl Row for Figure {
         right("÷bare", 7, |row| row.ratio_to_bare.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"))),
         right("±", 6, |row| row.ratio_spread.map_or("-".to_owned(), |spread| format!("{spread:.3}"))),
         right("idle %", 6, |row| row.idle_cpu_percent.map_or("-".to_owned(), |cpu| format!("{cpu:.1}"))),
+        right("calls", 6, |row| {
+            row.system_calls_per_packet.map_or("-".to_owned(), |calls| format!("{calls:.4}"))
+        }),
         left("shared", 6, |row| if row.shared_cores { "yes" } else { "no" }.to_owned()),
     ];
 }
@@ -239,6 +246,7 @@ pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
         printer.remark(&format!("nft_fwd is left out: {reason}"));
         cases.retain(|case| case.kind != Kind::NftForward);
     }
+    let counts_calls = SystemCalls::of(&[]).map(drop).inspect_err(|reason| printer.remark(reason)).is_ok();
     let schedule = options.windows.or(9, 500);
     let seed = schedule.seed;
     let most_workers = options.workers.iter().copied().max().unwrap_or(1) as usize;
@@ -262,7 +270,14 @@ pub(crate) fn run(options: &Wire, printer: &Printer) -> Result<(), String> {
             let place = place.ok_or("no lab has been built for a case")?;
             let known = known.iter().find(|known| known.flows == case.flows && known.arms == case.arms);
             let seed = seed.wrapping_add(u64::from(round) << 32);
-            rounds.push(measure(case, place, known.map(|known| &known.world), &schedule, seed)?);
+            rounds.push(measure(
+                case,
+                place,
+                known.map(|known| &known.world),
+                counts_calls,
+                &schedule,
+                seed,
+            )?);
         }
     }
     for (case, own) in cases.iter().zip(&rounds) {
@@ -320,6 +335,7 @@ fn measure(
     case: &Case,
     Place { lab, cores }: &Place,
     world: Option<&World>,
+    counts_calls: bool,
     schedule: &Schedule,
     seed: u64,
 ) -> Result<Round, String> {
@@ -344,13 +360,19 @@ fn measure(
         None => None,
     };
     let traffic = Traffic { mix: mix()?, services: 1 };
-    let rate =
-        throughput(lab, cores, &Order { traffic, flows: case.flows, rate: None, seed }, &sink, schedule)?;
+    let order = Order { traffic, flows: case.flows, rate: None, seed };
+    let (rate, system_calls) = throughput_and(lab, cores, &order, &sink, schedule, || {
+        let threads = forwarder.threads();
+        if threads.is_empty() || !counts_calls {
+            return Ok(None);
+        }
+        calls_per_frame(threads, &sink, schedule)
+    })?;
     forwarder.finish()?;
     if rate.mpps == 0.0 {
         return Err(format!("no frame came through {} ({} arms)", case.kind.name(), case.arms.name()));
     }
-    Ok(Round { rate, idle_cpu })
+    Ok(Round { rate, idle_cpu, system_calls })
 }
 
 /// What this process takes of a core, in percent.
@@ -375,6 +397,18 @@ pub(crate) fn throughput(
     sink: &Sink,
     schedule: &Schedule,
 ) -> Result<Rate, String> {
+    throughput_and(lab, cores, order, sink, schedule, || Ok(())).map(|(rate, ())| rate)
+}
+
+/// [`throughput`], and what `also` finds out afterwards, while frames still flow.
+fn throughput_and<T>(
+    lab: &Lab,
+    cores: &Cores,
+    order: &Order,
+    sink: &Sink,
+    schedule: &Schedule,
+    also: impl FnOnce() -> Result<T, String>,
+) -> Result<(Rate, T), String> {
     let generator = Generator::start(lab, cores, order)?;
     pause(schedule.warm_up)?;
     let (begin, arrived, sent) = (Instant::now(), sink.arrived()?, generator.sent()?);
@@ -384,9 +418,27 @@ pub(crate) fn throughput(
         pause(schedule.window)?;
     }
     let (time, arrived, sent) = (begin.elapsed(), sink.arrived()? - arrived, generator.sent()? - sent);
+    let also = also()?;
     generator.stop()?;
     let mpps = |frames: u64| frames as f64 / time.as_secs_f64() / 1e6;
-    Ok(Rate { mpps: mpps(arrived), offered_mpps: mpps(sent) })
+    Ok((Rate { mpps: mpps(arrived), offered_mpps: mpps(sent) }, also))
+}
+
+/// How often these threads call the kernel for each frame that arrives; `None` where it does not see them.
+fn calls_per_frame(threads: &[u32], sink: &Sink, schedule: &Schedule) -> Result<Option<f64>, String> {
+    let calls = SystemCalls::of(threads)?;
+    let (begin, counted, arrived) = (Instant::now(), calls.count()?, sink.arrived()?);
+    loop {
+        pause(schedule.window)?;
+        let (counted, arrived) = (calls.count()? - counted, sink.arrived()? - arrived);
+        if counted > 0 && arrived > 0 {
+            return Ok(Some(counted as f64 / arrived as f64));
+        }
+        // On a busy machine a forwarder may not have had its turn yet.
+        if begin.elapsed() >= TURN_LIMIT {
+            return Ok(None);
+        }
+    }
 }
 
 fn figure(
@@ -416,8 +468,14 @@ fn figure(
         ratio_to_bare: ratio.map(|ratio| ratio.median),
         ratio_spread: ratio.map(|ratio| ratio.spread),
         idle_cpu_percent: case.idle.map(|_| of(|round| round.idle_cpu.unwrap_or_default()).median),
+        system_calls_per_packet: median_of_some(rounds.iter().filter_map(|round| round.system_calls)),
         shared_cores: shared,
         rounds: schedule.rounds,
         seed: schedule.seed,
     }
+}
+
+fn median_of_some(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| Summary::of(values).median)
 }

@@ -9,20 +9,24 @@ use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{Director, Prefetched};
-use xlvs_dataplane::port::{BATCH, InterfaceSlot};
-use xlvs_dataplane::verdict::{DropReason, Verdict};
+use xlvs_dataplane::port::BATCH;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::verdict::DropReason;
 
-use crate::reference::{RandomWalk, floor};
-use crate::samples::{Samples, Stopwatch};
-use crate::traffic::{CHUNK, Segment, Share, Spread, length};
+use crate::instructions::Meter;
+use crate::measured::{Frames, measured_batch, measured_expiry, measured_floor};
+use crate::pipeline::growth::Growth;
+use crate::reference::RandomWalk;
+use crate::samples::{Samples, Stopwatch, Time};
+use crate::traffic::{CHUNK, Segment, Share, Spread};
 use crate::world::{SHORT_MS, World};
 
 /// Frames that the batches go round in: what a small UMEM has.
 const CHUNKS: usize = 1024;
 /// Time from a deadline to when its timer is surely due: two ticks of the timing wheel.
 const TICKS_MS: u64 = 600;
-/// Beyond the timing wheel's horizon.
-const HORIZON_MS: u64 = 4096 * 256 + TICKS_MS;
+/// How long a timer waits that waits for the timing wheel's horizon.
+const HORIZON_MS: u64 = 4095 * 256;
 
 /// One worker.
 pub(crate) struct Hand<'w> {
@@ -42,9 +46,13 @@ pub(crate) struct Hand<'w> {
     seen: Vec<Prefetched>,
     /// How far this worker's clock is ahead of the machine's.
     ahead_ms: u64,
+    /// When all lasting connections were there.
+    populated: Now,
     /// Connections opened beyond the lasting ones.
     opened: u64,
     walked_to: u32,
+    /// Counts what is measured; none while times are taken.
+    meter: Option<Meter>,
     /// Frames that should have been forwarded and were not, and why the last one.
     lost: (u64, Option<DropReason>),
 }
@@ -79,8 +87,10 @@ impl<'w> Hand<'w> {
             lengths: [0; BATCH],
             seen: Vec::with_capacity(BATCH),
             ahead_ms: 0,
+            populated: Now::read(),
             opened: 0,
             walked_to: 0,
+            meter: None,
             lost: (0, None),
         }
     }
@@ -95,36 +105,28 @@ impl<'w> Hand<'w> {
         let chunks = self.chunks.chunks_exact_mut(CHUNK).skip(self.first);
         for (position, (chunk, len)) in chunks.zip(&mut self.lengths).take(count).enumerate() {
             let flow = flow(&mut self.random, position as u64);
-            *len = self.world.traffic.write(chunk, flow, segment, length(&mut self.random));
+            *len = self.world.traffic.write(chunk, flow, segment, self.world.lengths.pick(&mut self.random));
         }
     }
 
     /// Hands the first `count` frames of the batch to the director. Returns how long it took.
-    fn process(&mut self, count: usize) -> u64 {
+    fn process(&mut self, count: usize) -> Time {
         self.process_at(count, self.now())
     }
 
-    fn process_at(&mut self, count: usize, now: Now) -> u64 {
-        let (director, seen, lengths) = (&mut self.director, &mut self.seen, &self.lengths[..count]);
-        let chunks = &mut self.chunks[self.first * CHUNK..(self.first + count) * CHUNK];
-        let (time, (forwarded, reason)) = self.watch.time(|| {
-            let (mut forwarded, mut reason) = (0, None);
-            seen.clear();
-            for (chunk, &len) in chunks.chunks_exact_mut(CHUNK).zip(lengths) {
-                seen.push(director.look_at(&chunk[..len], len));
-            }
-            director.prefetch(seen);
-            for ((chunk, &len), seen) in chunks.chunks_exact_mut(CHUNK).zip(lengths).zip(&*seen) {
-                match director.process_prefetched(seen, &mut chunk[..len], len, InterfaceSlot(0), now) {
-                    Verdict::Forward(_) => forwarded += 1,
-                    Verdict::Drop(why) => reason = Some(why),
-                    Verdict::ToHost(_) | Verdict::Held | Verdict::Emit(_) | Verdict::EmitToHost => {}
-                }
-            }
-            (forwarded, reason)
-        });
-        if forwarded != count {
-            self.lose((count - forwarded) as u64, reason);
+    fn process_at(&mut self, count: usize, now: Now) -> Time {
+        self.process_some(0, count, now)
+    }
+
+    /// Hands frames of the batch to the director, from number `first` on.
+    fn process_some(&mut self, first: usize, count: usize, now: Now) -> Time {
+        let director = &mut self.director;
+        let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
+        let (meter, seen) = (&mut self.meter, &mut self.seen);
+        let (time, outcome) =
+            self.watch.time(|| metered(meter, || measured_batch(director, frames, seen, now)));
+        if outcome.forwarded != count {
+            self.lose((count - outcome.forwarded) as u64, outcome.reason);
         }
         time
     }
@@ -143,6 +145,27 @@ impl<'w> Hand<'w> {
         self.establish(Share { first: 0, step: 1 });
     }
 
+    /// Opens and establishes this worker's share of the lasting connections, and times the opening of each.
+    pub(crate) fn grow(&mut self, growth: &mut Growth) {
+        let (opens, flows) = (self.opens, self.world.flows);
+        let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
+        let mut done = 0;
+        while done < mine {
+            let count = (mine - done).min(BATCH as u64) as usize;
+            let flow = |_: &mut ChaCha8Rng, position| opens.flow(done + position);
+            self.write(count, Segment::Opening, flow);
+            let now = self.now();
+            (0..count).for_each(|at| growth.director.one(self.process_some(at, 1, now)));
+            self.write(count, Segment::Data, flow);
+            self.process(count);
+            self.write(count, Segment::Data, flow);
+            (0..count).for_each(|at| growth.floor.one(self.floor_of(at, 1)));
+            done += count as u64;
+            growth.done(done, mine);
+        }
+        self.populated = self.now();
+    }
+
     fn establish(&mut self, opens: Share) {
         let flows = self.world.flows;
         let mine = flows.saturating_sub(opens.first).div_ceil(opens.step);
@@ -155,6 +178,7 @@ impl<'w> Hand<'w> {
             }
             done += count as u64;
         }
+        self.populated = self.now();
     }
 
     /// Batches of packets of known connections. Only with `samples` are they timed.
@@ -221,8 +245,8 @@ impl<'w> Hand<'w> {
         let mut more = true;
         while more {
             let before = self.counters.connections_expired.get();
-            let (director, watch) = (&mut self.director, self.watch);
-            let (time, due) = watch.time(|| director.expire(now, BATCH));
+            let (director, meter) = (&mut self.director, &mut self.meter);
+            let (time, due) = self.watch.time(|| metered(meter, || measured_expiry(director, now)));
             samples.batch(time, self.counters.connections_expired.get() - before);
             more = due;
         }
@@ -232,18 +256,51 @@ impl<'w> Hand<'w> {
         self.lose(left.abs_diff(lasting), None);
     }
 
-    /// From now on connections come and go. Lets all timers of lasting connections come due once, which sets them anew, so
-    /// that none does while others are timed.
-    pub(crate) fn begin_passing(&mut self) {
-        self.ahead_ms += HORIZON_MS;
+    /// From now on connections come and go, under this table. First all timers of lasting connections come due, which sets them
+    /// anew, so that none does while others are timed. Those of UDP have stood at the wheel's horizon from the beginning, those
+    /// of TCP were set for SYN_RECV; from then on each comes once a horizon. So the time between the last and the first of
+    /// them is left.
+    pub(crate) fn begin_passing(&mut self, passing: &Arc<ServiceTable>) {
+        let now = self.now().0;
+        let mut quiet = self.populated.0 + SHORT_MS + TICKS_MS + HORIZON_MS;
+        while quiet < now {
+            quiet += HORIZON_MS;
+        }
+        self.ahead_ms += quiet - now;
         let now = self.now();
         while self.director.expire(now, BATCH) {}
-        drop(self.director.install(Arc::clone(&self.world.passing)));
+        drop(self.director.install(Arc::clone(passing)));
+    }
+
+    /// Counts what is measured from now on.
+    pub(crate) fn begin_counting(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// What was counted since the last time; `None` if the counter is not this process's.
+    pub(crate) fn counted(&mut self) -> Result<Option<u64>, String> {
+        self.meter.as_mut().map_or(Ok(None), Meter::take)
     }
 
     /// The floor, over packets of the same flows.
-    pub(crate) fn floor(&mut self, batches: u32, samples: Option<&mut Samples>) {
-        self.each(Spread::Uniform, batches, samples, |frame, _| floor(frame));
+    pub(crate) fn floor(&mut self, batches: u32, mut samples: Option<&mut Samples>) {
+        let (sees, flows) = (self.sees, self.world.flows);
+        for _ in 0..batches {
+            self.write(BATCH, Segment::Data, |random, _| Spread::Uniform.pick(random, flows, &sees));
+            let time = self.floor_of(0, BATCH);
+            if let Some(samples) = &mut samples {
+                samples.batch(time, BATCH as u64);
+            }
+        }
+    }
+
+    /// The floor of frames of the batch, from number `first` on. Returns how long it took.
+    fn floor_of(&mut self, first: usize, count: usize) -> Time {
+        let frames = frames(&mut self.chunks, &self.lengths, self.first + first, first..first + count);
+        let meter = &mut self.meter;
+        let (time, forwarded) = self.watch.time(|| metered(meter, || measured_floor(frames)));
+        self.lose((count - forwarded) as u64, None);
+        time
     }
 
     /// Batches of packets of known connections, given not to the director but to `handle`, which says whether a frame took
@@ -316,5 +373,24 @@ impl<'w> Hand<'w> {
                 reason.map_or("none", DropReason::name),
             )),
         }
+    }
+}
+
+/// Frames of `chunks` from number `first` on, which have the lengths of these positions.
+fn frames<'b>(
+    chunks: &'b mut [u8],
+    lengths: &'b [usize],
+    first: usize,
+    positions: std::ops::Range<usize>,
+) -> Frames<'b> {
+    let chunks = &mut chunks[first * CHUNK..(first + positions.len()) * CHUNK];
+    Frames { chunks, lengths: &lengths[positions] }
+}
+
+/// Does `work`, and has it counted if something is.
+fn metered<T>(meter: &mut Option<Meter>, work: impl FnOnce() -> T) -> T {
+    match meter {
+        None => work(),
+        Some(meter) => meter.count(work),
     }
 }

@@ -15,7 +15,7 @@ use xlvs_dataplane::scheduler::{SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 
-use crate::traffic::{Mix, Traffic, virtual_address};
+use crate::traffic::{Lengths, Mix, Traffic, virtual_address};
 
 /// The daemon's default of `max_connections`; a population of any size lives in a table of at least this size.
 const DEFAULT_LIMIT: u64 = 1 << 20;
@@ -25,28 +25,35 @@ const LONG: Duration = Duration::from_secs(31 * 86_400);
 /// too while connections come and go.
 pub(crate) const SHORT_MS: u64 = 60_000;
 
+/// More connections than any destination gets.
+const ROOM: u32 = 1 << 28;
+
 /// One case's services and tables.
 #[derive(Debug)]
-pub(crate) struct World {
-    pub(crate) traffic: Traffic,
+pub struct World {
+    /// What comes to it.
+    pub traffic: Traffic,
+    pub(crate) lengths: Lengths,
     pub(crate) scheduler: SchedulerName,
     /// Services of all kinds.
     pub(crate) services: u64,
     pub(crate) flows: u64,
     pub(crate) workers: usize,
     /// Connections made under this table stay.
-    pub(crate) lasting: Arc<ServiceTable>,
+    pub lasting: Arc<ServiceTable>,
     /// Connections made under this table live for [`SHORT_MS`].
     pub(crate) passing: Arc<ServiceTable>,
-    pub(crate) tables: ConnectionTables,
+    /// Where connections are kept.
+    pub tables: ConnectionTables,
     pub(crate) fragments: Arc<Reassembly>,
     all: Vec<Service>,
 }
 
 /// What is asked of a [`World`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
     pub(crate) mix: Mix,
+    pub(crate) lengths: Lengths,
     pub(crate) scheduler: SchedulerName,
     pub(crate) services: u64,
     /// To how many of them the traffic goes; `None`: to all.
@@ -65,9 +72,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// One worker, one service of each kind without persistence, one interface, and the daemon's own room.
-    pub(crate) const fn simple(mix: Mix, flows: u64, seed: u64) -> Self {
+    #[must_use]
+    pub const fn simple(mix: Mix, flows: u64, seed: u64) -> Self {
         Self {
             mix,
+            lengths: Lengths::Imix,
             scheduler: SchedulerName::Rr,
             services: 1,
             busy_services: None,
@@ -80,6 +89,12 @@ impl Plan {
             seed,
         }
     }
+
+    /// The same with so many services of all kinds together.
+    #[must_use]
+    pub const fn with_services(self, services: u64) -> Self {
+        Self { services, ..self }
+    }
 }
 
 /// A bound that `flows` connections and so many more at a time don't come near: the daemon's default if it will do.
@@ -90,7 +105,8 @@ pub(crate) const fn roomy(flows: u64, passing: u64) -> u64 {
 
 impl World {
     /// Services for all kinds of traffic, and no connection yet.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
         let kinds = plan.mix.kinds();
         let of_each_kind = |services: u64| (services / kinds.len() as u64).max(1) as u32;
         let each = of_each_kind(plan.services);
@@ -111,20 +127,19 @@ impl World {
                 services.push(Service { persistence, ..Service::new(key, scheduler, destinations) });
             }
         }
-        let table = |epoch, udp| {
-            let timeouts = Timeouts { tcp: LONG, tcp_fin: LONG, udp };
-            Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []))
-        };
+        let table =
+            |epoch, timeouts| Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []));
         let population = Arc::new(Population::new(plan.limit as u32));
         let hash = HashSeed([plan.seed ^ 0x6a09_e667_f3bc_c908, plan.seed ^ 0xbb67_ae85_84ca_a73b]);
         Self {
             traffic: Traffic { mix: plan.mix, services: busy },
+            lengths: plan.lengths,
             scheduler: plan.scheduler,
             services: services.len() as u64,
             flows: plan.flows,
             workers: plan.workers,
-            lasting: table(1, LONG),
-            passing: table(2, Duration::from_millis(SHORT_MS)),
+            lasting: table(1, timeouts(LONG)),
+            passing: table(2, timeouts(Duration::from_millis(SHORT_MS))),
             fragments: Arc::default(),
             tables: ConnectionTables {
                 v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
@@ -141,12 +156,35 @@ impl World {
         Arc::new(ServiceTable::new(epoch, *self.lasting.timeouts(), services, []))
     }
 
+    /// [`Self::passing`] with another scheduler in all services.
+    pub(crate) fn passing_under(&self, scheduler: SchedulerName) -> Arc<ServiceTable> {
+        // What overflows is sent nowhere, so that there must be room for all.
+        let factor = if scheduler == SchedulerName::Ovf { ROOM } else { 1 };
+        let services = self.all.iter().map(|service| {
+            let heavier = |destination: &Arc<Destination>| {
+                let weight = destination.weight * factor;
+                Arc::new(Destination { weight, ..Destination::clone(destination) })
+            };
+            let destinations: Box<[_]> = service.destinations.iter().map(heavier).collect();
+            Service::new(
+                service.key,
+                scheduler.start(SchedulerOptions::default(), &destinations),
+                destinations,
+            )
+        });
+        Arc::new(ServiceTable::new(2, *self.passing.timeouts(), services, []))
+    }
+
     /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.
     pub(crate) fn table_bytes(&self) -> usize {
         let record = |v6| if v6 { size_of::<Record<V6_WORDS>>() } else { size_of::<Record<V4_WORDS>>() };
         let each = self.traffic.mix.mean(|kind| record(kind.v6) as f64) + 9.0 * 8.0 / 7.0;
         (each * self.flows as f64) as usize
     }
+}
+
+const fn timeouts(udp: Duration) -> Timeouts {
+    Timeouts { tcp: LONG, tcp_fin: LONG, udp }
 }
 
 fn destination(id: u32, v6: bool, weight: u32, plan: &Plan) -> Destination {

@@ -59,6 +59,14 @@ fn every_way_from_the_generator_to_the_sink_is_measured_beside_the_bare_forwarde
     }
     assert!(of("director").iter().all(|figure| figure["idle_cpu_percent"].as_f64().unwrap() > 0.0));
     assert!(of("ip_forward").iter().all(|figure| figure["idle_cpu_percent"].is_null()));
+    assert!(of("ip_forward").iter().all(|figure| figure["system_calls_per_packet"].is_null()));
+    // A kernel may not be able to count them; then that is told.
+    if !head.contains("counting system calls: ") {
+        for figure in of("director").into_iter().chain(of("bare")) {
+            let calls = figure["system_calls_per_packet"].as_f64().unwrap();
+            assert!(calls > 0.0, "workers call the kernel at least to send: {figure}");
+        }
+    }
     assert!(of("bare").iter().all(|figure| figure["ratio_to_bare"] == 1.0));
     let kinds: BTreeSet<String> = of("director")
         .iter()
@@ -113,6 +121,9 @@ fn delays_are_measured_at_each_load_and_drawn() {
         assert_eq!(number("expired") > 0.0, figure["case"] == "expiring", "{figure}");
         assert!(number("expired") <= 2000.0, "{figure}");
         assert_eq!(figure["services"], if figure["case"] == "reloading" { 30 } else { 1 });
+        assert!(number("ratio_to_director") > 0.0, "{figure}");
+        assert_eq!(figure["added_p50_ns"].is_null(), figure["case"] == "wire", "{figure}");
+        assert_eq!(figure["added_p999_ns"].is_null(), figure["case"] == "wire", "{figure}");
         if figure["case"] == "bare" {
             assert_eq!(number("ratio_to_bare"), 1.0);
         }

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use xlvs_dataplane::worker::IdlePolicy;
 use super::cores::Cores;
 use super::forwarder::{Arms, Forwarder, open_ports};
 use super::program::Program;
+use super::system_calls::this_thread;
 use super::{BACK_MAC, Lab, SINK_MAC};
 
 /// As the data plane's worker has them.
@@ -25,6 +27,7 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(256);
 pub(crate) struct Bare {
     stop: Arc<AtomicBool>,
     workers: Vec<(Arc<OwnedFd>, JoinHandle<AfXdpPort>)>,
+    threads: Vec<u32>,
     _programs: Vec<Program>,
 }
 
@@ -47,21 +50,28 @@ impl Bare {
             }
             Ok((ports, programs))
         })?;
-        let mut bare = Self { stop: Arc::default(), workers: Vec::new(), _programs: programs };
+        let mut bare =
+            Self { stop: Arc::default(), workers: Vec::new(), threads: Vec::new(), _programs: programs };
+        let (started, starting) = channel();
         for (port, core) in ports.into_iter().zip(cores.workers.clone()) {
             let waker = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
                 .map_err(|error| format!("no eventfd: {error}"))?;
             let (waker, stop) = (Arc::new(waker), Arc::clone(&bare.stop));
-            let woken = Arc::clone(&waker);
+            let (woken, started) = (Arc::clone(&waker), started.clone());
             let thread = std::thread::Builder::new()
                 .name("bare".to_owned())
                 .spawn(move || {
                     core_affinity::set_for_current(core);
+                    // Whoever started it may have given up.
+                    let _ = started.send(this_thread());
+                    drop(started);
                     forward(port, arms.egress(), idle, &woken, &stop)
                 })
                 .map_err(|error| format!("the bare forwarder's thread can't be started: {error}"))?;
             bare.workers.push((waker, thread));
         }
+        drop(started);
+        bare.threads.extend(starting);
         Ok(bare)
     }
 
@@ -76,6 +86,10 @@ impl Bare {
 }
 
 impl Forwarder for Bare {
+    fn threads(&self) -> &[u32] {
+        &self.threads
+    }
+
     fn finish(mut self: Box<Self>) -> Result<(), String> {
         self.end()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use rustix::net::netdevice::name_to_index;
@@ -19,6 +20,7 @@ use xlvs_dataplane::worker::{Command, IdlePolicy, Worker, WorkerHandle};
 use super::cores::Cores;
 use super::forwarder::{Arms, Forwarder, open_ports};
 use super::namespace::Namespace;
+use super::system_calls::this_thread;
 use super::{BACK, BACK_MAC, FRONT_MAC, Lab};
 
 /// A running director.
@@ -29,6 +31,7 @@ pub(crate) struct InProcess {
     steerings: Vec<Steering>,
     handles: Vec<WorkerHandle>,
     workers: Vec<JoinHandle<AfXdpPort>>,
+    threads: Vec<u32>,
     /// By worker; with how many connections each had created before it ran.
     counters: Vec<(Arc<WorkerCounters>, u64)>,
 }
@@ -52,6 +55,7 @@ impl InProcess {
             steerings: Vec::new(),
             handles: Vec::new(),
             workers: Vec::new(),
+            threads: Vec::new(),
             counters: Vec::new(),
         };
         let rules = rules(services);
@@ -64,6 +68,7 @@ impl InProcess {
             }
             Ok(ports)
         })?;
+        let (started, starting) = channel();
         for ((port, director), core) in ports.into_iter().zip(directors).zip(cores.workers.clone()) {
             let counters = Arc::clone(director.counters());
             let created = counters.connections_created.get();
@@ -71,12 +76,18 @@ impl InProcess {
             let failed = |error| format!("a worker can't be started: {error}");
             let (worker, handle) = Worker::new(port, director, idle).map_err(failed)?;
             running.handles.push(handle);
+            let started = started.clone();
             let thread = std::thread::Builder::new().name("director".to_owned()).spawn(move || {
                 core_affinity::set_for_current(core);
+                // Whoever started it may have given up.
+                let _ = started.send(this_thread());
+                drop(started);
                 worker.run()
             });
             running.workers.push(thread.map_err(failed)?);
         }
+        drop(started);
+        running.threads.extend(starting);
         Ok(running)
     }
 
@@ -144,6 +155,10 @@ impl InProcess {
 }
 
 impl Forwarder for InProcess {
+    fn threads(&self) -> &[u32] {
+        &self.threads
+    }
+
     fn finish(mut self: Box<Self>) -> Result<(), String> {
         self.end()?;
         for (counters, created) in &self.counters {

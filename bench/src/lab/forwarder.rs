@@ -16,6 +16,11 @@ const RING_SIZE: u32 = 2048;
 
 /// A running forwarder.
 pub(crate) trait Forwarder {
+    /// Its threads, as the kernel numbers them.
+    fn threads(&self) -> &[u32] {
+        &[]
+    }
+
     /// Stops it.
     ///
     /// # Errors

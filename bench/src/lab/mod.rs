@@ -18,6 +18,7 @@ mod kernel;
 mod namespace;
 mod program;
 mod sink;
+mod system_calls;
 
 pub(crate) use bare::Bare;
 pub(crate) use cores::Cores;
@@ -27,6 +28,7 @@ pub(crate) use generator::{Generator, Order};
 pub(crate) use interrupt::{pause, watch};
 pub(crate) use kernel::{IpForward, NftForward, Redirect};
 pub(crate) use sink::{Delays, Sink};
+pub(crate) use system_calls::SystemCalls;
 
 use namespace::{Namespace, run};
 

@@ -1,0 +1,6 @@
+//! What the director remembers of flows.
+
+mod cache;
+mod table;
+mod tcp;
+mod wheel;

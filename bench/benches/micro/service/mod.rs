@@ -1,0 +1,3 @@
+//! Which service takes a packet.
+
+mod table;

@@ -1,0 +1,85 @@
+//! Single times: what adding one connection takes while a table grows to its size, the worst of all included. On a shared
+//! machine the worst of anything is what else ran; so the floor is timed in turns with it, as often and as singly, and what the
+//! kernel interrupted is told apart.
+
+use crate::samples::{Samples, Time};
+
+/// Slices of the growth, each of which gives one sample.
+const SLICES: u64 = 31;
+/// A pause.
+const PAUSE_NS: u64 = 1_000_000;
+
+/// Times of single calls.
+#[derive(Debug)]
+pub(crate) struct Singles {
+    pub(crate) samples: Samples,
+    /// ns of the longest.
+    pub(crate) worst: u64,
+    /// Of those in which this thread was not taken off its core.
+    pub(crate) worst_undisturbed: u64,
+    /// How many were longer than a millisecond.
+    pub(crate) pauses: u64,
+}
+
+impl Singles {
+    fn new() -> Result<Self, String> {
+        let samples = Samples::new(SLICES as usize).map_err(|error| error.to_string())?;
+        Ok(Self { samples, worst: 0, worst_undisturbed: 0, pauses: 0 })
+    }
+
+    /// One call took so long.
+    pub(crate) fn one(&mut self, time: Time) {
+        self.samples.batch(time, 1);
+        self.worst = self.worst.max(time.ns);
+        if time.undisturbed {
+            self.worst_undisturbed = self.worst_undisturbed.max(time.ns);
+        }
+        self.pauses += u64::from(time.ns > PAUSE_NS);
+    }
+}
+
+/// The growth of a table.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    pub(crate) director: Singles,
+    pub(crate) floor: Singles,
+    slices: u64,
+}
+
+impl Growth {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// When there is no room for samples.
+    pub(crate) fn new() -> Result<Self, String> {
+        Ok(Self { director: Singles::new()?, floor: Singles::new()?, slices: 0 })
+    }
+
+    /// So many of all are there.
+    pub(crate) fn done(&mut self, done: u64, all: u64) {
+        if done * SLICES / all > self.slices {
+            self.slices = done * SLICES / all;
+            self.director.samples.end_round(true);
+            self.floor.samples.end_round(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn growth_has_a_sample_for_each_slice_and_knows_its_worst_moment() {
+        let mut growth = Growth::new().unwrap();
+        for done in 1..=62 {
+            let (ns, undisturbed) = if done == 40 { (2_000_000, false) } else { (100, true) };
+            growth.director.one(Time { ns, undisturbed });
+            growth.done(done, 62);
+        }
+        assert_eq!(growth.director.samples.rounds.len(), 31);
+        assert_eq!((growth.director.worst, growth.director.pauses), (2_000_000, 1));
+        assert_eq!((growth.director.worst_undisturbed, growth.director.samples.units), (100, 62));
+    }
+}
