@@ -14,6 +14,7 @@
 
 mod datagram;
 mod defend;
+mod peer;
 mod persist;
 mod route;
 
@@ -34,7 +35,7 @@ use crate::service::table::ServiceTable;
 use crate::verdict::{DropReason, Verdict};
 
 use defend::Defender;
-use route::Context;
+use route::{Context, Sender};
 
 /// The two connection tables that all workers share.
 #[derive(Clone, Debug)]
@@ -147,11 +148,14 @@ impl Director {
         // In place: a packet that is copied costs time.
         let Ok(packet) = &parsed else { return self.drop(DropReason::Truncated) };
         // The only place that routes, so that the compiler puts it here: a call would cost a known flow a tenth of its time.
-        let path = match self.find_path(packet, ingress, now) {
+        let path = match self.find_path(packet, Sender(head), ingress, now) {
             Ok(path) => path,
             Err(detour) => return self.take_detour(detour, head, packet, is_joined, now),
         };
         if is_joined {
+            if packet.ttl <= 1 && self.went_round(packet, Sender(head), ingress, now) {
+                return self.hand_joined();
+            }
             return self.send_joined(packet, &path, now);
         }
         match direct_routing::rewrite(head, packet, &path) {
@@ -162,15 +166,24 @@ impl Director {
                 Verdict::Forward(path.egress)
             }
             Err(DropReason::TooBig) => self.too_big(head, packet, &path, now),
+            Err(DropReason::TtlExceeded) if self.went_round(packet, Sender(head), ingress, now) => {
+                self.take_detour(Detour::Host, head, packet, false, now)
+            }
             Err(reason) => self.refuse(head, packet, reason, path.mtu, now),
         }
     }
 
     /// Finds or makes a packet's connection; the way to its destination.
     #[inline(always)]
-    fn find_path(&mut self, packet: &Packet, ingress: InterfaceSlot, now: Now) -> Result<Path, Detour> {
-        let context =
-            Context { services: &self.services, counters: &self.counters, worker: self.worker, ingress, now };
+    fn find_path(
+        &mut self,
+        packet: &Packet,
+        sender: Sender<'_>,
+        ingress: InterfaceSlot,
+        now: Now,
+    ) -> Result<Path, Detour> {
+        let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
+        let context = Context { services, counters, worker, ingress, sender, now };
         let destination = match packet.key {
             Key::V4(key) => route::route(&context, &mut self.v4, &key, packet),
             Key::V6(key) => route::route(&context, &mut self.v6, &key, packet),
@@ -179,6 +192,17 @@ impl Director {
             Way::Direct(path) => Ok(path),
             Way::Host => Err(Detour::Host),
             Way::Unknown => Err(Detour::Refused(DropReason::NeighborUnresolved)),
+        }
+    }
+
+    /// Whether a packet at the end of its life went round between directors, and is the host's from now on.
+    #[cold]
+    fn went_round(&mut self, packet: &Packet, sender: Sender<'_>, ingress: InterfaceSlot, now: Now) -> bool {
+        let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
+        let context = Context { services, counters, worker, ingress, sender, now };
+        match packet.key {
+            Key::V4(key) => peer::take_home(&context, &mut self.v4, &key, packet),
+            Key::V6(key) => peer::take_home(&context, &mut self.v6, &key, packet),
         }
     }
 
@@ -278,6 +302,7 @@ impl Director {
             counters: &self.counters,
             worker: self.worker,
             ingress: InterfaceSlot(0),
+            sender: Sender(&[]),
             now,
         };
         let v4 = self.v4.expire(now, budget, |ended| context.settle(&ended));

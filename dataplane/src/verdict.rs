@@ -91,6 +91,9 @@ drop_reasons! {
     VipAbsent => "vip_absent",
     /// TCP without a connection, and no SYN that could make one.
     NoConnection => "no_connection",
+    /// A destination of the service passed it on to this host as to a real server, which this host is not there. Scheduled once
+    /// more, it could go round for ever.
+    FromDestination => "from_destination",
     /// The service has no destination that can take a new connection.
     NoDestination => "no_destination",
     /// The connection's destination was removed.

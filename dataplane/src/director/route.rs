@@ -2,12 +2,12 @@
 //! see [`super::persist`]) gives a new connection. Everything that changes connections and their counts is here.
 //!
 //! Order, as the kernel's: connection, then whether it is to go on; otherwise whether the packet may open one, its mark, its
-//! service, the defences, the template, the scheduler.
+//! service, the defences, the template, the scheduler. What another director gave this host (see [`super::peer`]) is not scheduled.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::persist;
+use super::{peer, persist};
 use crate::clock::Now;
 use crate::connection::record::{Role, Word};
 use crate::connection::table::{Added, NewConnection};
@@ -32,7 +32,20 @@ pub(super) struct Context<'s> {
     /// The worker's lane of all counters.
     pub(super) worker: usize,
     pub(super) ingress: InterfaceSlot,
+    /// Who sent the frame on this link. Not read of a known flow's.
+    pub(super) sender: Sender<'s>,
     pub(super) now: Now,
+}
+
+/// The sender of a frame, of which this is the beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender<'f>(pub(super) &'f [u8]);
+
+impl Sender<'_> {
+    /// Its MAC address.
+    pub(super) fn mac(self) -> Option<[u8; 6]> {
+        self.0.get(6..12)?.try_into().ok()
+    }
 }
 
 impl Context<'_> {
@@ -228,7 +241,7 @@ const fn assures(state: State) -> bool {
 
 /// A packet without a connection.
 #[cold]
-fn open<'s, const WORDS: usize>(
+pub(super) fn open<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
     key: &FlowKey<WORDS>,
@@ -242,33 +255,33 @@ where
         return Err(DropReason::VipAbsent);
     }
     let settings = &context.services.settings;
+    let (is_error, may_be_given) =
+        (matches!(packet.transport, Transport::IcmpError(_)), peer::may_have_sent(context));
     let may_open = match packet.transport {
         Transport::Tcp(flags) => tcp::opens(flags, settings.sloppy_tcp),
         Transport::Sctp(chunk) => sctp::opens(chunk, settings.sloppy_sctp),
         Transport::Udp => true,
-        Transport::IcmpError(_) if settings.schedule_icmp => true,
-        Transport::IcmpError(_) => return Err(DropReason::Icmp),
+        Transport::IcmpError(_) => settings.schedule_icmp,
     };
-    let no_service = match packet.transport {
-        Transport::IcmpError(_) => DropReason::Icmp,
-        _ => DropReason::NoService,
-    };
-    let (client, client_port) = packet.client();
-    let flow = NewFlow {
-        client: SocketAddr::new(client, client_port),
-        virtual_address: SocketAddr::new(packet.vip, packet.virtual_port),
-        now: context.now,
-    };
-    let mark = mark(context, packet, &flow);
-    let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
-    let service = found.filter(|service| takes(service, &flow)).ok_or(no_service)?;
-    if !may_open {
-        return host_of(context, service).ok_or(DropReason::NoConnection);
+    if is_error && !may_open && !may_be_given {
+        return Err(DropReason::Icmp);
     }
-    if context.services.defense.drops_packet() {
+    let no_service = if is_error { DropReason::Icmp } else { DropReason::NoService };
+    let (flow, service) = service_of(context, packet);
+    let service = service.ok_or(no_service)?;
+    let is_given = may_be_given && peer::gave(context, service, &flow);
+    if !may_open {
+        return match (is_given, is_error) {
+            (true, _) => own_host(service).ok_or(DropReason::FromDestination),
+            (false, true) => Err(DropReason::Icmp),
+            (false, false) => host_of(context, service).ok_or(DropReason::NoConnection),
+        };
+    }
+    if !is_given && context.services.defense.drops_packet() {
         return Err(DropReason::DropPacket);
     }
     let picked = match service.persistence {
+        _ if is_given => own_host(service).map(|host| (host, None)).ok_or(DropReason::FromDestination),
         None => pick(service, &flow).map(|destination| (destination, None)),
         Some(persistence) => persist::pick(context, connections, key, service, persistence, &flow)
             .map(|(destination, template)| (destination, Some(template))),
@@ -327,13 +340,29 @@ where
     }
 }
 
+/// What a packet would open, and the service that would take it.
+pub(super) fn service_of<'s>(context: &Context<'s>, packet: &Packet) -> (NewFlow, Option<&'s Service>) {
+    let (client, client_port) = packet.client();
+    let flow = NewFlow {
+        client: SocketAddr::new(client, client_port),
+        virtual_address: SocketAddr::new(packet.vip, packet.virtual_port),
+        now: context.now,
+    };
+    let mark = mark(context, packet, &flow);
+    let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
+    let service = found.filter(|service| takes(service, &flow));
+    (flow, service)
+}
+
 /// The service's destination that is the director's own host, to which a segment without a connection goes: connections of the
 /// host's own programs outlive the director, and to others the host answers. Not as long as the director has lost others'
 /// connections, which the host would reset.
 fn host_of<'s>(context: &Context<'_>, service: &'s Service) -> Option<&'s Destination> {
-    if context.now < context.services.resets_from {
-        return None;
-    }
+    own_host(service).filter(|_| context.now >= context.services.resets_from)
+}
+
+/// The service's destination that is the director's own host.
+pub(super) fn own_host(service: &Service) -> Option<&Destination> {
     let own = service.destinations.iter().find(|destination| destination.way == Way::Host);
     own.map(Arc::as_ref)
 }

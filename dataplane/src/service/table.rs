@@ -9,7 +9,7 @@ use super::mark::MarkTable;
 use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
 use crate::clock::Now;
 use crate::connection::Timeouts;
-use crate::destination::{Destination, DestinationId};
+use crate::destination::{Destination, DestinationId, Way};
 use crate::flow::{Family, Protocol};
 use crate::settings::{Defense, Settings};
 
@@ -35,6 +35,8 @@ pub struct ServiceTable {
     services: HashMap<ServiceKey, Arc<Service>>,
     /// By id.
     destinations: Vec<Option<Arc<Destination>>>,
+    /// The MAC addresses of services' destinations, in order.
+    server_macs: Box<[[u8; 6]]>,
     kinds: Kinds,
 }
 
@@ -58,6 +60,7 @@ impl ServiceTable {
         let services: HashMap<_, _> =
             services.into_iter().map(|service| (service.key, Arc::new(service))).collect();
         let mut destinations = Vec::new();
+        let server_macs = server_macs(services.values().flat_map(|service| &service.destinations));
         let present = services.values().flat_map(|service| service.destinations.iter().cloned());
         for destination in present.chain(removed) {
             let at = destination.id.0 as usize;
@@ -74,7 +77,7 @@ impl ServiceTable {
                 ..kinds
             },
         });
-        Self { epoch, timeouts, services, destinations, kinds, ..Self::default() }
+        Self { epoch, timeouts, services, destinations, server_macs, kinds, ..Self::default() }
     }
 
     /// The service with exactly this name.
@@ -118,8 +121,25 @@ impl ServiceTable {
         self.destinations.get(id.0 as usize)?.as_deref()
     }
 
+    /// Whether a destination of any service has this MAC address.
+    #[must_use]
+    pub fn is_server(&self, mac: [u8; 6]) -> bool {
+        self.server_macs.binary_search(&mac).is_ok()
+    }
+
     /// All services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(Arc::as_ref)
     }
+}
+
+fn server_macs<'d>(destinations: impl Iterator<Item = &'d Arc<Destination>>) -> Box<[[u8; 6]]> {
+    let macs = destinations.filter_map(|destination| match destination.way {
+        Way::Direct(path) => Some(path.destination_mac),
+        Way::Host | Way::Unknown => None,
+    });
+    let mut macs: Vec<_> = macs.collect();
+    macs.sort_unstable();
+    macs.dedup();
+    macs.into()
 }
