@@ -208,7 +208,8 @@ impl Kernel for Ipvs<'_> {
     }
 
     fn totals(&mut self) -> Result<Totals, Errno> {
-        Ok(Totals { traffic: traffic(self.registry.total()), workers: Vec::new() })
+        let workers = self.registry.worker_totals().map(counters).collect();
+        Ok(Totals { traffic: traffic(self.registry.total()), workers })
     }
 }
 
@@ -313,16 +314,21 @@ fn destination_row(entry: &DestinationEntry, weight: u32) -> DestinationRow {
     }
 }
 
+/// Counts of what clients sent.
+fn counters(counted: xlvs_dataplane::counters::Traffic) -> Counters {
+    Counters {
+        connections: counted.connections,
+        in_packets: counted.packets,
+        in_bytes: counted.bytes,
+        ..Counters::default()
+    }
+}
+
 /// Counts and rates as the estimator last saw them, which is what lists show.
 fn traffic(estimator: &Estimator) -> Traffic {
     let (counted, rates) = (estimator.counted(), estimator.rates());
     Traffic {
-        counters: Counters {
-            connections: counted.connections,
-            in_packets: counted.packets,
-            in_bytes: counted.bytes,
-            ..Counters::default()
-        },
+        counters: counters(counted),
         rates: Counters {
             connections: rates.connections,
             in_packets: rates.packets,

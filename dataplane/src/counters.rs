@@ -63,6 +63,18 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl Traffic {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_add(other.connections),
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+}
+
 /// One lane a worker, shared by all snapshots that name the same service or destination.
 #[derive(Clone, Debug)]
 pub struct TrafficLanes(Arc<[TrafficLane]>);
@@ -84,10 +96,15 @@ impl TrafficLanes {
     /// All workers together.
     #[must_use]
     pub fn sum(&self) -> Traffic {
-        self.0.iter().fold(Traffic::default(), |sum, lane| Traffic {
-            connections: sum.connections.wrapping_add(lane.connections.get()),
-            packets: sum.packets.wrapping_add(lane.packets.get()),
-            bytes: sum.bytes.wrapping_add(lane.bytes.get()),
+        self.workers().fold(Traffic::default(), Traffic::plus)
+    }
+
+    /// Each worker by itself.
+    pub fn workers(&self) -> impl Iterator<Item = Traffic> {
+        self.0.iter().map(|lane| Traffic {
+            connections: lane.connections.get(),
+            packets: lane.packets.get(),
+            bytes: lane.bytes.get(),
         })
     }
 }

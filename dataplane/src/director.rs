@@ -14,6 +14,7 @@
 
 mod datagram;
 mod defend;
+mod peer;
 mod persist;
 mod prefetch;
 mod route;
@@ -36,7 +37,7 @@ use crate::verdict::{DropReason, Verdict};
 
 use defend::Defender;
 use prefetch::Place;
-use route::Context;
+use route::{Context, Sender};
 
 pub use prefetch::Prefetched;
 
@@ -167,11 +168,14 @@ impl Director {
             },
         };
         // The only place that routes, so that the compiler puts it here: a call would cost a known flow a tenth of its time.
-        let path = match self.find_path(packet, place, ingress, now) {
+        let path = match self.find_path(packet, place, Sender(head), ingress, now) {
             Ok(path) => path,
             Err(detour) => return self.take_detour(detour, head, packet, is_joined, now),
         };
         if is_joined {
+            if packet.ttl <= 1 && self.went_round(packet, Sender(head), ingress, now) {
+                return self.hand_joined();
+            }
             return self.send_joined(packet, &path, now);
         }
         match direct_routing::rewrite(head, packet, &path) {
@@ -182,6 +186,9 @@ impl Director {
                 Verdict::Forward(path.egress)
             }
             Err(DropReason::TooBig) => self.too_big(head, packet, &path, now),
+            Err(DropReason::TtlExceeded) if self.went_round(packet, Sender(head), ingress, now) => {
+                self.take_detour(Detour::Host, head, packet, false, now)
+            }
             Err(reason) => self.refuse(head, packet, reason, path.mtu, now),
         }
     }
@@ -192,11 +199,12 @@ impl Director {
         &mut self,
         packet: &Packet,
         place: Place,
+        sender: Sender<'_>,
         ingress: InterfaceSlot,
         now: Now,
     ) -> Result<Path, Detour> {
-        let context =
-            Context { services: &self.services, counters: &self.counters, worker: self.worker, ingress, now };
+        let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
+        let context = Context { services, counters, worker, ingress, sender, now };
         let destination = match packet.key {
             Key::V4(key) => route::route(&context, &mut self.v4, &key, place, packet),
             Key::V6(key) => route::route(&context, &mut self.v6, &key, place, packet),
@@ -205,6 +213,17 @@ impl Director {
             Way::Direct(path) => Ok(path),
             Way::Host => Err(Detour::Host),
             Way::Unknown => Err(Detour::Refused(DropReason::NeighborUnresolved)),
+        }
+    }
+
+    /// Whether a packet at the end of its life went round between directors, and is the host's from now on.
+    #[cold]
+    fn went_round(&mut self, packet: &Packet, sender: Sender<'_>, ingress: InterfaceSlot, now: Now) -> bool {
+        let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
+        let context = Context { services, counters, worker, ingress, sender, now };
+        match packet.key {
+            Key::V4(key) => peer::take_home(&context, &mut self.v4, &key, packet),
+            Key::V6(key) => peer::take_home(&context, &mut self.v6, &key, packet),
         }
     }
 
@@ -304,6 +323,7 @@ impl Director {
             counters: &self.counters,
             worker: self.worker,
             ingress: InterfaceSlot(0),
+            sender: Sender(&[]),
             now,
         };
         let v4 = self.v4.expire(now, budget, |ended| context.settle(&ended));

@@ -256,6 +256,30 @@ fn faults_of_queues_and_offloads_are_found_and_cured() {
 }
 
 #[test]
+fn faults_of_a_director_that_is_its_own_server_are_found_and_cured() {
+    let lab = Lab::with_web(&["--servers", "1", "--router"]);
+    let config = Config::web(&lab, &["director", "rs1"]);
+    let stopped = Doctor::of_file(&lab, &config);
+    stopped.content().unwrap();
+    // Without the device node: only a doctor in mounts of its own sees it so.
+    let hide = "mount -t tmpfs none /dev/net && exec xlvs doctor --json \"$@\"";
+    let line = format!("unshare --mount bash -c '{hide}' doctor '{}'", stopped.arguments.join("' '"));
+    let done = shell(&lab, "director", &line);
+    let findings = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found =
+        findings.into_iter().find(|one| one["id"] == "host-device").unwrap_or_else(|| panic!("{done:#?}"));
+    assert_eq!((&found["state"], done.code), (&"broken".into(), Some(1)), "{found:#}");
+    assert!(found["advice"].as_str().unwrap().contains("modprobe tun"), "{found:#}");
+
+    let daemon = Daemon::start(&lab, &config);
+    let director = Doctor::of_daemon(&lab, &daemon);
+    director.content().unwrap();
+    // A 2 of `all` would make it loose.
+    let strict = "sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.xlvs0.rp_filter=1";
+    director.cures("director", strict, "broken", "host-device", "xlvs0");
+}
+
+#[test]
 fn interfaces_of_two_mtus_are_found_and_cured() {
     let lab = Lab::up(&["--servers", "1", "--two-armed"]);
     let config = Config::web(&lab, &["rs1"]).interfaces(&["eth0", "eth1"]);
@@ -281,6 +305,15 @@ fn faults_of_a_real_server_are_found_and_cured() {
     for (plant, id, subject) in cases {
         rs1.cures("rs1", plant, "broken", id, subject);
     }
+    // Its own connections may leave from the VIP.
+    let preferred = "ip address change fd00::100/128 dev lo preferred_lft forever";
+    rs1.cures("rs1", preferred, "warning", "vip-source", VIP6);
+    // A filter that drops what comes for it.
+    let _ = shell(&lab, "rs1", "iptables -A INPUT -d 10.0.0.100 -p tcp --dport 81 -j DROP").ok();
+    let found = rs1.finds("warning", "firewall", "host");
+    assert!(found["found"].as_str().unwrap().contains("--dport 81"), "the rule is not shown: {found:#}");
+    let _ = shell(&lab, "rs1", "iptables -F INPUT").ok();
+    rs1.content().unwrap();
     // A second interface, on which frames look forged to a strict filter.
     let other = "ip link add eth9 type veth peer name peer9 && ip link set eth9 up && cd /proc/sys/net/ipv4/conf && \
                  echo 0 >all/rp_filter && echo 1 >eth9/rp_filter";

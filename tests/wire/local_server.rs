@@ -264,3 +264,69 @@ fn two_directors_are_each_others_servers_and_packets_do_not_go_round() {
     assert!(forwarded(&second) > 0, "{:#}", second.status());
     assert_eq!(counted(&first, "received"), before, "{:#}", first.status());
 }
+
+/// The same two, and both serve the VIPs whoever has them: what one passes on, the other neither schedules nor sends back.
+#[test]
+fn two_directors_that_always_serve_do_not_pass_flows_to_and_fro() {
+    const DIRECTORS: [&str; 2] = ["director", "director2"];
+    let lab = Lab::up(&["--servers", "1", "--director2"]);
+    lab.web(&DIRECTORS);
+    let vips = [lab.v4("vip"), lab.v6("vip")];
+    let mut up = lab.command("director2", xlvs_tests::lab::xlvs());
+    up.args(["real-server", "up"]).args(vips.map(|vip| vip.to_string()));
+    let _ = xlvs_tests::command::run(up, SOON).ok();
+    let mut config = Config::web(&lab, &DIRECTORS).with("vip = \"always\"");
+    for (at, vip) in vips.into_iter().enumerate() {
+        let servers = DIRECTORS.map(|role| ([lab.v4(role), lab.v6(role)][at], 1));
+        config.services.push(Service::udp(vip, 7000, servers));
+    }
+    let mut first = Daemon::start(&lab, &config);
+    let mut second = Daemon::launch(&lab, "director2", &config);
+    second.wait_ready(true);
+    let to = vips.map(|vip| SocketAddr::new(vip, 7000));
+    let _servers = to.map(|to| Named::udp(&lab, &DIRECTORS, to));
+    let lead_to = |role: &str| {
+        let mac = lab.fact(&format!("mac_{role}_eth0"));
+        for vip in vips {
+            let line = format!("ip neighbor replace {vip} lladdr {mac} dev eth0 nud permanent");
+            let _ = lab.exec("client", &line.split(' ').collect::<Vec<_>>()).ok();
+        }
+    };
+
+    for (role, in_charge, other) in [("director", &first, &second), ("director2", &second, &first)] {
+        lead_to(role);
+        let before =
+            [counted(in_charge, "forwarded"), counted(other, "forwarded"), counted(other, "to_host")];
+        for vip in vips {
+            let answers = lab.get_many(vip, 40);
+            assert_eq!(answers, DIRECTORS.map(|role| (role.to_owned(), 20)).into(), "{vip} by {role}");
+        }
+        let after = [counted(in_charge, "forwarded"), counted(other, "forwarded"), counted(other, "to_host")];
+        assert_eq!(after[1], before[1], "what {role} passed on was sent on: {:#}", other.status());
+        assert_eq!(after[0] - before[0], after[2] - before[2], "{:#}", other.status());
+        assert!(after[0] > before[0], "{role} passed nothing on");
+        assert_eq!((in_charge.drops(), other.drops()), Default::default());
+    }
+
+    // Flows that the second gave the first, which forgets them, and gets them itself now: some it would give to the second.
+    let askers: Vec<Asker> =
+        to.into_iter().flat_map(|to| (0..8).map(move |_| to)).map(|to| Asker::new(&lab, to)).collect();
+    for asker in &askers {
+        assert!(asker.ask(b"by the second", SOON).is_some(), "{:?}", second.drops());
+    }
+    let _ = first.stop();
+    first.respawn();
+    first.wait_ready(true);
+    lead_to("director");
+    for round in 0..3 {
+        for asker in &askers {
+            assert!(asker.ask(b"by the first", SOON).is_some(), "{:?} {:?}", first.drops(), second.drops());
+        }
+        let passed_on = counted(&first, "forwarded") + counted(&second, "forwarded");
+        for asker in &askers {
+            let _ = asker.ask(b"again", SOON).unwrap();
+        }
+        let times = counted(&first, "forwarded") + counted(&second, "forwarded") - passed_on;
+        assert!(times <= askers.len() as u64, "round {round}: {times} times for {} datagrams", askers.len());
+    }
+}

@@ -1,6 +1,7 @@
 //! Health checks as the control thread sees them: it tells the health thread who is checked and how servers are reached, takes
 //! reports into the registry, and logs what they change, once.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,17 +32,16 @@ impl Daemon {
         let needs = |probe: &Probe| matches!(probe, Probe::Vip(_) | Probe::Udp(_));
         let needing = plan.iter().filter(|server| server.checks.iter().any(|check| needs(&check.probe)));
         let links = &self.launched.links;
+        let own = LazyCell::new(|| Arc::new(self.kernel.addresses().all().clone()));
         let way = |address| match self.kernel.neighbor(address) {
             NeighborState::Resolved { interface, mac } => {
                 let link = links.iter().find(|link| link.index == interface)?;
                 Some(Way::To(Hop { interface: link.name.clone(), source_mac: link.mac, server_mac: mac }))
             }
             NeighborState::Failed => Some(Way::Failed),
-            // No frame leads to the director's own host.
-            NeighborState::Local
-            | NeighborState::Incomplete
-            | NeighborState::Unknown
-            | NeighborState::Unusable(_) => None,
+            // No frame leads there.
+            NeighborState::Local => Some(Way::Host(Arc::clone(&own))),
+            NeighborState::Incomplete | NeighborState::Unknown | NeighborState::Unusable(_) => None,
         };
         needing.filter_map(|server| Some((server.name.real.ip(), way(server.name.real.ip())?))).collect()
     }

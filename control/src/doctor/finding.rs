@@ -28,11 +28,13 @@ pub(crate) enum Check {
     Server,
     ServerMtu,
     SourceAddress,
+    HostDevice,
     KernelIpvs,
     Firewall,
     VipOnLo,
     VipElsewhere,
     DuplicateDetection,
+    VipSource,
     ArpIgnore,
     ArpAnnounce,
     RpFilter,
@@ -42,7 +44,7 @@ pub(crate) enum Check {
 
 impl Check {
     /// Every check with its identifier and what it looks at.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 27] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 29] = [
         (Self::AfXdp, "af-xdp", "the kernel has AF_XDP"),
         (Self::Bpffs, "bpffs", "the file system that keeps the steering program over a crash is mounted"),
         (
@@ -72,11 +74,21 @@ impl Check {
         (Self::Server, "server", "the real server is on a segment of the director and answers ARP"),
         (Self::ServerMtu, "server-mtu", "the largest frame reaches the real server"),
         (Self::SourceAddress, "source-address", "the director does not speak to the real server from a VIP"),
+        (
+            Self::HostDevice,
+            "host-device",
+            "a director that is its own real server can hand this host its packets",
+        ),
         (Self::KernelIpvs, "kernel-ipvs", "the kernel's own IPVS has nothing configured"),
-        (Self::Firewall, "firewall", "no rule of the host counts on seeing the VIP's frames"),
+        (
+            Self::Firewall,
+            "firewall",
+            "no rule of a director counts on seeing the VIP's frames, and none of a real server drops them",
+        ),
         (Self::VipOnLo, "vip-on-lo", "the VIP is on lo, as /32 or /128"),
         (Self::VipElsewhere, "vip-elsewhere", "the VIP is on no other interface"),
         (Self::DuplicateDetection, "duplicate-detection", "the kernel uses the IPv6 VIP"),
+        (Self::VipSource, "vip-source", "the host's own connections don't leave from the IPv6 VIP"),
         (Self::ArpIgnore, "arp-ignore", "ARP for the VIP is not answered"),
         (Self::ArpAnnounce, "arp-announce", "ARP requests are not sent from the VIP"),
         (Self::RpFilter, "rp-filter", "frames from the director are not taken for forged ones"),

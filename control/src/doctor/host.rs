@@ -40,6 +40,8 @@ pub(super) struct Address {
     pub(super) tentative: bool,
     /// Duplicate address detection found another holder.
     pub(super) duplicate: bool,
+    /// No new connection of this host's leaves from it, unless a program asks for that.
+    pub(super) deprecated: bool,
 }
 
 /// Whose hardware address the kernel knows.
@@ -181,6 +183,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
         net: IpNet::new(local.or(other)?, message.header.prefix_len).ok()?,
         tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
         duplicate: flags.contains(AddressFlags::Dadfailed),
+        deprecated: flags.contains(AddressFlags::Deprecated),
     })
 }
 

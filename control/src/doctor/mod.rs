@@ -15,6 +15,7 @@ mod host;
 mod plan;
 mod proc;
 mod real_server;
+mod rules;
 mod wire;
 
 use std::collections::BTreeSet;

@@ -42,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) workers: Vec<Worker>,
     /// What it knows of the real servers. Those that need no neighbour, this host itself say, are missing.
     pub(super) servers: BTreeMap<IpAddr, NeighborState>,
+    /// The device by which this host gets the packets of destinations that it is itself.
+    pub(super) host_device: Option<String>,
 }
 
 /// A worker's place.
@@ -76,6 +78,9 @@ impl Plan {
                 servers: destinations()
                     .filter_map(|destination| Some((destination.address, neighbor(destination, host)?)))
                     .collect(),
+                host_device: destinations()
+                    .find(|destination| destination.neighbor == "local")
+                    .and_then(|destination| destination.interface.clone()),
             }),
         }
     }

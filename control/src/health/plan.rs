@@ -1,6 +1,6 @@
 //! What the control thread tells the health thread: which servers are checked, and how they are reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub(crate) type Ways = Arc<BTreeMap<IpAddr, Way>>;
 pub(crate) enum Way {
     /// It is at this MAC, on this interface.
     To(Hop),
+    /// It is the director's own host, which has these addresses.
+    Host(Arc<BTreeSet<IpAddr>>),
     /// It answers neither ARP nor neighbour discovery.
     Failed,
 }

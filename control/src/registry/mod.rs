@@ -112,9 +112,11 @@ pub struct Registry {
     workers: usize,
     /// Where the next scheduler's random numbers begin.
     seed: u64,
-    /// What destinations that are gone for good had counted.
-    past: Traffic,
+    /// What destinations that are gone for good had counted, by worker.
+    past: Box<[Traffic]>,
     estimator: Estimator,
+    /// Of each worker's part.
+    worker_estimators: Box<[Estimator]>,
     /// What was reported last of each server that is checked.
     reports: BTreeMap<ServerName, Report>,
 }
@@ -141,8 +143,9 @@ impl Registry {
             epoch: 0,
             workers,
             seed,
-            past: Traffic::default(),
+            past: vec![Traffic::default(); workers.max(1)].into(),
             estimator: Estimator::default(),
+            worker_estimators: vec![Estimator::default(); workers.max(1)].into(),
             reports: BTreeMap::new(),
         }
     }
@@ -190,26 +193,41 @@ impl Registry {
         &self.estimator
     }
 
+    /// What of that each worker counted.
+    pub fn worker_totals(&self) -> impl Iterator<Item = Traffic> {
+        self.worker_estimators.iter().map(Estimator::counted)
+    }
+
     /// Has all estimators look at their counters; to be called every [`crate::estimator::PERIOD`].
     pub fn estimate(&mut self) {
         let mut leaving: BTreeMap<u64, Traffic> = BTreeMap::new();
-        let mut total = self.past;
+        let mut workers = self.past.clone();
+        // The sum is of the parts, as what traffic changes meanwhile is in both or in none.
+        let mut count = |entry: &DestinationEntry| {
+            let mut sum = Traffic::default();
+            for (worker, counted) in workers.iter_mut().zip(entry.counters.traffic.workers()) {
+                *worker = worker.plus(counted);
+                sum = sum.plus(counted);
+            }
+            sum
+        };
         for removed in self.removed.iter() {
-            let counted = removed.entry.counters.traffic.sum();
-            total = add(total, counted);
+            let counted = count(&removed.entry);
             let of_service = leaving.entry(removed.instance).or_default();
-            *of_service = add(*of_service, counted);
+            *of_service = of_service.plus(counted);
         }
         for service in self.services.values_mut() {
             for entry in service.destinations.iter_mut().chain(&mut service.sorry) {
-                let counted = entry.counters.traffic.sum();
-                total = add(total, counted);
+                let counted = count(entry);
                 entry.estimator.look(counted);
             }
             let gone = leaving.get(&service.instance).copied().unwrap_or_default();
-            service.estimator.look(add(service.counted(), gone));
+            service.estimator.look(service.counted().plus(gone));
         }
-        self.estimator.look(total);
+        for (estimator, counted) in self.worker_estimators.iter_mut().zip(&workers) {
+            estimator.look(*counted);
+        }
+        self.estimator.look(workers.iter().copied().fold(Traffic::default(), Traffic::plus));
     }
 
     /// The addresses whose neighbour entries are needed, those included that left and still have connections.
@@ -223,13 +241,5 @@ impl Registry {
     #[must_use]
     pub fn is_ramping(&self) -> bool {
         self.services.values().any(|service| service.destinations.iter().any(DestinationEntry::is_ramping))
-    }
-}
-
-fn add(a: Traffic, b: Traffic) -> Traffic {
-    Traffic {
-        connections: a.connections.wrapping_add(b.connections),
-        packets: a.packets.wrapping_add(b.packets),
-        bytes: a.bytes.wrapping_add(b.bytes),
     }
 }

@@ -333,6 +333,7 @@ impl Registry {
     /// Has all counts begin at 0.
     pub fn zero_all(&mut self) {
         self.estimator.zero();
+        self.worker_estimators.iter_mut().for_each(Estimator::zero);
         self.services.values_mut().for_each(ServiceEntry::zero);
     }
 }

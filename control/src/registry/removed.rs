@@ -7,9 +7,9 @@ use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::service::ServiceKey;
 
+use super::Registry;
 use super::service::DestinationEntry;
 use super::spec::{Drain, Owner, ServiceOptions, ServiceSpec};
-use super::{Registry, add};
 use crate::config::VipMode;
 
 /// A destination that was removed.
@@ -75,7 +75,7 @@ impl Removed {
     /// `counted`, and what those counted that belonged to a service.
     pub(super) fn counted(&self, service: &ServiceKey, instance: u64, counted: Traffic) -> Traffic {
         let its = self.of(service).filter(|removed| removed.instance == instance);
-        its.fold(counted, |sum, removed| add(sum, removed.entry.counters.traffic.sum()))
+        its.fold(counted, |sum, removed| sum.plus(removed.entry.counters.traffic.sum()))
     }
 
     /// Whether a removed destination of this service has connections.
@@ -148,12 +148,13 @@ impl Registry {
             if oldest_epoch < removed.since || removed.entry.is_in_use() {
                 return true;
             }
-            let counted = removed.entry.counters.traffic.sum();
-            *past = add(*past, counted);
+            for (past, counted) in past.iter_mut().zip(removed.entry.counters.traffic.workers()) {
+                *past = past.plus(counted);
+            }
             if let Some(service) = services.get_mut(key)
                 && service.instance == removed.instance
             {
-                service.past = add(service.past, counted);
+                service.past = service.past.plus(removed.entry.counters.traffic.sum());
             }
             free_ids.push(removed.entry.id);
             false

@@ -10,10 +10,10 @@ use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::settings::Settings;
 
+use super::Way;
 use super::health::Health;
 use super::ramp::{Progress, Ramp, scale};
 use super::spec::{DestinationSpec, Drain, Forwarding, Owner, ServiceOptions, ServiceSpec};
-use super::{Way, add};
 use crate::config::VipMode;
 use crate::estimator::Estimator;
 use crate::health::spec::{HealthSpec, ServerHealthSpec};
@@ -226,7 +226,7 @@ impl ServiceEntry {
     /// What it and the destinations that it has or had counted, without those that are leaving.
     pub(super) fn counted(&self) -> Traffic {
         let sums = self.entries().map(|entry| entry.counters.traffic.sum());
-        sums.fold(self.past, add)
+        sums.fold(self.past, Traffic::plus)
     }
 
     /// Has its counts and its destinations' begin at 0.

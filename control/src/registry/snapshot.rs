@@ -10,6 +10,7 @@ use xlvs_dataplane::service::table::ServiceTable;
 
 use super::service::Lists;
 use super::{Registry, Way};
+use crate::config::VipMode;
 
 impl Registry {
     /// The table of what is configured now, of the next epoch; schedulers are told of what changed. `way` says what is known
@@ -33,6 +34,7 @@ impl Registry {
                 destinations: picked,
                 persistence: service.spec.persistence,
                 one_packet: service.spec.one_packet,
+                always_served: service.vip.unwrap_or(self.vip) == VipMode::Always,
             });
         }
         let removed = self.removed.iter().map(|removed| {

@@ -5,6 +5,8 @@ mod captures;
 mod extensions;
 mod memory;
 mod messages;
+#[path = "../../../tests/fuzz/targets/src/names.rs"]
+mod names;
 mod properties;
 mod shell;
 mod traffic;

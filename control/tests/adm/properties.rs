@@ -14,7 +14,8 @@ use xlvs_control::adm::model::{
 };
 use xlvs_dataplane::flow::Protocol;
 
-use crate::shell::{CapturedNames, Outcome, Shell};
+use crate::names::FixedNames;
+use crate::shell::{Outcome, Shell};
 
 /// Words that look like ipvsadm's, and any others.
 fn word() -> impl Strategy<Value = String> {
@@ -186,7 +187,7 @@ proptest! {
 
     #[test]
     fn any_words_are_a_command_or_a_refusal(words in vec(word(), 0..10)) {
-        let _ = parse(&words, &CapturedNames::new());
+        let _ = parse(&words, &FixedNames::new());
     }
 
     #[test]

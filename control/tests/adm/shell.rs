@@ -3,44 +3,12 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
-use std::net::{IpAddr, Ipv4Addr};
 
 use xlvs_control::adm::execute::{Host, Session};
-use xlvs_control::adm::names::{Names, Ports};
 use xlvs_control::adm::render::proc::ProcFile;
-use xlvs_dataplane::flow::Protocol;
 
 use crate::memory::Memory;
-
-/// The names that the captured machine knew, as far as the captures use them.
-pub struct CapturedNames(Ports);
-
-impl CapturedNames {
-    pub fn new() -> Self {
-        Self(Ports::parse(
-            "ftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nhttp 80/tcp www\nhttps 443/tcp\n\
-             https 443/udp\nsip 5060/tcp\nsip 5060/udp\nhttp-alt 8080/tcp webcache\n",
-        ))
-    }
-}
-
-impl Names for CapturedNames {
-    fn host_address(&self, name: &str) -> Option<Ipv4Addr> {
-        (name == "localhost").then_some(Ipv4Addr::LOCALHOST)
-    }
-
-    fn host_name(&self, address: IpAddr) -> Option<String> {
-        (address == Ipv4Addr::LOCALHOST).then(|| "localhost".to_owned())
-    }
-
-    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
-        self.0.port(name, protocol)
-    }
-
-    fn port_name(&self, port: u16, protocol: Protocol) -> Option<String> {
-        self.0.name(port, protocol).map(str::to_owned)
-    }
-}
+use crate::names::FixedNames;
 
 /// What a command left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,7 +20,7 @@ pub struct Outcome {
 
 pub struct Shell {
     pub memory: Memory,
-    names: CapturedNames,
+    names: FixedNames,
     files: HashMap<String, String>,
     code: u8,
 }
@@ -87,7 +55,7 @@ fn tokens(line: &str) -> Vec<Token> {
 
 impl Shell {
     pub fn new() -> Self {
-        Self { memory: Memory::new(), names: CapturedNames::new(), files: HashMap::new(), code: 0 }
+        Self { memory: Memory::new(), names: FixedNames::new(), files: HashMap::new(), code: 0 }
     }
 
     /// Runs a line; `None` if it has something that isn't known here.

@@ -18,6 +18,8 @@ mod fixtures;
 mod memory;
 #[path = "../adm/messages.rs"]
 mod messages;
+#[path = "../../../tests/fuzz/targets/src/names.rs"]
+mod names;
 #[path = "../adm/properties.rs"]
 mod properties;
 #[path = "../adm/shell.rs"]

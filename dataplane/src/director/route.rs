@@ -2,15 +2,15 @@
 //! see [`super::persist`]) gives a new connection. Everything that changes connections and their counts is here.
 //!
 //! Order, as the kernel's: connection, then whether it is to go on; otherwise whether the packet may open one, its mark, its
-//! service, the defences, the template, the scheduler.
+//! service, the defences, the template, the scheduler. What another director gave this host (see [`super::peer`]) is not scheduled.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::persist;
 use super::prefetch::Place;
+use super::{peer, persist};
 use crate::clock::Now;
-use crate::connection::record::{Role, Word};
+use crate::connection::record::{Role, TemplateSlot, Word};
 use crate::connection::table::{Added, NewConnection};
 use crate::connection::worker::{Removed, WorkerConnections};
 use crate::connection::{State, sctp, tcp};
@@ -33,7 +33,20 @@ pub(super) struct Context<'s> {
     /// The worker's lane of all counters.
     pub(super) worker: usize,
     pub(super) ingress: InterfaceSlot,
+    /// Who sent the frame on this link. Not read of a known flow's.
+    pub(super) sender: Sender<'s>,
     pub(super) now: Now,
+}
+
+/// The sender of a frame, of which this is the beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender<'f>(pub(super) &'f [u8]);
+
+impl Sender<'_> {
+    /// Its MAC address.
+    pub(super) fn mac(self) -> Option<[u8; 6]> {
+        self.0.get(6..12)?.try_into().ok()
+    }
 }
 
 impl Context<'_> {
@@ -232,7 +245,7 @@ const fn assures(state: State) -> bool {
 
 /// A packet without a connection.
 #[cold]
-fn open<'s, const WORDS: usize>(
+pub(super) fn open<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
     key: &FlowKey<WORDS>,
@@ -245,29 +258,22 @@ where
     if context.services.absent_vips.contains(&packet.vip()) {
         return Err(DropReason::VipAbsent);
     }
-    let settings = &context.services.settings;
-    let may_open = match packet.transport {
-        Transport::Tcp(flags) => tcp::opens(flags, settings.sloppy_tcp),
-        Transport::Sctp(chunk) => sctp::opens(chunk, settings.sloppy_sctp),
-        Transport::Udp => true,
-        Transport::IcmpError(_) if settings.schedule_icmp => true,
-        Transport::IcmpError(_) => return Err(DropReason::Icmp),
-    };
-    let no_service = match packet.transport {
-        Transport::IcmpError(_) => DropReason::Icmp,
-        _ => DropReason::NoService,
-    };
-    let (client, client_port) = packet.client();
-    let flow = NewFlow {
-        client: SocketAddr::new(client, client_port),
-        virtual_address: SocketAddr::new(packet.vip(), packet.virtual_port()),
-        now: context.now,
-    };
-    let mark = mark(context, packet, &flow);
-    let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
-    let service = found.filter(|service| takes(service, &flow)).ok_or(no_service)?;
+    let is_error = matches!(packet.transport, Transport::IcmpError(_));
+    let may_open = may_open(context, packet.transport);
+    if is_error && !may_open && !peer::may_have_sent(context) {
+        return Err(DropReason::Icmp);
+    }
+    let no_service = if is_error { DropReason::Icmp } else { DropReason::NoService };
+    let (flow, service) = service_of(context, packet);
+    let service = service.ok_or(no_service)?;
+    if let Some(host) = peer::given_host(context, service) {
+        return open_at_host(context, connections, (key, hash), packet, service, host);
+    }
     if !may_open {
-        return host_of(context, service).ok_or(DropReason::NoConnection);
+        return match is_error {
+            true => Err(DropReason::Icmp),
+            false => host_of(context, service).ok_or(DropReason::NoConnection),
+        };
     }
     if context.services.defense.drops_packet() {
         return Err(DropReason::DropPacket);
@@ -282,6 +288,45 @@ where
         DropReason::NoDestination if is_foreign_to_ftp(service, &flow) => no_service,
         reason => reason,
     })?;
+    begin(context, connections, (key, hash), packet, service, (destination, template))
+}
+
+/// Whether a packet may open a connection.
+const fn may_open(context: &Context<'_>, transport: Transport) -> bool {
+    let settings = &context.services.settings;
+    match transport {
+        Transport::Tcp(flags) => tcp::opens(flags, settings.sloppy_tcp),
+        Transport::Sctp(chunk) => sctp::opens(chunk, settings.sloppy_sctp),
+        Transport::Udp => true,
+        Transport::IcmpError(_) => settings.schedule_icmp,
+    }
+}
+
+/// A packet without a connection that is for the service's own `host`, whether it may open one or not.
+pub(super) fn open_at_host<'s, const WORDS: usize>(
+    context: &Context<'s>,
+    connections: &mut WorkerConnections<WORDS>,
+    flow: (&FlowKey<WORDS>, u64),
+    packet: &Packet,
+    service: &Service,
+    host: &'s Destination,
+) -> Result<&'s Destination, DropReason> {
+    if !may_open(context, packet.transport) {
+        return Ok(host);
+    }
+    begin(context, connections, flow, packet, service, (host, None))
+}
+
+/// Adds the connection that a packet opens, of a flow and its hash, to a destination that was picked, by a template that is held,
+/// if there is one.
+fn begin<'s, const WORDS: usize>(
+    context: &Context<'s>,
+    connections: &mut WorkerConnections<WORDS>,
+    (key, hash): (&FlowKey<WORDS>, u64),
+    packet: &Packet,
+    service: &Service,
+    (destination, template): (&'s Destination, Option<TemplateSlot>),
+) -> Result<&'s Destination, DropReason> {
     let state = next_state(context, first_state(packet.transport), packet.transport);
     let lane = destination.counters.traffic.lane(context.worker);
     if service.one_packet && matches!(packet.transport, Transport::Udp) {
@@ -331,13 +376,29 @@ where
     }
 }
 
+/// What a packet would open, and the service that would take it.
+pub(super) fn service_of<'s>(context: &Context<'s>, packet: &Packet) -> (NewFlow, Option<&'s Service>) {
+    let (client, client_port) = packet.client();
+    let flow = NewFlow {
+        client: SocketAddr::new(client, client_port),
+        virtual_address: SocketAddr::new(packet.vip(), packet.virtual_port()),
+        now: context.now,
+    };
+    let mark = mark(context, packet, &flow);
+    let found = context.services.find(packet.protocol(), flow.virtual_address, mark);
+    let service = found.filter(|service| takes(service, &flow));
+    (flow, service)
+}
+
 /// The service's destination that is the director's own host, to which a segment without a connection goes: connections of the
 /// host's own programs outlive the director, and to others the host answers. Not as long as the director has lost others'
 /// connections, which the host would reset.
 fn host_of<'s>(context: &Context<'_>, service: &'s Service) -> Option<&'s Destination> {
-    if context.now < context.services.resets_from {
-        return None;
-    }
+    own_host(service).filter(|_| context.now >= context.services.resets_from)
+}
+
+/// The service's destination that is the director's own host.
+pub(super) fn own_host(service: &Service) -> Option<&Destination> {
     let own = service.destinations.iter().find(|destination| destination.way == Way::Host);
     own.map(Arc::as_ref)
 }

@@ -112,6 +112,8 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Each UDP datagram is scheduled by itself, and no connection is remembered.
     pub one_packet: bool,
+    /// It is served whoever holds its address, so that another director may serve it at the same time.
+    pub always_served: bool,
 }
 
 impl Service {
@@ -122,6 +124,6 @@ impl Service {
         scheduler: Arc<dyn Scheduler>,
         destinations: Box<[Arc<Destination>]>,
     ) -> Self {
-        Self { key, scheduler, destinations, persistence: None, one_packet: false }
+        Self { key, scheduler, destinations, persistence: None, one_packet: false, always_served: false }
     }
 }

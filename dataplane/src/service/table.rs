@@ -10,7 +10,7 @@ use super::mark::MarkTable;
 use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
 use crate::clock::Now;
 use crate::connection::{Lifetimes, State, Timeouts};
-use crate::destination::{Destination, DestinationId};
+use crate::destination::{Destination, DestinationId, Way};
 use crate::flow::{Family, Protocol};
 use crate::settings::{Defense, Settings};
 
@@ -34,6 +34,8 @@ pub struct ServiceTable {
     services: HashMap<ServiceKey, Arc<Service>>,
     /// By id.
     destinations: Vec<Option<Arc<Destination>>>,
+    /// The MAC addresses of services' destinations, in order.
+    server_macs: Box<[[u8; 6]]>,
     kinds: Kinds,
     timeouts: Timeouts,
     lifetimes: Lifetimes,
@@ -65,6 +67,7 @@ impl ServiceTable {
         let services: HashMap<_, _> =
             services.into_iter().map(|service| (service.key, Arc::new(service))).collect();
         let mut destinations = Vec::new();
+        let server_macs = server_macs(services.values().flat_map(|service| &service.destinations));
         let present = services.values().flat_map(|service| service.destinations.iter().cloned());
         for destination in present.chain(removed) {
             let at = destination.id.0 as usize;
@@ -90,6 +93,7 @@ impl ServiceTable {
             absent_vips: HashSet::new(),
             services,
             destinations,
+            server_macs,
             kinds,
             timeouts,
             lifetimes: timeouts.into(),
@@ -174,8 +178,25 @@ impl ServiceTable {
         black_box(ids.fold(0, |read, id| read ^ counted(id)));
     }
 
+    /// Whether a destination of any service has this MAC address.
+    #[must_use]
+    pub fn is_server(&self, mac: [u8; 6]) -> bool {
+        self.server_macs.binary_search(&mac).is_ok()
+    }
+
     /// All services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(Arc::as_ref)
     }
+}
+
+fn server_macs<'d>(destinations: impl Iterator<Item = &'d Arc<Destination>>) -> Box<[[u8; 6]]> {
+    let macs = destinations.filter_map(|destination| match destination.way {
+        Way::Direct(path) => Some(path.destination_mac),
+        Way::Host | Way::Unknown => None,
+    });
+    let mut macs: Vec<_> = macs.collect();
+    macs.sort_unstable();
+    macs.dedup();
+    macs.into()
 }

@@ -2,10 +2,10 @@
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
 use crate::memory::frame::{
-    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, Frame, HOP_BY_HOP, ROUTING, VIP, VIP6, other, sctp, tcp,
-    udp, with,
+    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, Frame, HOP_BY_HOP, ROUTING, VIP, VIP6, icmp_error, other,
+    sctp, tcp, udp, with,
 };
-use crate::memory::lab::{Plan, v4, v6};
+use crate::memory::lab::{Plan, server_mac, v4, v6};
 use xlvs_dataplane::flow::Protocol::{Sctp, Tcp, Udp};
 use xlvs_dataplane::verdict::DropReason::{self, *};
 
@@ -386,6 +386,18 @@ fn services() -> Vec<Row> {
         row("no flag", tcp(""), Drop(NoConnection)),
         row("SYN with RST", tcp("SR"), Drop(NoConnection)),
         row("SYN with ACK", tcp("SA"), Open(1)),
+        row("a SYN that a real server passed on", tcp("S").sent_by(server_mac(1)), Open(1)),
+        row(
+            "a segment of no connection that it passed on",
+            tcp("A").sent_by(server_mac(1)),
+            Drop(NoConnection),
+        ),
+        row("what the server of another service sends", tcp("S").sent_by(server_mac(2)), Open(1)),
+        row(
+            "an error of no connection from a server",
+            icmp_error(3, 17).port(53).sent_by(server_mac(1)),
+            Drop(Icmp),
+        ),
         row("no destination", tcp("S").port(NO_DESTINATION_PORT), Drop(NoDestination)),
         row("quiesced destinations", tcp("S").port(QUIESCED_PORT), Drop(NoDestination)),
         row("an unresolved neighbour", tcp("S").port(UNRESOLVED_PORT), OpenAndDrop(6, NeighborUnresolved)),

@@ -34,6 +34,7 @@ pub enum L4 {
 /// A frame to be built.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    sender: [u8; 6],
     v6: bool,
     tags: Vec<u16>,
     client: [u8; 4],
@@ -54,6 +55,7 @@ pub struct Frame {
 /// A TCP segment to VIP:80.
 pub fn tcp(flags: &'static str) -> Frame {
     Frame {
+        sender: CLIENT_MAC,
         v6: false,
         tags: Vec::new(),
         client: CLIENT,
@@ -92,6 +94,10 @@ pub fn icmp_error(icmp_type: u8, protocol: u8) -> Frame {
 }
 
 impl Frame {
+    /// By another MAC address than [`CLIENT_MAC`].
+    pub fn sent_by(self, sender: [u8; 6]) -> Self {
+        Self { sender, ..self }
+    }
     pub fn v6(self) -> Self {
         Self { v6: true, ..self }
     }
@@ -148,7 +154,7 @@ impl Frame {
     /// The frame's bytes.
     pub fn build(&self) -> Vec<u8> {
         let l4 = self.l4();
-        let mut frame = [DIRECTOR_MAC, CLIENT_MAC].concat();
+        let mut frame = [DIRECTOR_MAC, self.sender].concat();
         for tag in &self.tags {
             frame.extend_from_slice(&tag.to_be_bytes());
             frame.extend_from_slice(&[0, 42]);

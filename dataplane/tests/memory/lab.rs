@@ -66,12 +66,18 @@ pub struct Lab {
     pub unresolved: BTreeSet<u32>,
     /// Destinations that are the director's own host, from the next [`Lab::publish`] on.
     pub hosts: BTreeSet<u32>,
+    /// The directors' MAC address, from the next [`Lab::publish`] on.
+    pub mac: [u8; 6],
     /// What removed destinations are to their connections, from the next [`Lab::publish`] on.
     pub removed_are: Standing,
     /// The settings, from the next [`Lab::publish`] on.
     pub settings: Settings,
     /// The services whose clients are persistent, from the next [`Lab::publish`] on.
     pub persistent: HashMap<ServiceKey, Persistence>,
+    /// The services that remember no datagrams, from the next [`Lab::publish`] on.
+    pub one_packet: BTreeSet<ServiceKey>,
+    /// Whether services are served whoever holds their addresses, from the next [`Lab::publish`] on.
+    pub always_served: bool,
     pub now: Now,
     destinations: BTreeMap<u32, Arc<DestinationCounters>>,
     schedulers: HashMap<ServiceKey, Arc<dyn Scheduler>>,
@@ -94,7 +100,7 @@ impl Lab {
             Director::new(services, &connections, fragments, Arc::clone(counters), worker, now)
         };
         let directors = counters.iter().enumerate().map(director).collect();
-        let (unresolved, hosts, destinations, schedulers, persistent) = Default::default();
+        let (unresolved, hosts, destinations, schedulers, persistent, one_packet) = Default::default();
         Self {
             directors,
             counters,
@@ -103,9 +109,12 @@ impl Lab {
             services,
             unresolved,
             hosts,
+            mac: DIRECTOR_MAC,
             removed_are: Standing::Removed,
             settings: Settings::default(),
             persistent,
+            one_packet,
+            always_served: false,
             now,
             destinations,
             schedulers,
@@ -140,7 +149,13 @@ impl Lab {
             let before = self.services.service(key).map_or(&[][..], |service| &service.destinations);
             scheduler.changed(before, &now);
             let persistence = self.persistent.get(key).copied();
-            services.push(Service { persistence, ..Service::new(*key, Arc::clone(scheduler), now) });
+            let one_packet = self.one_packet.contains(key);
+            services.push(Service {
+                persistence,
+                one_packet,
+                always_served: self.always_served,
+                ..Service::new(*key, Arc::clone(scheduler), now)
+            });
         }
         let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, self.removed_are)).collect();
         let mut table = ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed);
@@ -157,7 +172,7 @@ impl Lab {
         }
         let path = Path {
             destination_mac: server_mac(id),
-            source_mac: DIRECTOR_MAC,
+            source_mac: self.mac,
             egress: egress(id),
             mtu: if id >= 10 { 9000 } else { 1500 },
         };

@@ -177,3 +177,32 @@ fn a_server_that_lacks_the_vip_or_answers_arp_for_it_is_found_and_live_traffic_n
     let connections = daemon.client(&["adm", "-Lcn"]).ok().stdout;
     assert!(!connections.contains(&format!("{}:", lab.v4("director"))), "{connections}");
 }
+
+/// The director is one of its own servers: whether it has the VIP, its own kernel knows.
+#[test]
+fn the_director_itself_is_up_as_long_as_it_has_the_vip() {
+    let lab = Lab::with_web(&["--servers", "1"]);
+    lab.web(&["director"]);
+    let vips = [lab.v4("vip"), lab.v6("vip")];
+    let servers = vips
+        .map(|vip| ["director", "rs1"].map(|role| if vip.is_ipv4() { lab.v4(role) } else { lab.v6(role) }));
+    let service = |at: usize| {
+        let list = servers[at].map(|server| (server, 1));
+        Service::tcp(vips[at], 80, list).with("vip = \"always\"").with(CHECK)
+    };
+    let mut config = Config::one(service(0));
+    config.services.push(service(1));
+    let daemon = Daemon::start(&lab, &config);
+    for (vip, [own, remote]) in vips.into_iter().zip(servers) {
+        let services = [(vip, 80)];
+        expect(&daemon, &services, own, "up", "");
+        expect(&daemon, &services, remote, "up", "");
+        lab.vip("del", vip);
+        expect(&daemon, &services, own, "down", &format!("vip: this host lacks {vip}"));
+        expect(&daemon, &services, remote, "up", "");
+        lab.vip("add", vip);
+        expect(&daemon, &services, own, "up", "");
+        let answers = lab.get_many(vip, 10);
+        assert_eq!(answers, [("director".to_owned(), 5), ("rs1".to_owned(), 5)].into(), "{vip}");
+    }
+}

@@ -7,7 +7,7 @@ use std::io::Error;
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
@@ -88,6 +88,10 @@ impl Loopback {
         if vip.is_ipv6() {
             // Its other holders are meant to have it too: no duplicate is to be looked for.
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            // Nor is it a source of this host's own connections: their answers would go to the director.
+            let mut lifetimes = CacheInfo::default();
+            (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+            request.message_mut().attributes.push(AddressAttribute::CacheInfo(lifetimes));
         }
         let done = request.execute().await.map_err(to_io);
         if let (IpAddr::V6(_), Err(error)) = (vip, &done)

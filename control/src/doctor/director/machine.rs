@@ -2,21 +2,17 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::super::finding::{Advice, Check, Finding};
 use super::super::plan::Plan;
-use super::super::proc;
+use super::super::{proc, rules};
 use super::HOST;
-use crate::iptables;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
-/// How long each program that lists the host's rules may take.
-const RULES_LIMIT: Duration = Duration::from_secs(1);
 /// The capabilities that a director needs, and their names.
 const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
@@ -34,7 +30,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Finding> {
     findings.push(locked_memory(limit.as_deref().and_then(parse_limit), &held, plan));
     findings.push(kernel_ipvs(proc::kernel_ipvs()));
     let vips: Vec<IpAddr> = plan.vips.keys().copied().collect();
-    findings.push(firewall(&vips, &host_rules()));
+    findings.push(firewall(&vips, &rules::of_host()));
     findings
 }
 
@@ -152,24 +148,6 @@ fn kernel_ipvs(services: Option<usize>) -> Finding {
     Finding::warning(Check::KernelIpvs, HOST, found, Advice::run("clear it", ["ipvsadm -C"]))
 }
 
-/// The host's rules, a line each; tables of marks are left out, as the director follows those if it is told to.
-fn host_rules() -> Result<Vec<String>, String> {
-    let programs: [(&str, &[&str]); 3] = [
-        ("iptables-save", &["-t", "filter"]),
-        ("ip6tables-save", &["-t", "filter"]),
-        ("nft", &["list", "ruleset"]),
-    ];
-    let mut rules = Vec::new();
-    for (program, arguments) in programs {
-        if let Some(text) = iptables::ask(program, arguments, RULES_LIMIT)
-            .map_err(|_| format!("{program} does not tell them"))?
-        {
-            rules.extend(text.lines().map(|line| line.trim().to_owned()));
-        }
-    }
-    Ok(rules)
-}
-
 fn firewall(vips: &[IpAddr], rules: &Result<Vec<String>, String>) -> Finding {
     let rules = match rules {
         Ok(rules) => rules,
@@ -181,13 +159,7 @@ fn firewall(vips: &[IpAddr], rules: &Result<Vec<String>, String>) -> Finding {
             );
         }
     };
-    let mentions = |rule: &&String| {
-        let words = || rule.split([' ', ',', '/', '{', '}']);
-        let judges = ["drop", "reject", "accept"];
-        words().any(|word| vips.iter().any(|vip| word.parse() == Ok(*vip)))
-            && words().any(|word| judges.contains(&word.to_ascii_lowercase().as_str()))
-    };
-    match rules.iter().find(mentions) {
+    match rules::about(rules, vips, &["drop", "reject", "accept"]) {
         None => Finding::ok(Check::Firewall, HOST, "no rule of the host's filter names a VIP"),
         Some(rule) => {
             let found = format!(

@@ -4,6 +4,7 @@
 
 mod interface;
 mod machine;
+mod own_host;
 mod queues;
 mod server;
 mod vip;
@@ -52,6 +53,7 @@ pub(super) async fn check(plan: &Plan, host: &Host) -> Vec<Finding> {
     }
     findings.extend(interface::mtus(&ports.iter().map(|port| port.interface).collect::<Vec<_>>()));
     findings.extend(queues::cores(plan));
+    findings.extend(own_host::check(plan, host));
     let states = servers(plan).await;
     match &states {
         Ok(states) => {

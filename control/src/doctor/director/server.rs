@@ -126,7 +126,7 @@ mod tests {
     fn a_director_speaks_from_an_address_of_its_own() {
         let eth0 = Interface { name: "eth0".into(), index: 2, ..Interface::default() };
         let net = "fd00::100/128".parse().unwrap();
-        let vip = Address { interface: 2, net, tentative: false, duplicate: false };
+        let vip = Address { interface: 2, net, tentative: false, duplicate: false, deprecated: false };
         let host = Host { interfaces: vec![eth0], addresses: vec![vip], ..Host::default() };
         let (server, vips) = ("fd00::11".parse().unwrap(), [net.addr()].into());
         let own = source(server, Some("fd00::2".parse().unwrap()), &vips, &host).unwrap();

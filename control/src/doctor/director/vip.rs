@@ -184,6 +184,7 @@ mod tests {
             net: net.parse().unwrap(),
             tentative: false,
             duplicate: false,
+            deprecated: false,
         };
         Host {
             interfaces: vec![lo, eth0],

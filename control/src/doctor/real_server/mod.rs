@@ -4,6 +4,7 @@
 //! Facts are gathered here; each check is a function of them.
 
 mod arp;
+mod filter;
 mod listen;
 mod vip;
 mod way;
@@ -15,7 +16,7 @@ use super::finding::{Check, Finding};
 use super::host::Host;
 use super::proc::{self, Setting};
 use super::segment;
-use super::wire;
+use super::{rules, wire};
 
 /// A VIP, and the port of its service if it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,7 @@ pub(super) async fn check(host: &Host, vips: &[Vip]) -> Vec<Finding> {
         let strict: BTreeSet<u32> = strict.map(|interface| interface.index).collect();
         findings.extend(way::rp_filter(host, &strict));
     }
+    findings.push(filter::check(&addresses.iter().copied().collect::<Vec<_>>(), &rules::of_host()));
     let answers = answers(host, &addresses).await;
     for is_ipv4 in [true, false] {
         if let Some(&vip) = addresses.iter().find(|vip| vip.is_ipv4() == is_ipv4) {

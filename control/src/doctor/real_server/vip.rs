@@ -25,6 +25,7 @@ pub(super) fn check(vip: IpAddr, host: &Host) -> Vec<Finding> {
     });
     if vip.is_ipv6() && !on_lo.is_empty() {
         findings.push(detection(vip, &on_lo, host));
+        findings.push(source(vip, &on_lo, host));
     }
     findings
 }
@@ -70,6 +71,23 @@ fn detection(vip: IpAddr, on_lo: &[&Address], host: &Host) -> Finding {
         ],
     );
     Finding::broken(Check::DuplicateDetection, vip, found, advice)
+}
+
+/// As a source, it would have the answers to this host's own connections go to the director.
+fn source(vip: IpAddr, on_lo: &[&Address], host: &Host) -> Finding {
+    let Some(preferred) = on_lo.iter().find(|place| !place.deprecated) else {
+        return Finding::ok(
+            Check::VipSource,
+            vip,
+            "is deprecated: this host's own connections leave from elsewhere",
+        );
+    };
+    let lo = host.name(preferred.interface);
+    let found = format!(
+        "is a preferred address of {lo}: this host's own connections may leave from it, and their answers go to the director"
+    );
+    let change = format!("ip address change {} dev {lo} preferred_lft 0", preferred.net);
+    Finding::warning(Check::VipSource, vip, found, Advice::run("have it be no source", [change]))
 }
 
 /// Who answers ARP for it, of the other machines of a segment.
@@ -119,6 +137,7 @@ mod tests {
             net: net.parse().unwrap(),
             tentative: false,
             duplicate: net.starts_with("fd00::bad"),
+            deprecated: !net.ends_with("::5/128"),
         };
         Host {
             interfaces: vec![lo, eth0],
@@ -168,6 +187,19 @@ mod tests {
                 assert!(finding.to_string().contains(advice), "{name}: {finding}");
             }
         }
+    }
+
+    #[test]
+    fn an_ipv6_vip_is_no_source() {
+        for (net, state) in [("fd00::100/128", State::Ok), ("fd00::5/128", State::Warning)] {
+            let vip = net.trim_end_matches("/128").parse().unwrap();
+            let findings = check(vip, &host(true, &[(1, net)]));
+            let finding = findings.iter().find(|finding| finding.check == Check::VipSource).unwrap();
+            assert_eq!(finding.state, state, "{finding}");
+        }
+        let preferred = check("fd00::5".parse().unwrap(), &host(true, &[(1, "fd00::5/128")]));
+        let advice = "ip address change fd00::5/128 dev lo preferred_lft 0";
+        assert!(preferred.iter().any(|finding| finding.to_string().ends_with(advice)), "{preferred:?}");
     }
 
     #[test]

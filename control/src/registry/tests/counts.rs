@@ -81,3 +81,28 @@ fn a_service_that_is_made_anew_counts_anew_with_the_same_destinations() {
     registry.estimate();
     assert_eq!(shown(&registry), [traffic(2, 5, 500), traffic(1, 2, 200), traffic(1, 2, 200)]);
 }
+
+#[test]
+fn each_worker_has_its_part_of_all() {
+    let mut registry = Registry::new(2, 7);
+    registry.add_service(web(), scheduled(SchedulerName::Rr)).unwrap();
+    for host in [11, 12] {
+        registry.add_destination(&web(), real(host), weighing(1)).unwrap();
+    }
+    let first = table(&mut registry);
+    for (id, worker, packets) in [(0, 0, 3), (1, 1, 5), (0, 1, 1)] {
+        let lane = first.destination(DestinationId(id)).unwrap().counters.traffic.lane(worker);
+        (0..packets).for_each(|_| lane.count_packet(100));
+    }
+    let parts = |registry: &Registry| registry.worker_totals().map(|of| of.packets).collect::<Vec<_>>();
+    registry.estimate();
+    assert_eq!((parts(&registry), registry.total().counted().packets), (vec![3, 6], 9));
+    // What a removed destination counted stays its workers'.
+    registry.delete_destination(&web(), real(12)).unwrap();
+    let epoch = table(&mut registry).epoch;
+    assert!(registry.forget_removed(epoch));
+    registry.estimate();
+    assert_eq!(parts(&registry), [3, 6]);
+    registry.zero_all();
+    assert_eq!(parts(&registry), [0, 0]);
+}

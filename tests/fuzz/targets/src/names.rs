@@ -1,4 +1,5 @@
-//! The names that commands and rules may use; fixed, so that an input does the same everywhere.
+//! The names that commands and rules may use: those that the machine of the captures knew, as far as they are used. Fixed, so that
+//! an input does the same everywhere. Of the fuzz targets and of control's tests.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,7 +12,8 @@ pub(crate) struct FixedNames(pub(crate) Ports);
 impl FixedNames {
     pub(crate) fn new() -> Self {
         Self(Ports::parse(
-            "ftp 21/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp www\nhttps 443/tcp\nsip 5060/udp\n",
+            "ftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nhttp 80/tcp www\nhttps 443/tcp\n\
+             https 443/udp\nsip 5060/tcp\nsip 5060/udp\nhttp-alt 8080/tcp webcache\n",
         ))
     }
 }

@@ -13,12 +13,14 @@
 //! beside the workers. The host itself takes no notice of the answers: they come from an address of its own, and the
 //! reserving socket drops what reaches it.
 //!
+//! The director's own host, where it is a server, is not asked: it has the VIP if netlink says so.
+//!
 //! A server's first answer is waited for as long as the check's timeout; for an answer to ARP then [`ARP_GRACE`] at most.
 
 mod frame;
 mod port;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +48,7 @@ impl VipProber {
         let Target { server, address: vip, port } = target;
         let hop = match ways.get(&server) {
             Some(Way::To(hop)) => hop,
+            Some(Way::Host(addresses)) => return held(addresses, vip),
             Some(Way::Failed) => return Err("answers neither ARP nor neighbour discovery".to_owned()),
             None => return Err("its MAC address is not known".to_owned()),
         };
@@ -110,6 +113,16 @@ impl VipProber {
         ports.insert(name, Arc::clone(&port));
         Ok(port)
     }
+}
+
+/// Of the director's own host nothing is asked: netlink tells what addresses it has.
+fn held(addresses: &BTreeSet<IpAddr>, vip: IpAddr) -> Outcome {
+    if addresses.contains(&vip) {
+        return Ok(());
+    }
+    Err(format!(
+        "this host lacks {vip}: what the director hands it for the VIP is dropped; run `xlvs real-server up {vip}` here"
+    ))
 }
 
 /// What it means that nothing came back.

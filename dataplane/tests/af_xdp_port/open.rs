@@ -1,0 +1,86 @@
+//! Opening a port, and why not; waiting on it.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use xlvs_dataplane::port::af_xdp::{AfXdpError, AfXdpPort, PortConfig, Steering};
+use xlvs_dataplane::port::{InterfaceSlot, Port, TransmitRefused};
+
+use crate::namespace::{Lab, Wires, inside};
+use crate::setup::*;
+
+#[test]
+fn a_port_has_no_socket_where_the_interface_lacks_its_queue() {
+    let wires = Wires { pairs: 2, queues: 2, ..Wires::default() };
+    let lab = Lab::new(wires);
+    let mut config = config(2, wires, 1);
+    config.interfaces[1].queues = 1;
+    let mut port = inside(&lab.director, || AfXdpPort::open(&config).unwrap());
+    assert_eq!(port.sockets().map(|socket| socket.slot).collect::<Vec<_>>(), [InterfaceSlot(0)]);
+    assert_eq!(port.send(&[0; 60], InterfaceSlot(1)), Err(TransmitRefused::NoSuchInterface));
+    assert_eq!(port.send(&[0; 60], InterfaceSlot(9)), Err(TransmitRefused::NoSuchInterface));
+    assert_eq!(port.counters().transmit_no_interface, 2);
+    assert_all_frames_accounted_for(&mut port);
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let wires = Wires::default();
+    let lab = Lab::new(wires);
+    inside(&lab.director, || {
+        let open = |change: fn(&mut PortConfig)| {
+            let mut config = config(1, wires, 0);
+            change(&mut config);
+            AfXdpPort::open(&config)
+        };
+        let error = open(|config| config.interfaces[0].name = "nosuch0".to_owned()).err().unwrap();
+        assert!(
+            matches!(&error, AfXdpError::NoSuchInterface { interface } if interface == "nosuch0"),
+            "{error}"
+        );
+        let error = open(|config| {
+            config.queue = 1;
+            config.interfaces[0].queues = 2;
+        })
+        .err()
+        .unwrap();
+        assert!(matches!(error, AfXdpError::NoSuchQueue { queue: 1, .. }), "{error}");
+
+        let owner = open(|_| {}).unwrap();
+        let start = Instant::now();
+        let error = open(|_| {}).err().unwrap();
+        assert!(matches!(error, AfXdpError::QueueBusy { queue: 0, .. }), "{error}");
+        assert!(start.elapsed() >= Duration::from_secs(1));
+
+        // An owner that goes away while we wait: the port opens.
+        let opened = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(200));
+                drop(owner);
+            });
+            open(|_| {})
+        });
+        assert_eq!(opened.unwrap().memory_bytes(), 1024 * 4096 + 256 * 48);
+    });
+}
+
+#[test]
+fn wait_ends_by_the_waker_and_by_the_timeout() {
+    let lab = Lab::new(Wires::default());
+    let mut port = inside(&lab.director, || AfXdpPort::open(&config(1, Wires::default(), 0)).unwrap());
+    let (waker, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let start = Instant::now();
+    port.wait(waker.as_fd(), Duration::from_millis(20));
+    assert!(start.elapsed() >= Duration::from_millis(20));
+    std::io::Write::write_all(&mut other, b"!").unwrap();
+    let start = Instant::now();
+    port.wait(waker.as_fd(), Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_port_can_move_to_its_worker() {
+    fn moves<T: Send>() {}
+    moves::<AfXdpPort>();
+    moves::<Steering>();
+}
