@@ -38,7 +38,8 @@ use import::Format;
 pub(crate) use import::marks::{MarksFrom, of_director};
 pub(crate) use import::{Converted, Role, to_keepalived_vrrp, to_toml};
 pub(crate) use names::{
-    FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
+    ConnectionsFile, FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName,
+    VipMode, XdpMode,
 };
 
 /// Where the daemon listens and its clients call, unless told otherwise.
@@ -104,6 +105,8 @@ pub(crate) struct DirectorConfig {
     pub(crate) socket_read_group: Option<GroupName>,
     /// The directory of what survives the daemon.
     pub(crate) state_dir: PathBuf,
+    /// Where connections outlive it.
+    pub(crate) connections_file: ConnectionsFile,
 }
 
 /// A virtual service.
@@ -180,6 +183,8 @@ pub(crate) struct Overrides {
     pub(crate) socket_read_group: Option<GroupName>,
     /// Instead of `state_dir`.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Instead of `connections_file`.
+    pub(crate) connections_file: Option<ConnectionsFile>,
     /// Instead of `marks`.
     pub(crate) marks: Option<MarksFrom>,
 }
@@ -297,6 +302,7 @@ impl Configuration {
             ("socket_group", old.socket_group != new.socket_group),
             ("socket_read_group", old.socket_read_group != new.socket_read_group),
             ("state_dir", old.state_dir != new.state_dir),
+            ("connections_file", old.connections_file != new.connections_file),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -35,6 +35,7 @@ impl Registry {
                 one_packet: service.spec.one_packet,
             });
         }
+        self.resume_turns();
         let removed = self.removed.iter().map(|removed| {
             let entry = removed.entry();
             entry.snapshot(entry.spec.weight, removed.standing, &entry.way(&way))

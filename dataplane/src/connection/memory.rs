@@ -89,7 +89,8 @@ mod mapped {
             let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?.next_multiple_of(4096);
             // Huge pages need addresses that are multiples of their size, which the kernel doesn't choose by itself.
             let total = bytes.checked_add(HUGE_PAGE).ok_or_else(too_large)?;
-            let access = if piece.is_some() { ProtFlags::empty() } else { ProtFlags::READ | ProtFlags::WRITE };
+            let access =
+                if piece.is_some() { ProtFlags::empty() } else { ProtFlags::READ | ProtFlags::WRITE };
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
             // SAFETY: a new mapping where the kernel has room, which changes no other.
             let base = unsafe { mmap_anonymous(std::ptr::null_mut(), total, access, flags) }?;

@@ -40,6 +40,7 @@ socket = "/tmp/x.sock"
 socket_group = "lvs"
 socket_read_group = 1005
 state_dir = "/tmp/x"
+connections_file = "service-manager"
 [timeouts]
 tcp_s = 10
 tcp_fin_s = 11
@@ -180,6 +181,7 @@ fn ten_lines_are_enough() {
         socket_group: None,
         socket_read_group: None,
         state_dir: "/var/lib/xlvs".into(),
+        connections_file: ConnectionsFile::At("/run/xlvs/xlvs.connections".into()),
     };
     assert_eq!(configuration.director, director);
     let seconds = Duration::from_secs;
@@ -232,6 +234,7 @@ fn every_key_is_taken() {
         socket_group: Some("lvs".parse().unwrap()),
         socket_read_group: Some("1005".parse().unwrap()),
         state_dir: "/tmp/x".into(),
+        connections_file: ConnectionsFile::ServiceManager,
     };
     assert_eq!(configuration.director, director);
     assert_eq!(configuration.timeouts.udp, Duration::from_secs(12));
@@ -348,6 +351,7 @@ fn the_command_line_wins() {
         socket_group: Some("staff".parse().unwrap()),
         socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
+        connections_file: Some(ConnectionsFile::Nowhere),
         marks: None,
     };
     let of_file = parse("f", &FULL.replace("\"eth1\"\n", "\"eth7\"\n"), &overrides).unwrap();
@@ -356,8 +360,8 @@ fn the_command_line_wins() {
         let director = &configuration.director;
         assert_eq!(director.interfaces, overrides.interfaces);
         assert_eq!(
-            (Some(&director.socket), Some(&director.state_dir)),
-            (overrides.socket.as_ref(), overrides.state_dir.as_ref())
+            (Some(&director.socket), Some(&director.state_dir), Some(&director.connections_file)),
+            (overrides.socket.as_ref(), overrides.state_dir.as_ref(), overrides.connections_file.as_ref())
         );
         assert_eq!(
             (&director.socket_group, &director.socket_read_group),
@@ -396,6 +400,7 @@ fn a_reload_tells_what_waits_for_a_restart() {
         "socket_group",
         "socket_read_group",
         "state_dir",
+        "connections_file",
     ];
     assert_eq!(old.restart_needed(&read(all).unwrap()), keys);
 }

@@ -89,10 +89,7 @@ impl Identity {
         let (family, port) = (first >> 16 & 15, (first >> 32) as u16);
         let service = if first & MARK == 0 {
             let protocol = Protocol::from_number(first as u8)?;
-            ServiceKey::Address {
-                protocol,
-                address: SocketAddr::new(address(family, [high, low])?, port),
-            }
+            ServiceKey::Address { protocol, address: SocketAddr::new(address(family, [high, low])?, port) }
         } else {
             let family = if family == 4 { Family::V4 } else { Family::V6 };
             ServiceKey::Mark { family, mark: NonZeroU32::new(low as u32)? }
@@ -146,7 +143,8 @@ impl Entry {
         };
         let words = kept.identity.words();
         let sum = checksum(id, words);
-        if self.0[CHECKSUM].load(Relaxed) != sum || (0..NAME_WORDS).any(|at| self.0[at].load(Relaxed) != words[at])
+        if self.0[CHECKSUM].load(Relaxed) != sum
+            || (0..NAME_WORDS).any(|at| self.0[at].load(Relaxed) != words[at])
         {
             self.erase();
             words.into_iter().enumerate().for_each(|(at, word)| put(at, word));
