@@ -89,6 +89,7 @@ impl<'lab> Daemon<'lab> {
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
+        command.arg("--connections-file").arg(self.connections_file());
         self.running = Some(Running::start(command));
     }
 
@@ -120,6 +121,12 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.lab.dir().join(format!("{}.sock", self.role))
+    }
+
+    /// The file that its connections outlive it in: in memory, as `/run` need not be. Gone with it.
+    #[must_use]
+    pub fn connections_file(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/{}-{}.connections", self.lab.fact("name"), self.role))
     }
 
     /// Its configuration file.
@@ -275,13 +282,19 @@ impl Drop for Daemon<'_> {
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
         }
-        let Some(mut running) = self.running.take() else { return };
-        // A clean end takes its program off the interface; what hangs is killed by the drop of `running`.
-        running.signal(Signal::SIGTERM);
-        let start = std::time::Instant::now();
-        while !running.has_ended() && start.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(10));
+        if let Some(running) = self.running.take() {
+            end(running);
         }
+        let _ = std::fs::remove_file(self.connections_file());
+    }
+}
+
+/// A clean end takes its program off the interface; what hangs is killed by the drop of `running`.
+fn end(mut running: Running) {
+    running.signal(Signal::SIGTERM);
+    let start = std::time::Instant::now();
+    while !running.has_ended() && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -33,7 +33,8 @@ impl<const WORDS: usize> Records<WORDS> {
     /// When the file can't be mapped, or the file system has no room for the first of them.
     pub(super) fn kept_in(store: &Store, count: u32) -> io::Result<Self> {
         let (region, used) = store.records(count)?;
-        let reserved = used.get().next_multiple_of(RESERVED).max(RESERVED).min(region.count() as u32);
+        // The first one too, which is looked at by who knows no other.
+        let reserved = used.get().max(1);
         region.reserve(0..reserved as usize)?;
         Ok(Self { region, used, reserved: AtomicU32::new(reserved) })
     }
