@@ -1,7 +1,8 @@
 //! `xlvs-bench`: what the director costs. Time on a shared machine means little alone, so that every figure stands beside
 //! references that were measured in the same run, in turns with it; seed and machine are printed with them.
 //!
-//! [`pipeline`] measures the director in memory, [`stages`] takes it apart, [`memory`] weighs its tables; [`wire`] and [`latency`] send
+//! [`pipeline`] measures the director in memory, [`stages`] takes it apart, [`memory`] weighs its tables, [`restart`] finds
+//! them again; [`wire`] and [`latency`] send
 //! frames through the [`lab`], [`curves`] draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
 //! [`reference`] what it is compared with, [`samples`] turns timings into medians, [`report`] prints. Times are nanoseconds
 //! unless a name ends otherwise.
@@ -14,6 +15,7 @@ mod options;
 mod pipeline;
 mod reference;
 mod report;
+mod restart;
 mod samples;
 mod stages;
 mod traffic;
@@ -50,6 +52,8 @@ enum Bench {
     Latency(latency::Latency),
     /// What connections and templates take.
     Memory(memory::Memory),
+    /// How long a director takes to know the connections that a former one left.
+    Restart(restart::Restart),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
@@ -62,6 +66,7 @@ impl Bench {
             Self::Wire(options) => &options.windows.common,
             Self::Latency(options) => &options.windows.common,
             Self::Memory(options) => &options.common,
+            Self::Restart(options) => &options.common,
         }
     }
 }
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
         Bench::Wire(options) => wire::run(options, &printer),
         Bench::Latency(options) => latency::run(options, &printer),
         Bench::Memory(options) => memory::run(options, &printer),
+        Bench::Restart(options) => restart::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

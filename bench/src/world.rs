@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) passing: Arc<ServiceTable>,
     pub(crate) tables: ConnectionTables,
     pub(crate) fragments: Arc<Reassembly>,
-    all: Vec<Service>,
+    pub(crate) all: Vec<Service>,
 }
 
 /// What is asked of a [`World`].

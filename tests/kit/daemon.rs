@@ -89,7 +89,10 @@ impl<'lab> Daemon<'lab> {
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
-        command.arg("--connections-file").arg(self.connections_file());
+        // Where the test's own file names none.
+        if !std::fs::read_to_string(self.file()).unwrap().contains("connections_file") {
+            command.arg("--connections-file").arg(self.connections_file());
+        }
         self.running = Some(Running::start(command));
     }
 

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use xlvs_tests::frame::Ends;
+use xlvs_tests::raw::RawSender;
 use xlvs_tests::{Capture, Config, Daemon, Lab, within};
 
 const DOWNLOADS: usize = 200;
@@ -314,4 +316,61 @@ fn a_file_that_another_director_uses_stays_and_none_is_needed() {
     assert!(daemon.log().contains(&said), "{}", daemon.log());
     assert_eq!(daemon.status()["connections"]["kept"]["place"], serde_json::Value::Null);
     assert!(path.is_file() && !path.with_extension("connections.damaged-1").exists());
+}
+
+#[test]
+fn a_file_system_without_room_costs_new_connections_and_nothing_else() {
+    let lab = Lab::with_web(&["--servers", "1"]);
+    let vip = lab.v4("vip");
+    let place = lab.dir().join("small");
+    std::fs::create_dir(&place).unwrap();
+    let at = place.to_str().unwrap();
+    // In the test's own namespace of mounts, which the daemon shares.
+    let mounted = Mounted::at(at, "size=96k");
+    let config = Config::web(&lab, &["rs1"]).with(&format!("connections_file = \"{at}/connections\""));
+    let mut daemon = Daemon::start(&lab, &config);
+    lab.get(vip, "/", 5).unwrap();
+    let sender = RawSender::on(&lab, "client", "eth0");
+    let ends = Ends {
+        source_mac: lab.mac("client", "eth0"),
+        destination_mac: lab.mac("director", "eth0"),
+        source: (lab.v4("client"), 0),
+        destination: (vip, 80),
+    };
+    for port in 20_000..24_000 {
+        sender.send(&Ends { source: (lab.v4("client"), port), ..ends }.syn(&[]));
+    }
+    within("some find no room", Duration::from_secs(10), || {
+        let drops = daemon.drops();
+        if drops.contains_key("table_full") { Ok(()) } else { Err(format!("{drops:?}")) }
+    });
+    let live = daemon.status()["connections"]["live"].as_u64().unwrap();
+    assert!((256..4000).contains(&live), "{live} connections");
+    daemon.kill();
+    again(&mut daemon);
+    let kept = daemon.status()["connections"]["kept"].clone();
+    assert!(kept["connections"].as_u64().unwrap() >= live && kept["lost"] == 0, "{kept:#}");
+    let _ = daemon.stop();
+    drop(mounted);
+}
+
+/// A file system in memory, gone with it.
+struct Mounted(String);
+
+impl Mounted {
+    #[track_caller]
+    fn at(place: &str, options: &str) -> Self {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs", place]);
+        let _ = xlvs_tests::command::run(mount, Duration::from_secs(5)).ok();
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        umount.args(["--lazy", &self.0]);
+        let _ = xlvs_tests::command::run(umount, Duration::from_secs(5));
+    }
 }

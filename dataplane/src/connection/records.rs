@@ -57,10 +57,9 @@ impl<const WORDS: usize> Records<WORDS> {
         let reserved = self.reserved.load(Relaxed);
         if end > reserved {
             let more = end.next_multiple_of(RESERVED).min(self.region.count() as u32);
-            if self.region.reserve(reserved as usize..more as usize).is_err() {
-                return first..first;
-            }
-            self.reserved.store(more, Relaxed);
+            let reserve = |to: u32| self.region.reserve(reserved as usize..to as usize).ok().map(|()| to);
+            let Some(reserved) = reserve(more).or_else(|| reserve(end)) else { return first..first };
+            self.reserved.store(reserved, Relaxed);
         }
         self.used.set(end);
         first..end

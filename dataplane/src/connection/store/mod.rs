@@ -32,9 +32,12 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
 pub const VERSION: u64 = 1;
 const MAGIC: u64 = u64::from_be_bytes(*b"xlvsconn");
 
-const DIRECTORY_AT: u64 = HUGE_PAGE as u64;
-const V4_AT: u64 = 1 << 30;
-const V6_AT: u64 = 16 << 30;
+/// Where the directory is, in bytes.
+pub const DIRECTORY_AT: u64 = HUGE_PAGE as u64;
+/// Where the IPv4 records are.
+pub const V4_AT: u64 = 1 << 30;
+/// Where the IPv6 records are.
+pub const V6_AT: u64 = 16 << 30;
 /// The most connections that a file has room for, of each family.
 pub const MAX_CONNECTIONS: u32 = 1 << 27;
 /// The most slots, some of which workers keep at hand.
@@ -47,6 +50,7 @@ const HEADER_WORDS: usize = 512;
 const FIXED: [u64; 6] = [MAGIC, VERSION, DIRECTORY_AT, V4_AT, V6_AT, MAX_SLOTS as u64];
 const BOOT: usize = FIXED.len();
 const CHECKSUM: usize = BOOT + 2;
+/// The words that say how many IPv4 slots, IPv6 slots and numbers of destinations were ever used.
 const USED_V4: usize = 16;
 const USED_V6: usize = 17;
 const USED_IDS: usize = 18;
@@ -119,7 +123,7 @@ const fn unsealed(word: u64) -> Option<u32> {
 /// Bits of all words reach all bits of this.
 fn sum(words: impl IntoIterator<Item = u64>) -> u64 {
     let add = |sum: u64, word| {
-        let product = u128::from(sum ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let product = u128::from(sum ^ word) * 0x9e37_79b9_7f4a_7c15;
         (product >> 64) as u64 ^ (product as u64).rotate_left(23)
     };
     words.into_iter().fold(MAGIC, add)

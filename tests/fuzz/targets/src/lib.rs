@@ -7,6 +7,7 @@
 
 pub mod command_line;
 pub mod configuration;
+pub mod connections_file;
 pub mod frame;
 pub mod iptables;
 // The packet path in memory, as its own tests have it.
@@ -20,11 +21,12 @@ pub mod wire;
 pub type Run = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Run); 5] = [
+pub const TARGETS: [(&str, Run); 6] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),
     ("configuration", configuration::run),
+    ("connections_file", connections_file::run),
     ("iptables", iptables::run),
 ];
 
