@@ -60,6 +60,8 @@ impl From<io::Error> for Refused {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     store: Option<Arc<Store>>,
+    /// Held as long as this lives, where it is not the store's own file.
+    lock: Option<File>,
     /// There was a file, and this is what was found in it.
     found: Option<Found>,
     /// As people read it.
@@ -128,7 +130,7 @@ impl Connections {
         let said = |error| format!("the service manager's file descriptors can't be read: {error}");
         let given = sd_notify::listen_fds_with_names().map_err(said)?.find(|(_, name)| name == NAME);
         if let Some((number, _)) = given {
-            let opened = Self::inherited(number).and_then(|file| Ok(Store::open(file, boot, now)?));
+            let opened = Self::reopened(number).and_then(|file| Ok(Store::open(file, boot, now)?));
             match opened {
                 Ok(store) => {
                     self.found = Some(Found::default());
@@ -150,14 +152,16 @@ impl Connections {
         }
         let failed = |error| format!("the service manager can't be given the file of connections: {error}");
         let store = Store::nameless(NAME, boot, now).map_err(failed)?;
-        lock(store.file()).map_err(|refused| refused.to_string())?;
+        // Not the one that the manager gets: a lock is held by all who have the same one.
+        let own = Self::reopened(std::os::fd::AsRawFd::as_raw_fd(store.file()));
+        self.lock = Some(own.map_err(|refused| format!("the new file of connections {refused}"))?);
         let stored = [NotifyState::FdStore, NotifyState::FdName(NAME)];
         sd_notify::notify_with_fds(&stored, &[std::os::fd::AsFd::as_fd(store.file())]).map_err(failed)?;
         Ok(store)
     }
 
-    /// A file that was open when the program began, opened once more.
-    fn inherited(number: i32) -> Result<File, Refused> {
+    /// A file that is open, opened once more and locked.
+    fn reopened(number: i32) -> Result<File, Refused> {
         let file = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{number}"))?;
         trust(&file)?;
         lock(&file)?;

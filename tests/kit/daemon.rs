@@ -26,6 +26,8 @@ pub struct Daemon<'lab> {
     /// The name of its configuration file, and more of its command line.
     file: String,
     options: Vec<String>,
+    /// What stands before it on its command line.
+    wrapper: Vec<String>,
     running: Option<Running>,
 }
 
@@ -44,7 +46,7 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn launch(lab: &'lab Lab, role: &'static str, config: &Config) -> Self {
         let file = format!("{role}.toml");
-        let mut daemon = Self { lab, role, file, options: Vec::new(), running: None };
+        let mut daemon = Self { lab, role, file, options: Vec::new(), wrapper: Vec::new(), running: None };
         daemon.write(&config.text());
         daemon.respawn();
         daemon
@@ -55,7 +57,8 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn start_on(lab: &'lab Lab, file: &str, text: &str, options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut daemon = Self { lab, role: "director", file: file.to_owned(), options, running: None };
+        let (file, wrapper) = (file.to_owned(), Vec::new());
+        let mut daemon = Self { lab, role: "director", file, options, wrapper, running: None };
         daemon.write(text);
         daemon.respawn();
         daemon.wait_ready(true);
@@ -82,10 +85,22 @@ impl<'lab> Daemon<'lab> {
         run(command, READY)
     }
 
+    /// From the next start on, a program that executes it is put before it (such as `env` with its arguments).
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts it (again) on the file as it is.
     #[track_caller]
     pub fn respawn(&mut self) {
-        let mut command = self.lab.command(self.role, xlvs());
+        let mut command = match self.wrapper.as_slice() {
+            [] => self.lab.command(self.role, xlvs()),
+            [program, arguments @ ..] => {
+                let mut command = self.lab.command(self.role, program);
+                command.args(arguments).arg(xlvs());
+                command
+            }
+        };
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));

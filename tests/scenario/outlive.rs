@@ -8,9 +8,13 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use xlvs_tests::frame::Ends;
 use xlvs_tests::raw::RawSender;
 use xlvs_tests::{Capture, Config, Daemon, Lab, within};
@@ -373,4 +377,85 @@ impl Drop for Mounted {
         umount.args(["--lazy", &self.0]);
         let _ = xlvs_tests::command::run(umount, Duration::from_secs(5));
     }
+}
+
+/// What a service manager does: it takes a file that the daemon sends it, and hands it to the next one.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    kept: Option<RawFd>,
+}
+
+impl Manager {
+    fn new(lab: &Lab) -> Self {
+        let path = lab.dir().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { socket, path, kept: None }
+    }
+
+    /// The next message; a file that comes along is kept.
+    fn message(&mut self) -> String {
+        let mut bytes = [0; 256];
+        let mut space = nix::cmsg_space!(RawFd);
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let got = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty());
+        let got = got.unwrap();
+        for message in got.cmsgs().unwrap() {
+            if let ControlMessageOwned::ScmRights(files) = message {
+                self.kept = files.first().copied();
+            }
+        }
+        let length = got.bytes;
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    /// What starts a daemon as a service of this manager's.
+    fn start(&self) -> Vec<String> {
+        let notify = format!("NOTIFY_SOCKET={}", self.path.display());
+        let Some(kept) = self.kept else { return vec!["env".to_owned(), notify] };
+        let script = format!(
+            "export {notify} LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=xlvs-connections; exec \"$0\" \"$@\" 3<>/proc/{}/fd/{kept}",
+            std::process::id()
+        );
+        vec!["sh".to_owned(), "-c".to_owned(), script]
+    }
+}
+
+#[test]
+fn a_service_manager_keeps_the_connections() {
+    let lab = Lab::with_web(&["--servers", "1"]);
+    let mut manager = Manager::new(&lab);
+    let vip = lab.v4("vip");
+    let config = Config::web(&lab, &["rs1"]);
+    let mut daemon = Daemon::start(&lab, &config);
+    let _ = daemon.stop();
+    daemon.write(&config.with("connections_file = \"service-manager\"").text());
+    let start = |daemon: &mut Daemon<'_>, manager: &Manager| {
+        let wrapper = manager.start();
+        daemon.wrap(&wrapper.iter().map(String::as_str).collect::<Vec<_>>());
+        again(daemon);
+        daemon.status()["connections"]["kept"].clone()
+    };
+    let first = start(&mut daemon, &manager);
+    assert_eq!(first["connections"], serde_json::Value::Null, "{first:#}");
+    let sent = manager.message();
+    assert!(sent.contains("FDSTORE=1") && sent.contains("FDNAME=xlvs-connections"), "{sent}");
+    let _ = lab.get_many(vip, 20);
+    for _ in 0..2 {
+        daemon.kill();
+        let next = start(&mut daemon, &manager);
+        assert!(next["connections"].as_u64().unwrap() >= 20 && next["lost"] == 0, "{next:#}");
+        assert_eq!(next["messages"].as_array().map(Vec::len), Some(0), "{next:#}");
+    }
+    // What the manager hands over is believed no more than a file.
+    daemon.kill();
+    let file =
+        OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", manager.kept.unwrap())).unwrap();
+    file.write_all_at(&[9], 8).unwrap();
+    let last = start(&mut daemon, &manager);
+    let message = last["messages"][0].as_str().unwrap();
+    assert!(message.starts_with("the service manager's file has layout 9"), "{message}");
+    assert!(manager.message().contains("FDSTOREREMOVE=1") && manager.message().contains("FDSTORE=1"));
+    lab.get(vip, "/", 5).unwrap();
 }

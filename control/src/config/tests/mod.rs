@@ -269,7 +269,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 38,
+            line: 39,
         },
         MarkConfig {
             protocol: None,
@@ -278,7 +278,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 45,
+            line: 46,
         },
     ];
     assert_eq!(configuration.marks, rules);
