@@ -105,6 +105,7 @@ down() { # name
   fi
   for ns in $all; do ip netns delete "$ns" || true; done
   rm -rf -- "${LABS:?}/$1"
+  rm -f -- "/dev/shm/$1-"*.connections*
   rmdir --ignore-fail-on-non-empty "$LABS" 2>/dev/null || true
 }
 

@@ -1,8 +1,8 @@
 //! `xlvs-bench`: what the director costs. Time on a shared machine means little alone, so that every figure stands beside
 //! references that were measured in the same run, in turns with it; seed and machine are printed with them.
 //!
-//! `pipeline` measures the director in memory, `stages` takes it apart, `memory` weighs its tables; `wire` and `latency` send
-//! frames through the `lab`, `curves` draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
+//! `pipeline` measures the director in memory, `stages` takes it apart, `memory` weighs its tables, `restart` finds
+//! them again; `wire` and `latency` send frames through the `lab`, `curves` draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
 //! `work` hands the ones to the other as a worker does, through `measured`; `reference` is what it is compared with, `instructions`
 //! counts, `samples` turns timings into medians, `report` prints. Times are nanoseconds unless a name ends otherwise.
 
@@ -16,6 +16,7 @@ mod options;
 mod pipeline;
 mod reference;
 mod report;
+mod restart;
 mod samples;
 mod stages;
 pub mod traffic;
@@ -52,6 +53,8 @@ enum Bench {
     Latency(latency::Latency),
     /// What connections and templates take.
     Memory(memory::Memory),
+    /// How long a director takes to know the connections that a former one left.
+    Restart(restart::Restart),
     /// Where a packet of a known connection spends its time.
     Stages(stages::Stages),
 }
@@ -64,6 +67,7 @@ impl Bench {
             Self::Wire(options) => &options.windows.common,
             Self::Latency(options) => &options.windows.common,
             Self::Memory(options) => &options.common,
+            Self::Restart(options) => &options.common,
         }
     }
 }
@@ -80,6 +84,7 @@ pub fn main() -> ExitCode {
         Bench::Wire(options) => wire::run(options, &printer),
         Bench::Latency(options) => latency::run(options, &printer),
         Bench::Memory(options) => memory::run(options, &printer),
+        Bench::Restart(options) => restart::run(options, &printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::record::Record;
+use xlvs_dataplane::flow::{V4_WORDS, V6_WORDS};
 
 use crate::options::{Common, flows};
 use crate::report::{Column, Printer, Row, left, right};
@@ -202,7 +204,7 @@ fn grow(options: &Memory, persistent: bool) -> Result<(), String> {
     let world = World::new(&plan);
     let mut hand = Hand::new(&world, 0, false, options.common.seed);
     let mut moments = Vec::with_capacity(options.steps as usize + 1);
-    moments.push(before.until(0, persistent)?);
+    moments.push(before.until(0, persistent, &world)?);
     let begin = Now::read();
     for step in 0..options.steps {
         let until = |step: u64| flows * step / options.steps;
@@ -213,7 +215,7 @@ fn grow(options: &Memory, persistent: bool) -> Result<(), String> {
         if u64::from(live) != due {
             return Err(format!("{live} connections and templates are live, and {due} were opened"));
         }
-        moments.push(before.until(until(step + 1), persistent)?);
+        moments.push(before.until(until(step + 1), persistent, &world)?);
     }
     let text = serde_json::to_string(&moments).map_err(|error| error.to_string())?;
     println!("{text}");
@@ -228,15 +230,22 @@ struct Before {
 
 impl Before {
     /// What it has more now, but for the frames that packets are written into.
-    fn until(&self, flows: u64, persistent: bool) -> Result<Moment, String> {
+    fn until(&self, flows: u64, persistent: bool, world: &World) -> Result<Moment, String> {
         let above = |now: u64, before: u64| now.saturating_sub(before).saturating_sub(Hand::FRAME_BYTES);
         Ok(Moment {
             connections: flows,
             templates: if persistent { flows } else { 0 },
-            allocated: above(allocated(), self.allocated),
+            allocated: above(allocated(), self.allocated) + records(world),
             resident: above(resident()?, self.resident),
         })
     }
+}
+
+/// Bytes of the records that were ever used: they are mapped, not allocated.
+fn records(world: &World) -> u64 {
+    let (v4, v6) = (&world.tables.v4, &world.tables.v6);
+    u64::from(v4.slots_used()) * size_of::<Record<V4_WORDS>>() as u64
+        + u64::from(v6.slots_used()) * size_of::<Record<V6_WORDS>>() as u64
 }
 
 /// Bytes that the process has allocated and not given back.

@@ -46,7 +46,7 @@ pub struct World {
     /// Where connections are kept.
     pub tables: ConnectionTables,
     pub(crate) fragments: Arc<Reassembly>,
-    all: Vec<Service>,
+    pub(crate) all: Vec<Service>,
 }
 
 /// What is asked of a [`World`].

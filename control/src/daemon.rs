@@ -28,6 +28,7 @@ use xlvs_dataplane::service::ServiceKey;
 
 use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
+use crate::connections::Connections;
 use crate::estimator;
 use crate::failure::Failure;
 use crate::health::HealthThread;
@@ -105,6 +106,7 @@ struct Daemon {
     server: Server,
     registry: Registry,
     store: Store,
+    connections: Connections,
     publisher: Publisher,
     crew: Vec<Crew>,
     health: HealthThread,
@@ -369,6 +371,7 @@ impl Daemon {
         let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         table.absent_vips = absent;
         self.tell_quorums();
+        self.connections.keep(&self.registry, Now::read());
         if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;

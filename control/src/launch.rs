@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::HashSeed;
@@ -106,19 +105,6 @@ pub(crate) fn random_seed() -> Result<HashSeed, Failure> {
 pub(crate) fn unlock_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-}
-
-/// The shared connection tables.
-///
-/// # Errors
-/// When the kernel gives no random numbers.
-pub(crate) fn connection_tables(limit: u32) -> Result<ConnectionTables, Failure> {
-    let seed = random_seed()?;
-    let population = Arc::new(Population::new(limit));
-    Ok(ConnectionTables {
-        v4: Arc::new(ConnectionTable::new(Arc::clone(&population), seed)),
-        v6: Arc::new(ConnectionTable::new(population, seed)),
-    })
 }
 
 /// Loads the steering programs, opens every worker's sockets, registers them, and starts the workers.

@@ -8,6 +8,7 @@ pub mod adm;
 pub mod api;
 mod cli;
 mod config;
+mod connections;
 mod daemon;
 mod doctor;
 pub mod estimator;

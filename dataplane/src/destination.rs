@@ -177,6 +177,17 @@ impl DestinationCounters {
         }
     }
 
+    /// So many connections and templates were there before this director.
+    pub fn connections_restored(&self, active: u32, inactive: u32, persistent: u32) {
+        self.active.fetch_add(active, SeqCst);
+        self.inactive.fetch_add(inactive, SeqCst);
+        self.persistent.fetch_add(persistent, Relaxed);
+        let upper = self.upper.load(SeqCst);
+        if upper != 0 && self.total() >= u64::from(upper) {
+            self.overloaded.store(true, SeqCst);
+        }
+    }
+
     /// A connection changed sides.
     pub fn connection_moved(&self, to_inactive: bool) {
         self.cell(!to_inactive).fetch_sub(1, Relaxed);

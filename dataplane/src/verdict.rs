@@ -91,6 +91,8 @@ drop_reasons! {
     VipAbsent => "vip_absent",
     /// TCP without a connection, and no SYN that could make one.
     NoConnection => "no_connection",
+    /// A packet of a flow that is not known, in the moment after a start in which those of the former director are still being found.
+    Restoring => "restoring",
     /// The service has no destination that can take a new connection.
     NoDestination => "no_destination",
     /// The connection's destination was removed.

@@ -16,10 +16,18 @@ use xlvs_dataplane::verdict::DropReason::{self, *};
 use xlvs_dataplane::verdict::Verdict;
 
 /// Reasons that are given for other frames than the one that just came: the worker's, of its port's answers
-/// (`worker_memory.rs` has them), those for fragments that were held (`director_fragments.rs`), and that for VIPs which the host
-/// has not (`director_answers.rs`).
-const FOR_OTHER_FRAMES: [DropReason; 7] =
-    [TransmitRingFull, NoEgressSocket, HostFull, NoHostPath, VipAbsent, ReassemblyTimeout, ReassemblyFull];
+/// (`worker_memory.rs` has them), those for fragments that were held (`director_fragments.rs`), that for VIPs which the host
+/// has not (`director_answers.rs`), and that of the moment after a start (`connections_file.rs`).
+const FOR_OTHER_FRAMES: [DropReason; 8] = [
+    TransmitRingFull,
+    NoEgressSocket,
+    HostFull,
+    NoHostPath,
+    VipAbsent,
+    Restoring,
+    ReassemblyTimeout,
+    ReassemblyFull,
+];
 
 /// TCP 80 and UDP 53 over both families, and services that fail in their ways.
 fn lab(limit: u32) -> Lab {

@@ -26,6 +26,8 @@ pub struct Daemon<'lab> {
     /// The name of its configuration file, and more of its command line.
     file: String,
     options: Vec<String>,
+    /// What stands before it on its command line.
+    wrapper: Vec<String>,
     running: Option<Running>,
 }
 
@@ -60,7 +62,8 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn launch_on(lab: &'lab Lab, role: &'static str, file: &str, text: &str, options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut daemon = Self { lab, role, file: file.to_owned(), options, running: None };
+        let file = file.to_owned();
+        let mut daemon = Self { lab, role, file, options, wrapper: Vec::new(), running: None };
         daemon.write(text);
         daemon.respawn();
         daemon
@@ -86,13 +89,29 @@ impl<'lab> Daemon<'lab> {
         run(command, READY)
     }
 
+    /// From the next start on, a program that executes it is put before it (such as `env` with its arguments).
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts it (again) on the file as it is.
     #[track_caller]
     pub fn respawn(&mut self) {
-        let mut command = self.lab.command(self.role, xlvs());
+        let mut command = match self.wrapper.as_slice() {
+            [] => self.lab.command(self.role, xlvs()),
+            [program, arguments @ ..] => {
+                let mut command = self.lab.command(self.role, program);
+                command.args(arguments).arg(xlvs());
+                command
+            }
+        };
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
+        // Where the test's own file names none.
+        if !std::fs::read_to_string(self.file()).unwrap().contains("connections_file") {
+            command.arg("--connections-file").arg(self.connections_file());
+        }
         self.running = Some(Running::start(command));
     }
 
@@ -124,6 +143,12 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.lab.dir().join(format!("{}.sock", self.role))
+    }
+
+    /// The file that its connections outlive it in: in memory, as `/run` need not be. Gone with it.
+    #[must_use]
+    pub fn connections_file(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/{}-{}.connections", self.lab.fact("name"), self.role))
     }
 
     /// Its configuration file.
@@ -279,13 +304,19 @@ impl Drop for Daemon<'_> {
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
         }
-        let Some(mut running) = self.running.take() else { return };
-        // A clean end takes its program off the interface; what hangs is killed by the drop of `running`.
-        running.signal(Signal::SIGTERM);
-        let start = std::time::Instant::now();
-        while !running.has_ended() && start.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(10));
+        if let Some(running) = self.running.take() {
+            end(running);
         }
+        let _ = std::fs::remove_file(self.connections_file());
+    }
+}
+
+/// A clean end takes its program off the interface; what hangs is killed by the drop of `running`.
+fn end(mut running: Running) {
+    running.signal(Signal::SIGTERM);
+    let start = std::time::Instant::now();
+    while !running.has_ended() && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

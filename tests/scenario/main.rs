@@ -14,6 +14,7 @@ mod keepalived;
 mod keepalived_pair;
 mod lifecycle;
 mod lvs_cf;
+mod outlive;
 mod readme;
 mod reload;
 mod saved;

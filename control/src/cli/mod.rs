@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::config::{self, DEFAULT_SOCKET, GroupName, InterfaceName, MarksFrom};
+use crate::config::{self, ConnectionsFile, DEFAULT_SOCKET, GroupName, InterfaceName, MarksFrom};
 use crate::doctor::Check;
 pub(crate) use crate::failure::Failure;
 
@@ -44,6 +44,9 @@ Files:
   /run/xlvs/xlvs.sock      the daemon's socket (--socket, or XLVS_SOCKET, or director.socket); only for the daemon's user and
                            root, unless --socket-group or --socket-read-group (or these keys of director) name others
   /var/lib/xlvs            what survives the daemon (--state-dir, or director.state_dir)
+  /run/xlvs/xlvs.connections
+                           the connections, which go on after a restart or a crash (--connections-file, or
+                           director.connections_file); to start without them, remove it while no daemon runs
   /sys/fs/bpf/xlvs         the steering program's pins; mounted if it is missing
 
 Signals:
@@ -291,6 +294,9 @@ struct RunArgs {
     /// The directory of what survives the daemon [default: /var/lib/xlvs]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// The file that connections outlive the daemon in, `service-manager` or `none` [default: beside the socket]
+    #[arg(long, value_name = "FILE")]
+    connections_file: Option<ConnectionsFile>,
 }
 
 #[derive(Debug, Subcommand)]

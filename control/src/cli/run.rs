@@ -14,6 +14,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         socket_group: args.socket_group,
         socket_read_group: args.socket_read_group,
         state_dir: args.state_dir,
+        connections_file: args.connections_file,
         marks: args.marks,
         // No file of keepalived's is run.
         config_id: String::new(),

@@ -40,7 +40,8 @@ pub(crate) use import::{
     Converted, Role, text_to_keepalived_vrrp, text_to_toml, to_keepalived_vrrp, to_toml,
 };
 pub(crate) use names::{
-    FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName, VipMode, XdpMode,
+    ConnectionsFile, FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName,
+    VipMode, XdpMode,
 };
 
 /// Where the daemon listens and its clients call, unless told otherwise.
@@ -106,6 +107,8 @@ pub(crate) struct DirectorConfig {
     pub(crate) socket_read_group: Option<GroupName>,
     /// The directory of what survives the daemon.
     pub(crate) state_dir: PathBuf,
+    /// Where connections outlive it.
+    pub(crate) connections_file: ConnectionsFile,
 }
 
 /// A virtual service.
@@ -182,6 +185,8 @@ pub(crate) struct Overrides {
     pub(crate) socket_read_group: Option<GroupName>,
     /// Instead of `state_dir`.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Instead of `connections_file`.
+    pub(crate) connections_file: Option<ConnectionsFile>,
     /// Instead of `marks`.
     pub(crate) marks: Option<MarksFrom>,
     /// What conditions in keepalived.conf are compared with.
@@ -301,6 +306,7 @@ impl Configuration {
             ("socket_group", old.socket_group != new.socket_group),
             ("socket_read_group", old.socket_read_group != new.socket_read_group),
             ("state_dir", old.state_dir != new.state_dir),
+            ("connections_file", old.connections_file != new.connections_file),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -1,6 +1,7 @@
 //! The words of the configuration: interface names, and keys with a fixed set of values.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use xlvs_dataplane::flow::{Family, Protocol};
@@ -79,6 +80,52 @@ impl FromStr for GroupName {
             return Err(InvalidGroupName);
         }
         Ok(Self(name.to_owned()))
+    }
+}
+
+/// Where connections are, so that they outlive the director.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectionsFile {
+    /// In this file.
+    At(PathBuf),
+    /// In one without a name that the service manager holds.
+    ServiceManager,
+    /// Nowhere: they end with the director.
+    Nowhere,
+}
+
+impl ConnectionsFile {
+    /// What is allowed, for messages.
+    pub(crate) const ALLOWED: &'static str = "an absolute path, \"service-manager\" or \"none\"";
+}
+
+/// The error of parsing a [`ConnectionsFile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("allowed: {allowed}", allowed = ConnectionsFile::ALLOWED)]
+pub(crate) struct InvalidConnectionsFile;
+
+impl FromStr for ConnectionsFile {
+    type Err = InvalidConnectionsFile;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConnectionsFile> {
+        match text {
+            "none" => Ok(Self::Nowhere),
+            "service-manager" => Ok(Self::ServiceManager),
+            path if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
+                Ok(Self::At(path.into()))
+            }
+            _ => Err(InvalidConnectionsFile),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(path) => path.display().fmt(f),
+            Self::ServiceManager => f.pad("the service manager's file"),
+            Self::Nowhere => f.pad("none"),
+        }
     }
 }
 

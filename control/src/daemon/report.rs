@@ -17,8 +17,8 @@ use crate::health::state::Report;
 use crate::kernel::NeighborState;
 use crate::registry::{DestinationEntry, Health, Owner, ServiceEntry};
 use crate::status::{
-    ConnectionsStatus, DestinationStatus, HealthStatus, InterfaceStatus, LeavingService, MemoryStatus,
-    PersistenceStatus, QuorumStatus, RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
+    ConnectionsStatus, DestinationStatus, HealthStatus, InterfaceStatus, KeptStatus, LeavingService,
+    MemoryStatus, PersistenceStatus, QuorumStatus, RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
 };
 
 impl Daemon {
@@ -57,10 +57,23 @@ impl Daemon {
                 live: population.live(),
                 limit: population.limit(),
                 dropped: self.crew.iter().map(|worker| worker.counters.connections_dropped.get()).sum(),
+                kept: self.kept(),
             },
             workers: self.workers(),
             drops,
             memory: MemoryStatus { umem_and_rings: self.launched.memory_bytes },
+        }
+    }
+
+    fn kept(&self) -> KeptStatus {
+        let (tables, found) = (&self.launched.connections, self.connections.found());
+        KeptStatus {
+            place: self.connections.place().map(str::to_owned),
+            restoring: tables.v4.is_restoring() || tables.v6.is_restoring(),
+            connections: found.map(|found| found.connections),
+            templates: found.map(|found| found.templates),
+            lost: found.map_or(0, |found| found.damaged + found.unplaced),
+            messages: self.connections.messages.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::restore::{Found, Restoration};
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
@@ -14,6 +15,7 @@ use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks};
 use crate::api::permission::Permissions;
 use crate::api::server::Server;
 use crate::config::{self, Configuration};
+use crate::connections::Connections;
 use crate::failure::Failure;
 use crate::health::HealthThread;
 use crate::kernel::{self, Kernel, Link, NeighborState, link};
@@ -33,17 +35,19 @@ impl Daemon {
             Server::open(socket, permissions).await.map_err(|error| Failure::Runtime(error.to_string()))?;
         let (store, loaded) = Store::open(&configuration.director.state_dir)
             .map_err(|error| Failure::Runtime(error.to_string()))?;
-        for message in &loaded.messages {
+        let mut connections = Connections::open(&configuration.director.connections_file, Now::read());
+        for message in loaded.messages.iter().chain(&connections.messages) {
             tracing::warn!("{message}");
         }
         launch::unlock_memory();
         let links = find_links(&configuration).await?;
-        let (links, launched, registry, table) = Self::launch(&configuration, &store, &loaded, links)?;
+        let launch = Self::launch(&configuration, &store, &loaded, &mut connections, links)?;
+        let (links, launched, registry, table) = launch;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
         let health = HealthThread::start(launch::random_seed()?.0[0])
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
-        let Launched { steerings, zero_copy, handles, crew, connections, memory_bytes } = launched;
+        let Launched { steerings, zero_copy, handles, crew, connections: tables, memory_bytes } = launched;
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,
@@ -53,9 +57,10 @@ impl Daemon {
             server,
             registry,
             store,
+            connections,
             crew,
             health,
-            launched: Facts { links, modes: Vec::new(), zero_copy, connections, memory_bytes },
+            launched: Facts { links, modes: Vec::new(), zero_copy, connections: tables, memory_bytes },
             host: HostPath::default(),
             dirty: true,
             told_neighbors: BTreeMap::new(),
@@ -71,11 +76,15 @@ impl Daemon {
         daemon.want_real_servers();
         daemon.await_neighbors().await?;
         daemon.defend();
-        // What a predecessor left attached is taken over with its clients, whose connections died with it: until they had the
-        // time to find out, no segment of theirs is answered with a reset. Whether there is one shows when it is taken over.
-        daemon.registry.set_resets_from(Now::read().after(daemon.registry.timeouts().tcp));
+        // What a predecessor left attached is taken over with its clients. Unless all their connections are there, they died with
+        // it: until clients had the time to find out, no segment of theirs is answered with a reset. Whether there is a
+        // predecessor shows when it is taken over.
+        let died = !daemon.connections.are_whole();
+        if died {
+            daemon.registry.set_resets_from(Now::read().after(daemon.registry.timeouts().tcp));
+        }
         daemon.publish();
-        if !daemon.attach()? {
+        if !daemon.attach()? && died {
             daemon.registry.set_resets_from(Now(0));
             daemon.publish();
         }
@@ -89,6 +98,7 @@ impl Daemon {
         configuration: &Configuration,
         store: &Store,
         loaded: &Loaded,
+        kept: &mut Connections,
         mut links: Vec<Link>,
     ) -> Result<(Vec<Link>, Launched, Registry, Arc<ServiceTable>), Failure> {
         let director = &configuration.director;
@@ -96,16 +106,24 @@ impl Daemon {
             let workers = launch::worker_count(director, &links);
             let cores = launch::cores(director, workers)?;
             let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
+            kept.remember(&mut registry);
             let refused = loaded.restore(&mut registry);
             for error in registry.apply(configuration).1 {
                 tracing::error!("left out of the configuration: {error}");
             }
+            registry.dismiss_remembered();
             let slot = |name: &str| launch::slot_of(&links, name);
             let table = Arc::new(registry.table(Now::read(), |_| Way::Unknown, slot));
-            let connections = launch::connection_tables(director.max_connections)?;
+            kept.keep(&registry, Now::read());
+            let connections = kept
+                .tables(director.max_connections, launch::random_seed()?)
+                .map_err(|error| Failure::Runtime(format!("the connections can't be had: {error}")))?;
+            let restoration = Restoration::begin(connections.clone(), Arc::clone(&table), Now::read());
+            registry.free_unused_ids();
             match launch::launch(director, &links, &cores, connections, &table) {
                 Ok(launched) => {
                     tell_refused(store, &refused);
+                    restore(kept, restoration)?;
                     return Ok((links, launched, registry, table));
                 }
                 Err(failure) if links.len() == 1 => return Err(failure),
@@ -192,6 +210,29 @@ impl Daemon {
             self.configuration.director.socket.display(),
         );
     }
+}
+
+/// Has the connections of the former run found, beside everything else.
+fn restore(kept: &mut Connections, restoration: Restoration) -> Result<(), Failure> {
+    let told = kept.messages.len();
+    kept.note(restoration.found());
+    for message in &kept.messages[told..] {
+        tracing::warn!("{message}");
+    }
+    if let Some(Found { connections, templates, expired, .. }) = kept.found() {
+        tracing::info!(
+            "{connections} connection(s) and {templates} template(s) of the former run go on; {expired} have expired"
+        );
+    }
+    let began = Instant::now();
+    std::thread::Builder::new()
+        .name("xlvs-restore".to_owned())
+        .spawn(move || {
+            restoration.finish();
+            tracing::debug!("all connections of the former run were found within {:?}", began.elapsed());
+        })
+        .map(drop)
+        .map_err(|error| Failure::Runtime(format!("the connections can't be restored: {error}")))
 }
 
 /// Tells what of the state is refused now and so left out, and keeps a copy of it.

@@ -1,6 +1,8 @@
 //! What the daemon does by the clock: looks after its workers, forgets what is no longer needed, has the defences follow the
 //! table's fill, and weights rise.
 
+use xlvs_dataplane::clock::Now;
+
 use super::Daemon;
 use crate::failure::Failure;
 use crate::launch;
@@ -35,6 +37,7 @@ impl Daemon {
     pub(super) fn each_second(&mut self) {
         self.defend();
         self.keep_host_path();
+        self.connections.keep(&self.registry, Now::read());
         if self.store.is_behind() {
             self.keep_all();
         }

@@ -21,6 +21,7 @@ mod health;
 mod marks;
 mod operations;
 mod ramp;
+mod remembered;
 mod removed;
 mod restore;
 mod service;
@@ -93,6 +94,7 @@ impl Way {
 pub struct Registry {
     services: BTreeMap<ServiceKey, ServiceEntry>,
     removed: removed::Removed,
+    remembered: remembered::Remembered,
     marks: marks::Marks,
     settings: Settings,
     /// The settings that a tool gave their value.
@@ -128,6 +130,7 @@ impl Registry {
         Self {
             services: BTreeMap::new(),
             removed: removed::Removed::default(),
+            remembered: remembered::Remembered::default(),
             marks: marks::Marks::default(),
             settings: Settings::default(),
             settings_of_tools: BTreeSet::new(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use xlvs_dataplane::connection::store::Identity;
 use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::{DestinationCounters, DestinationId, Thresholds};
 use xlvs_dataplane::flow::{Family, Granularity};
@@ -11,7 +12,6 @@ use xlvs_dataplane::service::ServiceKey;
 
 use super::health::Health;
 use super::ramp::Ramp;
-use super::removed::Departed;
 use super::service::{DestinationEntry, ServiceEntry, scheduler_options};
 use super::spec::{
     DestinationSpec, Forwarding, MAX_TIMEOUT_S, MAX_WEIGHT, Owner, ServiceOptions, ServiceSpec,
@@ -154,7 +154,7 @@ impl Registry {
         remover: Owner,
     ) -> Result<usize, RegistryError> {
         let service = self.services.remove(key).ok_or(RegistryError::NoSuchService(*key))?;
-        self.depart(*key, Departed { vip: service.vip, spec: service.spec });
+        self.depart(*key, service.departed());
         let count = service.destinations.len();
         for entry in service.destinations.into_iter().chain(service.sorry) {
             self.retire(*key, service.instance, service.options, entry, remover);
@@ -237,15 +237,20 @@ impl Registry {
                 service.past = minus(service.past, counted);
                 Ok(entry)
             }
-            None => Ok(self.new_entry(real)),
+            None => Ok(self.new_entry(key, real)),
         }
     }
 
-    fn new_entry(&mut self, real: SocketAddr) -> DestinationEntry {
-        let id = self.free_ids.pop().unwrap_or_else(|| {
+    fn new_entry(&mut self, key: &ServiceKey, real: SocketAddr) -> DestinationEntry {
+        let former = self.remembered.claim(&Identity { service: *key, real });
+        let id = former.or_else(|| self.free_ids.pop()).unwrap_or_else(|| {
             self.next_id += 1;
             DestinationId(self.next_id - 1)
         });
+        self.numbered_entry(id, real)
+    }
+
+    pub(super) fn numbered_entry(&self, id: DestinationId, real: SocketAddr) -> DestinationEntry {
         let counters = Arc::new(DestinationCounters::new(self.workers));
         let (spec, estimator, health_spec, health, told_weights) = Default::default();
         let owner = Owner::Tool;

@@ -9,7 +9,7 @@ use xlvs_dataplane::service::ServiceKey;
 
 use super::Registry;
 use super::service::DestinationEntry;
-use super::spec::{Drain, Owner, ServiceOptions, ServiceSpec};
+use super::spec::{Drain, Owner, ServiceOptions};
 use crate::config::VipMode;
 
 /// A destination that was removed.
@@ -39,10 +39,10 @@ impl RemovedDestination {
 }
 
 /// What of a removed service is needed for as long as it has connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Departed {
     pub(super) vip: Option<VipMode>,
-    pub(super) spec: ServiceSpec,
+    pub(super) is_persistent: bool,
 }
 
 /// All of them.
@@ -56,6 +56,16 @@ pub(super) struct Removed {
 impl Removed {
     pub(super) fn iter(&self) -> impl Iterator<Item = &RemovedDestination> {
         self.destinations.values()
+    }
+
+    /// The same, with their services' names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&ServiceKey, &RemovedDestination)> {
+        self.destinations.iter().map(|((service, _), removed)| (service, removed))
+    }
+
+    /// What is needed of a removed service.
+    pub(super) fn departed(&self, service: &ServiceKey) -> Option<Departed> {
+        self.services.get(service).copied()
     }
 
     /// Those that have connections, with their services' names.
@@ -118,7 +128,16 @@ impl Registry {
         entry: DestinationEntry,
         remover: Owner,
     ) {
-        let standing = standing(options, remover);
+        self.retire_as(service, instance, entry, standing(options, remover));
+    }
+
+    pub(super) fn retire_as(
+        &mut self,
+        service: ServiceKey,
+        instance: u64,
+        entry: DestinationEntry,
+        standing: Standing,
+    ) {
         let since = self.epoch + 1;
         let name = (service, entry.real);
         self.removed.destinations.insert(name, RemovedDestination { instance, entry, standing, since });

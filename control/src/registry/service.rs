@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Standing};
-use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
+use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions, Turn};
 use xlvs_dataplane::service::ServiceKey;
 use xlvs_dataplane::settings::Settings;
 
@@ -334,6 +334,15 @@ impl ServiceEntry {
         }
         self.told.clone_from(&picked);
         Lists { picked, others }
+    }
+}
+
+impl ServiceEntry {
+    /// Has its scheduler go on where another one's turns had come to: the first that `turn` knows.
+    pub(super) fn resume(&self, turn: impl Fn(DestinationId) -> Option<Turn>) {
+        if let Some(turn) = self.told.iter().find_map(|destination| turn(destination.id)) {
+            self.scheduler.resume(&self.told, turn);
+        }
     }
 }
 

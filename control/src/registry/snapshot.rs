@@ -37,6 +37,7 @@ impl Registry {
                 always_served: service.vip.unwrap_or(self.vip) == VipMode::Always,
             });
         }
+        self.resume_turns();
         let removed = self.removed.iter().map(|removed| {
             let entry = removed.entry();
             entry.snapshot(entry.spec.weight, removed.standing, &entry.way(&way))

@@ -25,7 +25,6 @@ use xlvs_dataplane::service::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, 
 use super::Registry;
 use super::marks::MarkSpec;
 use super::service::{DestinationEntry, ServiceEntry};
-use super::spec::ServiceSpec;
 use crate::addresses::HostAddresses;
 use crate::config::VipMode;
 
@@ -81,8 +80,8 @@ fn is_address(destination: &IpNet) -> bool {
 const ALL_PORTS: RangeInclusive<u16> = 0..=u16::MAX;
 
 /// The ports that a service on an address takes.
-fn ports(protocol: Protocol, port: u16, spec: &ServiceSpec) -> Vec<RangeInclusive<u16>> {
-    let is_ftp = protocol == Protocol::Tcp && port == FTP_PORT && spec.persistence.is_some();
+fn ports(protocol: Protocol, port: u16, is_persistent: bool) -> Vec<RangeInclusive<u16>> {
+    let is_ftp = protocol == Protocol::Tcp && port == FTP_PORT && is_persistent;
     match port {
         0 => vec![ALL_PORTS],
         _ if is_ftp => vec![FTP_DATA_PORT..=FTP_PORT, FIRST_UNPRIVILEGED_PORT..=u16::MAX],
@@ -122,18 +121,21 @@ impl Registry {
         for rule in self.marks.departed.iter().filter(|rule| self.has_connections(&rule.service())) {
             marks.entry(rule.service()).or_default().push(rule);
         }
-        let present = self.services.iter().map(|(key, service)| (key, service.spec, self.vip_of(service)));
+        let present = self
+            .services
+            .iter()
+            .map(|(key, service)| (key, service.spec.persistence.is_some(), self.vip_of(service)));
         let departed = self
             .removed
             .services()
-            .map(|(key, departed)| (key, departed.spec, departed.vip.unwrap_or(self.vip)));
+            .map(|(key, departed)| (key, departed.is_persistent, departed.vip.unwrap_or(self.vip)));
         let own = self.services_of(host.addresses);
-        for (key, spec, mode) in present.chain(departed) {
+        for (key, is_persistent, mode) in present.chain(departed) {
             let marked = marks.get(key).map_or(&[][..], Vec::as_slice);
             let is_own = own.contains(key);
             let held = if is_own { host.addresses.beyond_lo() } else { host.addresses.all() };
-            let rules = rules_of(key, &spec, marked, |destination| served(destination, mode, held));
-            absent.extend(rules_of(key, &spec, marked, |destination| host.absent(destination, mode)));
+            let rules = rules_of(key, is_persistent, marked, |destination| served(destination, mode, held));
+            absent.extend(rules_of(key, is_persistent, marked, |destination| host.absent(destination, mode)));
             if mode == VipMode::Always {
                 always.extend(rules.iter().map(SteeringRule::destination));
             }
@@ -167,13 +169,13 @@ impl Registry {
 /// The rules of a service, or of a mark with these rules, to what `select` leaves of each destination.
 fn rules_of(
     key: &ServiceKey,
-    spec: &ServiceSpec,
+    is_persistent: bool,
     marks: &[&MarkSpec],
     select: impl Fn(IpNet) -> Vec<IpNet>,
 ) -> BTreeSet<SteeringRule> {
     match key {
         ServiceKey::Address { protocol, address } => {
-            let ports = ports(*protocol, address.port(), spec);
+            let ports = ports(*protocol, address.port(), is_persistent);
             let rule = |network, ports| SteeringRule::new(network, *protocol, ports);
             select(IpNet::from(address.ip()))
                 .into_iter()

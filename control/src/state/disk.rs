@@ -11,7 +11,7 @@ use super::damage::Damage;
 /// The largest file that is written or read, in bytes: some millions of destinations.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
 /// The most files of one name that are kept aside.
-const MAX_ASIDE: u32 = 9;
+pub(super) const MAX_ASIDE: u32 = 9;
 
 /// The steps.
 pub(crate) trait Disk: std::fmt::Debug {
@@ -71,7 +71,7 @@ pub(super) fn replace(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result
 }
 
 /// Makes the directory, for its owner alone, if there is none.
-pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
@@ -108,9 +108,9 @@ pub(super) fn trust(owner: u32, mode: u32, me: u32) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Gives a file the name `NAME.damaged-N`, with the first N from 1 that is free; when all [`MAX_ASIDE`] are taken, in place of
+/// Gives a file the name `NAME.damaged-N`, with the first N from 1 that is free; when all up to `most` are taken, in place of
 /// the oldest. `keep` leaves it under its own name too.
-pub(super) fn set_aside(path: &Path, keep: bool) -> io::Result<PathBuf> {
+pub(crate) fn set_aside(path: &Path, keep: bool, most: u32) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".damaged-{number}"));
@@ -118,7 +118,7 @@ pub(super) fn set_aside(path: &Path, keep: bool) -> io::Result<PathBuf> {
     };
     let mut oldest = None;
     let mut free = None;
-    for aside in (1..=MAX_ASIDE).map(name) {
+    for aside in (1..=most).map(name) {
         match std::fs::symlink_metadata(&aside) {
             Ok(facts) => {
                 let age = (facts.ctime(), facts.ctime_nsec());

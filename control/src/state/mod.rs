@@ -38,6 +38,12 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use damage::Damage;
 pub(crate) use disk::{Disk, System};
+
+/// What other files that outlive the director need too.
+pub(crate) mod files {
+    pub(crate) use super::disk::{make_directory, set_aside};
+}
+
 pub(crate) use operation::Operation;
 use snapshot::{Content, Stamp};
 
@@ -266,7 +272,7 @@ impl<D: Disk> Store<D> {
         loaded: &mut Loaded,
     ) -> Result<(), StateError> {
         let path = self.path(name);
-        match disk::set_aside(&path, false) {
+        match disk::set_aside(&path, false, disk::MAX_ASIDE) {
             Ok(aside) => {
                 let (path, aside) = (path.display(), aside.display());
                 loaded.messages.push(format!("{path} {damage}; it is now {aside}, and {then}"));
@@ -280,7 +286,11 @@ impl<D: Disk> Store<D> {
     /// where they are.
     pub(crate) fn keep_copies(&self) -> io::Result<Vec<PathBuf>> {
         let paths = [self.path(SNAPSHOT), self.path(JOURNAL)];
-        paths.iter().filter(|path| path.exists()).map(|path| disk::set_aside(path, true)).collect()
+        paths
+            .iter()
+            .filter(|path| path.exists())
+            .map(|path| disk::set_aside(path, true, disk::MAX_ASIDE))
+            .collect()
     }
 
     /// Whether changes were made that are not on disk.

@@ -202,6 +202,25 @@ pub(crate) struct ConnectionsStatus {
     /// Dropped by `drop_entry`, templates included.
     #[serde(default)]
     pub(crate) dropped: u64,
+    /// How they outlive the director.
+    #[serde(default)]
+    pub(crate) kept: KeptStatus,
+}
+
+/// The file that connections outlive the director in.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct KeptStatus {
+    /// Where it is; null if they end with the director.
+    pub(crate) place: Option<String>,
+    /// Whether those of a former run are still being found.
+    pub(crate) restoring: bool,
+    /// Connections and templates of the former run that went on; null if there was no file.
+    pub(crate) connections: Option<u32>,
+    pub(crate) templates: Option<u32>,
+    /// Records that were left out.
+    pub(crate) lost: u32,
+    /// What is wrong, or was at the start.
+    pub(crate) messages: Vec<String>,
 }
 
 /// A worker.

@@ -19,6 +19,13 @@ impl fmt::Display for Status {
             self.connections.live,
             self.connections.limit,
         )?;
+        let kept = &self.connections.kept;
+        for message in &kept.messages {
+            writeln!(f, "connections: {message}")?;
+        }
+        if kept.restoring {
+            writeln!(f, "connections: those of the former run are still being found")?;
+        }
         for interface in &self.interfaces {
             writeln!(
                 f,
@@ -241,10 +248,12 @@ mod tests {
             "active":0,"inactive":0,"connections":0,"packets":0,"bytes":0,"interface":null,"mac":null,
             "neighbor":"unknown","reason":null,"forwarding":"masq"}]}],
             "settings":{"sloppy_tcp":1},
-            "connections":{"live":3,"limit":10},"workers":[],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
+            "connections":{"live":3,"limit":10,"kept":{"place":"/x","restoring":true,"connections":3,"templates":0,"lost":1,
+            "messages":["left out of /x: 1 damaged record(s)"]}},"workers":[],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
         let text = serde_json::from_str::<Status>(json).unwrap().to_string();
         for expected in [
             "xlvs 1, pid 7, up 1 h 1 min, 0 workers, 3 of 10 connections\n",
+            "connections: left out of /x: 1 damaged record(s)\nconnections: those of the former run are still being found\n",
             "settings: sloppy_tcp = 1\n",
             "TCP [fd00::100]:80 rr persistent 50 mask 64 drain reset ",
             "  not served: fd00::100 is away\n",

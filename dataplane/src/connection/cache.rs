@@ -8,6 +8,8 @@
 // Not loom's: whatever is read here is only a hint.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::memory::Region;
+
 /// Entries of a line: at three connections to four entries, one flow in a hundred doesn't find room.
 const WAYS: usize = 8;
 
@@ -17,13 +19,13 @@ const LEAST: usize = if cfg!(feature = "loom") { 1 } else { 1 << 10 };
 /// The cache.
 #[derive(Debug)]
 pub struct FlowCache {
-    lines: Box<[Line]>,
+    lines: Region<Line>,
 }
 
 /// Each entry: the upper 32 bits of the flow's hash, its tag, above its slot plus 1; 0 for none.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; WAYS]);
+pub(super) struct Line([AtomicU64; WAYS]);
 
 /// Where a flow may be: the slot that the cache has for its hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,12 +46,13 @@ impl FlowCache {
     pub fn new(connections: u32) -> Self {
         let entries = connections as usize + connections as usize / 2;
         let lines = (entries / WAYS).next_power_of_two().max(LEAST);
-        Self { lines: (0..lines).map(|_| Line::default()).collect() }
+        Self { lines: Region::anonymous(lines) }
     }
 
     #[inline]
     fn line(&self, hash: u64) -> &Line {
-        &self.lines[hash as usize & (self.lines.len() - 1)]
+        // A power of two: always within.
+        self.lines.get(hash as usize & (self.lines.count() - 1)).unwrap_or_else(|| self.lines.first())
     }
 
     /// Reads a word of the line that [`Self::find`] will need, so that it comes near. What is returned means nothing.

@@ -1,14 +1,19 @@
 //! Connections: what the director remembers of a flow. [`tcp`] moves the state, [`record`] is its place in
-//! memory, [`table`] finds and keeps it for all workers, [`worker`] is one worker's hand on the table.
+//! memory, [`table`] finds and keeps it for all workers, [`worker`] is one worker's hand on the table. [`store`] is the
+//! file that they outlive the director in, [`restore`] what a new one makes of it.
 //!
 //! Timeouts are [`Duration`]s; states carry the kernel's names.
 
 pub mod cache;
 mod index;
+mod memory;
 #[cfg(all(test, feature = "loom"))]
 mod race;
 pub mod record;
+mod records;
+pub mod restore;
 pub mod sctp;
+pub mod store;
 pub mod table;
 pub mod tcp;
 pub mod wheel;

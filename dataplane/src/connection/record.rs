@@ -4,12 +4,17 @@
 //! A v4 record takes one cache line (64 B), a v6 one two. `word` decides what the rest means: it carries a generation that
 //! changes whenever the slot changes hands. A reader takes `word`, reads the rest, and takes `word` again: equal generations
 //! mean that what it read belonged to it (`race.rs` tries that in every order). Key and destination are written only while
-//! the record is not live.
+//! the record is not live, and with them a checksum over all that stays as it is for as long as it lives: a director that
+//! finds the record in a file tells by it whether it is whole ([`check`]).
 //!
 //! Templates are records too. `link` means one thing to a connection, the template that it was opened by, and another to a
 //! template: how many live connections it has (none is forgotten while it has any) and its timeout.
 
+mod check;
+
 use std::time::Duration;
+
+pub(super) use check::Checked;
 
 use super::State;
 use super::table::NewConnection;
@@ -112,6 +117,8 @@ pub struct Record<const WORDS: usize> {
     packets: AtomicU32,
     /// The firewall mark it was opened by; 0 for none.
     mark: AtomicU32,
+    /// Over generation, key, destination, mark and, of a connection, `link`.
+    checksum: AtomicU32,
 }
 
 impl<const WORDS: usize> Default for Record<WORDS> {
@@ -125,6 +132,7 @@ impl<const WORDS: usize> Default for Record<WORDS> {
             destination: AtomicU32::new(0),
             packets: AtomicU32::new(0),
             mark: AtomicU32::new(0),
+            checksum: AtomicU32::new(0),
         }
     }
 }
@@ -175,20 +183,25 @@ impl<const WORDS: usize> Record<WORDS> {
     pub(super) fn occupy(&self, key: &FlowKey<WORDS>, new: &NewConnection) -> Word {
         // Whoever sees any of what follows sees the former connection's end, too.
         fence(Release);
-        let free = self.word.load(Relaxed);
+        let free = self.word.load(Relaxed) & !0xffff_ffff;
         for (mine, its) in self.key.iter().zip(key.0) {
             mine.store(its, Relaxed);
         }
         self.destination.store(new.destination.0, Relaxed);
         self.deadline.store(new.deadline.0, Relaxed);
         self.mark.store(new.mark, Relaxed);
-        let link = match new.role {
-            Role::Connection(template) => template.map_or(0, |template| u64::from(template.0) + 1),
-            Role::Template(timeout) => (timeout.as_millis() as u64) << 32,
+        let (link, lasting) = match new.role {
+            Role::Connection(template) => {
+                let link = template.map_or(0, |template| u64::from(template.0) + 1);
+                (link, link)
+            }
+            Role::Template(timeout) => ((timeout.as_millis() as u64) << 32, 0),
         };
         self.link.store(link, Relaxed);
+        let checksum = check::sum(key, Word(free).generation(), new.destination, new.mark, lasting);
+        self.checksum.store(checksum, Relaxed);
         // Swapped and not stored: in the order of changes it has to stand behind a late one of the former connection's.
-        self.armed.swap(free & !0xffff_ffff, AcqRel);
+        self.armed.swap(free, AcqRel);
         self.packets.store(0, Relaxed);
         let word = Word(free | LIVE | new.state as u64);
         self.word.store(word.0, Release);

@@ -2,23 +2,26 @@
 //!
 //! A flow may arrive on any worker, so that this table is the truth; [`super::cache`] is a short way to it. Locks: the
 //! [`super::index`] takes a shard's read lock for a flow that the cache doesn't know, its write lock to add and
-//! remove. Bound: `limit` connections; adding beyond fails with [`TableFull`]. Records are allocated 16384 at a time as they
-//! are first needed.
+//! remove. Bound: `limit` connections; adding beyond fails with [`TableFull`]. Records take memory as they are first needed,
+//! and stand in memory of the process or in a file that outlives it ([`super::store`]; what becomes of those that are in the
+//! file, [`super::restore`]).
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::io;
+use std::sync::{Arc, PoisonError};
 
 use super::State;
 use super::cache::FlowCache;
 use super::index::Index;
 use super::record::{Record, Role, TemplateSlot, Word};
+use super::records::Records;
+use super::restore::Restoring;
+use super::store::Store;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Loom takes its time for each record.
-const CHUNK: usize = if cfg!(feature = "loom") { 4 } else { 1 << 14 };
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 
@@ -56,6 +59,11 @@ impl Population {
         &self.cache
     }
 
+    /// So many more than were admitted: they were there before.
+    pub(super) fn welcome(&self, count: u32) {
+        self.live.fetch_add(count, Relaxed);
+    }
+
     fn admit(&self) -> Result<(), TableFull> {
         let admitted = self.live.fetch_add(1, Relaxed) < self.limit;
         if admitted {
@@ -65,7 +73,7 @@ impl Population {
         Err(TableFull)
     }
 
-    fn discharge(&self) {
+    pub(super) fn discharge(&self) {
         self.live.fetch_sub(1, Relaxed);
     }
 }
@@ -77,13 +85,13 @@ pub struct TableFull;
 /// The shared table of one address family.
 #[derive(Debug)]
 pub struct ConnectionTable<const WORDS: usize> {
-    index: Index,
-    chunks: Box<[OnceLock<Box<[Record<WORDS>]>>]>,
-    /// Slots never used so far begin here.
-    unused: AtomicU32,
-    free: Mutex<Vec<u32>>,
-    population: Arc<Population>,
+    pub(super) index: Index,
+    pub(super) records: Records<WORDS>,
+    /// Who holds it may take slots that were never used.
+    pub(super) free: Mutex<Vec<u32>>,
+    pub(super) population: Arc<Population>,
     seed: HashSeed,
+    pub(super) restoring: Restoring,
 }
 
 /// A connection to be added.
@@ -121,21 +129,38 @@ pub enum Added {
     Existing(u32, Word),
 }
 
+/// How many slots a table has: a worker may keep some back, and they must not be missing at the limit.
+fn slots(population: &Population) -> u32 {
+    population.limit() + 64 * 2 * FREE_BATCH as u32
+}
+
 impl<const WORDS: usize> ConnectionTable<WORDS> {
-    /// An empty table within `population`'s bound.
+    /// An empty table within `population`'s bound, which ends with the process.
     #[must_use]
     pub fn new(population: Arc<Population>, seed: HashSeed) -> Self {
-        let limit = population.limit() as usize;
-        // A worker may keep slots back; they must not be missing at the limit.
-        let chunks = (limit + 64 * 2 * FREE_BATCH).div_ceil(CHUNK);
-        Self {
-            index: Index::new(limit),
-            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
-            unused: AtomicU32::new(0),
-            free: Mutex::default(),
-            population,
-            seed,
-        }
+        let records = Records::anonymous(slots(&population) as usize);
+        Self::of(records, Restoring::done(), population, seed)
+    }
+
+    /// The table whose records are in this file. Those that are there already it doesn't know, until they are
+    /// [restored](super::restore::Restoration).
+    ///
+    /// # Errors
+    /// When the file can't be mapped, or there is no room for the first records.
+    pub fn kept_in(store: &Store, population: Arc<Population>, seed: HashSeed) -> io::Result<Self> {
+        let records = Records::kept_in(store, slots(&population))?;
+        let restoring = Restoring::of(records.used());
+        Ok(Self::of(records, restoring, population, seed))
+    }
+
+    fn of(
+        records: Records<WORDS>,
+        restoring: Restoring,
+        population: Arc<Population>,
+        seed: HashSeed,
+    ) -> Self {
+        let index = Index::new(population.limit() as usize);
+        Self { index, records, free: Mutex::default(), population, seed, restoring }
     }
 
     /// The hash that all calls about this flow take.
@@ -151,11 +176,12 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         &self.population
     }
 
-    /// The record of a slot; `None` for a slot that was never handed out.
+    /// The record of a slot; `None` for a slot that there can't be. One that was never handed out is free, and takes memory when
+    /// it is looked at.
     #[inline]
     #[must_use]
     pub fn record(&self, slot: u32) -> Option<&Record<WORDS>> {
-        self.chunks.get(slot as usize / CHUNK)?.get()?.get(slot as usize % CHUNK)
+        self.records.get(slot)
     }
 
     /// Reads a word of each cache line of these slots' records, so that they come near. What is returned means nothing.
@@ -176,11 +202,11 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     /// How many slots have ever been used: what [`Self::record`] can be walked over.
     #[must_use]
     pub fn slots_used(&self) -> u32 {
-        self.unused.load(Relaxed).min((self.chunks.len() * CHUNK) as u32)
+        self.records.used()
     }
 
     /// The flow's word, if the slot is its.
-    fn is_flow(&self, slot: u32, key: &FlowKey<WORDS>) -> Option<Word> {
+    pub(super) fn is_flow(&self, slot: u32, key: &FlowKey<WORDS>) -> Option<Word> {
         self.record(slot)?.matches(key)
     }
 
@@ -283,21 +309,12 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             let mut common = self.free.lock().unwrap_or_else(PoisonError::into_inner);
             let rest = common.len().saturating_sub(FREE_BATCH);
             free.0.extend(common.drain(rest..));
-            drop(common);
             if free.0.is_empty() {
-                let first = self.unused.fetch_add(FREE_BATCH as u32, Relaxed);
-                let end = (self.chunks.len() * CHUNK) as u32;
-                if first >= end {
-                    self.unused.store(end, Relaxed);
-                    return None;
-                }
-                free.0.extend((first..(first + FREE_BATCH as u32).min(end)).rev());
+                free.0.extend(self.records.take(FREE_BATCH as u32).rev());
             }
         }
         let slot = free.0.pop()?;
-        let chunk = self.chunks.get(slot as usize / CHUNK)?;
-        let records = chunk.get_or_init(|| (0..CHUNK).map(|_| Record::default()).collect());
-        Some((slot, records.get(slot as usize % CHUNK)?))
+        Some((slot, self.record(slot)?))
     }
 
     fn give_slot(&self, free: &mut FreeSlots, slot: u32) {

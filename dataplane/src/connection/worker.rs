@@ -17,6 +17,8 @@ pub struct WorkerConnections<const WORDS: usize> {
     table: Arc<ConnectionTable<WORDS>>,
     free: FreeSlots,
     wheel: Wheel,
+    /// Whether, between the last two batches, connections of a former director were still being found.
+    restoring: bool,
 }
 
 /// A connection that was found.
@@ -53,7 +55,7 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     /// A hand on `table` from `now` on.
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
-        Self { table, free: FreeSlots::default(), wheel: Wheel::new(now) }
+        Self { restoring: table.is_restoring(), table, free: FreeSlots::default(), wheel: Wheel::new(now) }
     }
 
     /// The shared table.
@@ -160,9 +162,39 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
         Some(Removed { destination, state, template })
     }
 
-    /// Looks at up to `budget` timers that are due, removes the connections that have expired and tells `removed` of each.
-    /// Returns how many timers were due.
-    pub fn expire(&mut self, now: Now, budget: usize, mut removed: impl FnMut(Removed)) -> usize {
+    /// Whether a flow that is not found may be one of a former director's that is not found yet.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.restoring
+    }
+
+    /// Looks at up to `budget` timers that are due, removes the connections that have expired and tells `removed` of each; sets
+    /// timers for as many connections of a former director. Returns how many there were of the more frequent.
+    pub fn expire(&mut self, now: Now, budget: usize, removed: impl FnMut(Removed)) -> usize {
+        // What was looked up since the last time is answered by what was so then.
+        self.restoring = self.restoring && self.table.is_restoring();
+        self.fire(now, budget, removed).max(self.adopt(budget))
+    }
+
+    /// Sets timers for connections of a former director; returns for how many slots that is done.
+    fn adopt(&mut self, budget: usize) -> usize {
+        if self.restoring {
+            return 0;
+        }
+        let slots = self.table.adopt(budget);
+        let count = slots.len();
+        for slot in slots {
+            let Some(record) = self.table.record(slot) else { continue };
+            if let Some((word, _)) = record.read()
+                && record.armed() == 0
+            {
+                self.arm(slot, word);
+            }
+        }
+        count
+    }
+
+    fn fire(&mut self, now: Now, budget: usize, mut removed: impl FnMut(Removed)) -> usize {
         for done in 0..budget {
             let Some((timer, tick)) = self.wheel.pop(now) else { return done };
             let Some(record) = self.table.record(timer.slot) else { continue };

@@ -71,11 +71,18 @@ impl Walk {
         budget: usize,
         spared: &mut [u32],
     ) -> bool {
-        let mask = connections.table().slots_used().next_power_of_two() - 1;
+        if connections.is_restoring() {
+            return false;
+        }
+        let used = connections.table().slots_used();
+        let mask = used.next_power_of_two() - 1;
         for _ in 0..budget.min(self.left as usize) {
             self.left -= 1;
             self.at = self.at.wrapping_add(STRIDE);
             let slot = self.at & mask;
+            if slot >= used {
+                continue;
+            }
             let Some(record) = connections.table().record(slot) else { continue };
             let Some((word, _)) = record.read() else { continue };
             let timeout = context.services.timeouts().of(word.state()).as_millis() as u64;

@@ -255,6 +255,11 @@ pub(super) fn open<'s, const WORDS: usize>(
 where
     FlowKey<WORDS>: TableKey,
 {
+    // Its own record, or its client's template, may be among those that are not found yet. Clients repeat a SYN; a datagram that
+    // went to another server would take its flow along.
+    if connections.is_restoring() {
+        return Err(DropReason::Restoring);
+    }
     if context.services.absent_vips.contains(&packet.vip()) {
         return Err(DropReason::VipAbsent);
     }

@@ -82,6 +82,23 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
 
     /// The service's destinations, or their weights, went from `before` to `now`.
     fn changed(&self, _before: &[Arc<Destination>], _now: &[Arc<Destination>]) {}
+
+    /// Where its turns have come to, if it has turns.
+    fn turn(&self) -> Option<Turn> {
+        None
+    }
+
+    /// Goes on from where another one's turns had come to.
+    fn resume(&self, _destinations: &[Arc<Destination>], _turn: Turn) {}
+}
+
+/// Where a scheduler's turns have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The destination that was picked last.
+    pub destination: DestinationId,
+    /// Of `wrr`: the weight that is needed in this round.
+    pub bar: u32,
 }
 
 /// The schedulers by the names that ipvsadm gives them.
@@ -229,6 +246,16 @@ impl Cursor {
 
     fn at(destinations: &[Arc<Destination>], position: usize) -> Self {
         Self(destinations.get(position).map(|destination| Seat { id: destination.id, hint: position }))
+    }
+
+    /// At this one, if it is in the list.
+    fn at_id(destinations: &[Arc<Destination>], id: DestinationId) -> Option<Self> {
+        let seat = Seat { id, hint: 0 };
+        seat.position(destinations).map(|position| Self::at(destinations, position))
+    }
+
+    fn turn(self, bar: u32) -> Option<Turn> {
+        self.0.map(|seat| Turn { destination: seat.id, bar })
     }
 }
 

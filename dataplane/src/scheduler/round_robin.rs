@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cursor, NewFlow, Scheduler, SchedulerName};
+use super::{Cursor, NewFlow, Scheduler, SchedulerName, Turn};
 use crate::destination::Destination;
 
 /// Round robin.
@@ -39,10 +39,21 @@ impl Scheduler for RoundRobin {
         let predecessor = before[..gone.min(before.len())].iter().rev().find_map(|old| stays(old.id));
         *last = predecessor.map_or_else(Cursor::default, |position| Cursor::at(now, position));
     }
+
+    fn turn(&self) -> Option<Turn> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).turn(0)
+    }
+
+    fn resume(&self, destinations: &[Arc<Destination>], turn: Turn) {
+        if let Some(cursor) = Cursor::at_id(destinations, turn.destination) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::tests::{destinations, flow, picks};
     use super::*;
 
@@ -60,6 +71,20 @@ mod tests {
         let with_new = destinations(&[(4, 1), (3, 1), (2, 1)]);
         scheduler.changed(&without_last, &with_new);
         assert_eq!(picks(&scheduler, &with_new, 4), [2, 4, 3, 2]);
+    }
+
+    #[test]
+    fn another_one_goes_on_where_the_first_has_come_to() {
+        let three = destinations(&[(3, 1), (2, 1), (1, 1)]);
+        let first = RoundRobin::default();
+        assert_eq!((first.turn(), picks(&first, &three, 2)), (None, vec![3, 2]));
+        let second = RoundRobin::default();
+        second.resume(&three, first.turn().unwrap());
+        assert_eq!(picks(&second, &three, 2), [1, 3]);
+        // The list is another one now.
+        let third = RoundRobin::default();
+        third.resume(&destinations(&[(7, 1)]), second.turn().unwrap());
+        assert_eq!(third.turn(), None);
     }
 
     #[test]

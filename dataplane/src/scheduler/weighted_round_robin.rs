@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cursor, NewFlow, Scheduler, SchedulerName};
+use super::{Cursor, NewFlow, Scheduler, SchedulerName, Turn};
 use crate::destination::Destination;
 
 /// Weighted round robin.
@@ -81,18 +81,38 @@ impl Scheduler for WeightedRoundRobin {
     /// The round begins anew; the bar stays where it was as far as the new weights allow.
     fn changed(&self, _before: &[Arc<Destination>], now: &[Arc<Destination>]) {
         let mut round = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (step, top) = measure(now);
-        let bar = match round.bar {
+        *round = Round::over(now, Cursor::default(), round.bar);
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let round = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        round.last.turn(round.bar)
+    }
+
+    fn resume(&self, destinations: &[Arc<Destination>], turn: Turn) {
+        if let Some(last) = Cursor::at_id(destinations, turn.destination) {
+            let mut round = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *round = Round::over(destinations, last, turn.bar);
+        }
+    }
+}
+
+impl Round {
+    /// Over these destinations, at a bar that was `before`.
+    fn over(destinations: &[Arc<Destination>], last: Cursor, before: u32) -> Self {
+        let (step, top) = measure(destinations);
+        let bar = match before {
             bar if bar == 0 || bar > top => top,
             bar if step > 1 => bar / step * step + 1,
             bar => bar,
         };
-        *round = Round { last: Cursor::default(), bar, top, step };
+        Self { last, bar, top, step }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::tests::{destinations, picks};
     use super::*;
     use crate::destination::Thresholds;
@@ -105,6 +125,20 @@ mod tests {
             let cycle = picks(&scheduler, &list, 6);
             let count = |id| cycle.iter().filter(|&&picked| picked == id).count();
             assert_eq!([count(1), count(2), count(3), count(4)], [3, 2, 1, 0], "{cycle:?}");
+        }
+    }
+
+    #[test]
+    fn another_one_goes_on_where_the_first_has_come_to() {
+        let list = destinations(&[(1, 6), (2, 4), (3, 2), (4, 0)]);
+        let undisturbed = picks(&WeightedRoundRobin::new(&list), &list, 24);
+        for stop in 1..12 {
+            let first = WeightedRoundRobin::new(&list);
+            let mut course = picks(&first, &list, stop);
+            let second = WeightedRoundRobin::new(&list);
+            second.resume(&list, first.turn().unwrap());
+            course.extend(picks(&second, &list, 24 - stop));
+            assert_eq!(course, undisturbed, "after {stop}");
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Frame {
     fragment: Option<(u16, bool)>,
     dont_fragment: bool,
     extensions: Vec<u8>,
-    l4: L4,
+    pub l4: L4,
     payload: usize,
 }
 

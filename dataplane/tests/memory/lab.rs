@@ -92,6 +92,11 @@ impl Lab {
             v4: Arc::new(ConnectionTable::new(Arc::clone(&population), seed)),
             v6: Arc::new(ConnectionTable::new(population, seed)),
         };
+        Self::over(workers, connections)
+    }
+
+    /// This many directors over these connections; no services.
+    pub fn over(workers: usize, connections: ConnectionTables) -> Self {
         let (services, now) = (Arc::new(ServiceTable::default()), Now(1_000_000));
         let fragments = Arc::new(Reassembly::new());
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect();

@@ -6,4 +6,5 @@
 pub mod fragments;
 pub mod frame;
 pub mod invariants;
+pub mod kept;
 pub mod lab;

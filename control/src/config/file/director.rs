@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::table::Table;
-use super::value::{Refusal, boolean, group, integer, interface, path};
+use super::value::{Refusal, boolean, connections_file, group, integer, interface, path};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_INTERFACES;
-use crate::config::names::{FrameSize, GroupName, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode};
+use crate::config::names::{
+    ConnectionsFile, FrameSize, GroupName, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode,
+};
 
 /// `[director]`.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ pub(crate) struct RawDirector {
     pub(crate) socket_group: Raw<GroupName>,
     pub(crate) socket_read_group: Raw<GroupName>,
     pub(crate) state_dir: Raw<PathBuf>,
+    pub(crate) connections_file: Raw<ConnectionsFile>,
 }
 
 /// Reads the table.
@@ -64,6 +67,7 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
         socket_group: keys.read(source, "socket_group", GroupName::ALLOWED, group),
         socket_read_group: keys.read(source, "socket_read_group", GroupName::ALLOWED, group),
         state_dir: keys.read(source, "state_dir", "an absolute path", path),
+        connections_file: keys.read(source, "connections_file", ConnectionsFile::ALLOWED, connections_file),
     };
     keys.finish(source);
     raw

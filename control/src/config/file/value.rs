@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::Mask;
 use crate::config::address;
-use crate::config::names::{GroupName, InterfaceName};
+use crate::config::names::{ConnectionsFile, GroupName, InterfaceName};
 
 /// Why a value is refused.
 pub(super) enum Refusal {
@@ -63,6 +63,10 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Refusal> {
 pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Refusal> {
     let path = text(value)?;
     if path.starts_with('/') && !path.contains('\0') { Ok(PathBuf::from(path)) } else { Err(Refusal::Value) }
+}
+
+pub(super) fn connections_file(value: &DeValue<'_>) -> Result<ConnectionsFile, Refusal> {
+    text(value)?.parse().map_err(|_| Refusal::Value)
 }
 
 /// A port or a range of ports: the first and the last.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::once_each;
 use crate::config::error::{Findings, Position};
 use crate::config::file::{At, Raw, RawDirector};
-use crate::config::names::{InterfaceName, MarkSource};
+use crate::config::names::{ConnectionsFile, InterfaceName, MarkSource};
 use crate::config::{
     DEFAULT_SOCKET, DEFAULT_STATE_DIR, DirectorConfig, MAX_INTERFACES, MarksFrom, Overrides,
 };
@@ -28,6 +28,9 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         );
         findings.error(frames.at, "director.frames", message);
     }
+    let socket = overrides.socket.clone().unwrap_or_else(|| raw.socket.or(PathBuf::from(DEFAULT_SOCKET)));
+    // What is beside the socket is of one director, and of this boot.
+    let beside = ConnectionsFile::At(socket.with_extension("connections"));
     DirectorConfig {
         queues: raw.queues.get().map(|queues| queues.value),
         cores: cores(raw, findings),
@@ -44,13 +47,17 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         ring_size,
         huge_pages: raw.huge_pages.or(false),
         max_connections: raw.max_connections.or(1 << 20),
-        socket: overrides.socket.clone().unwrap_or_else(|| raw.socket.or(PathBuf::from(DEFAULT_SOCKET))),
+        socket,
         socket_group: overrides.socket_group.clone().or_else(|| raw.socket_group.value()),
         socket_read_group: overrides.socket_read_group.clone().or_else(|| raw.socket_read_group.value()),
         state_dir: overrides
             .state_dir
             .clone()
             .unwrap_or_else(|| raw.state_dir.or(PathBuf::from(DEFAULT_STATE_DIR))),
+        connections_file: overrides
+            .connections_file
+            .clone()
+            .unwrap_or_else(|| raw.connections_file.or(beside)),
         interfaces,
     }
 }

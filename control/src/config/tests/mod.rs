@@ -41,6 +41,7 @@ socket = "/tmp/x.sock"
 socket_group = "lvs"
 socket_read_group = 1005
 state_dir = "/tmp/x"
+connections_file = "service-manager"
 [timeouts]
 tcp_s = 10
 tcp_fin_s = 11
@@ -195,6 +196,7 @@ fn ten_lines_are_enough() {
         socket_group: None,
         socket_read_group: None,
         state_dir: "/var/lib/xlvs".into(),
+        connections_file: ConnectionsFile::At("/run/xlvs/xlvs.connections".into()),
     };
     assert_eq!(configuration.director, director);
     let seconds = Duration::from_secs;
@@ -247,6 +249,7 @@ fn every_key_is_taken() {
         socket_group: Some("lvs".parse().unwrap()),
         socket_read_group: Some("1005".parse().unwrap()),
         state_dir: "/tmp/x".into(),
+        connections_file: ConnectionsFile::ServiceManager,
     };
     assert_eq!(configuration.director, director);
     assert_eq!(configuration.timeouts.udp, Duration::from_secs(12));
@@ -281,7 +284,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 38,
+            line: 39,
         },
         MarkConfig {
             protocol: None,
@@ -290,7 +293,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 45,
+            line: 46,
         },
     ];
     assert_eq!(configuration.marks, rules);
@@ -363,6 +366,7 @@ fn the_command_line_wins() {
         socket_group: Some("staff".parse().unwrap()),
         socket_read_group: Some("users".parse().unwrap()),
         state_dir: Some("d".into()),
+        connections_file: Some(ConnectionsFile::Nowhere),
         marks: None,
         config_id: String::new(),
     };
@@ -372,8 +376,8 @@ fn the_command_line_wins() {
         let director = &configuration.director;
         assert_eq!(director.interfaces, overrides.interfaces);
         assert_eq!(
-            (Some(&director.socket), Some(&director.state_dir)),
-            (overrides.socket.as_ref(), overrides.state_dir.as_ref())
+            (Some(&director.socket), Some(&director.state_dir), Some(&director.connections_file)),
+            (overrides.socket.as_ref(), overrides.state_dir.as_ref(), overrides.connections_file.as_ref())
         );
         assert_eq!(
             (&director.socket_group, &director.socket_read_group),
@@ -412,6 +416,7 @@ fn a_reload_tells_what_waits_for_a_restart() {
         "socket_group",
         "socket_read_group",
         "state_dir",
+        "connections_file",
     ];
     assert_eq!(old.restart_needed(&read(all).unwrap()), keys);
 }

@@ -1,5 +1,5 @@
-//! Writes the binary inputs that fuzzing begins with, `corpus/netlink` and `corpus/frame`: what `xlvs adm` sends for commands, and
-//! the flows that the data plane's tests know. `cargo run -p xlvs-fuzz-targets --example seeds` after a change of either.
+//! Writes the binary inputs that fuzzing begins with, `corpus/netlink`, `corpus/frame` and `corpus/connections_file`: what `xlvs adm`
+//! sends for commands, the flows that the data plane's tests know, and places of a file of connections with what is put there. `cargo run -p xlvs-fuzz-targets --example seeds` after a change of either.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../../dataplane/tests/memory/mod.rs"]
@@ -171,6 +171,31 @@ fn flows() -> Vec<(&'static str, Vec<Arrival>)> {
     ]
 }
 
+/// The part of the file, the word, and what is put there.
+type Patch = (u16, u16, Vec<u8>);
+
+/// Changes of a file of connections by name: the part of the file (first page, directory, IPv4 and IPv6 records), the word, and what
+/// is put there.
+fn spoilt_files() -> Vec<(&'static str, Vec<Patch>)> {
+    let word = |word: u64| word.to_le_bytes().to_vec();
+    vec![
+        ("untouched", vec![]),
+        ("magic", vec![(0, 0, word(0))]),
+        ("version", vec![(0, 1, word(2))]),
+        ("places", vec![(0, 2, word(1 << 21)), (0, 8, word(7))]),
+        ("used", vec![(0, 16, word(!40 << 32 | 40))]),
+        ("used_too_much", vec![(0, 17, word(!u64::from(u32::MAX) << 32 | u64::from(u32::MAX)))]),
+        ("directory", vec![(1, 8, word(0x0050_0050_0044_0006)), (1, 14, word(2)), (1, 15, word(3))]),
+        ("keys", (0..16).map(|slot| (2, slot * 8, vec![0xff; 16])).collect()),
+        ("states", (0..16).map(|slot| (2, slot * 8 + 2, vec![slot as u8])).collect()),
+        ("deadlines", (0..16).map(|slot| (2, slot * 8 + 3, word(1 << (slot * 4)))).collect()),
+        ("links", (0..16).map(|slot| (2, slot * 8 + 5, word(u64::from(slot)))).collect()),
+        ("zeros", vec![(2, 0, vec![0; 4096]), (3, 0, vec![0; 2048])]),
+        ("ones", vec![(3, 0, vec![0xff; 2048])]),
+        ("odd", vec![(2, 1020, vec![1; 64]), (3, 1020, vec![2; 64])]),
+    ]
+}
+
 fn write(target: &str, name: &str, pieces: &[Vec<u8>]) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("corpus").join(target);
     std::fs::create_dir_all(&directory).unwrap();
@@ -188,6 +213,12 @@ fn main() {
     // All in one datagram, and its last message cut.
     let together: Vec<u8> = own_words().concat();
     write("netlink", "together", &[[&[0][..], &together[..together.len() - 3]].concat()]);
+    for (name, changes) in spoilt_files() {
+        let piece = |(part, word, bytes): (u16, u16, Vec<u8>)| {
+            [&(word << 2 | part).to_le_bytes()[..], &bytes].concat()
+        };
+        write("connections_file", name, &changes.into_iter().map(piece).collect::<Vec<_>>());
+    }
     for (name, frames) in flows() {
         let pieces: Vec<_> = frames.into_iter().map(|(how, frame)| [&how[..], &frame].concat()).collect();
         write("frame", name, &pieces);

@@ -7,6 +7,7 @@
 
 pub mod command_line;
 pub mod configuration;
+pub mod connections_file;
 pub mod foreign;
 pub mod frame;
 pub mod iptables;
@@ -21,11 +22,12 @@ pub mod wire;
 pub type Run = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Run); 7] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),
     ("configuration", configuration::run),
+    ("connections_file", connections_file::run),
     ("iptables", iptables::run),
     ("lvs_cf", foreign::lvs_cf),
     ("keepalived_conf", foreign::keepalived_conf),

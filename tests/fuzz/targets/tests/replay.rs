@@ -50,6 +50,11 @@ fn configuration() {
 }
 
 #[test]
+fn connections_file() {
+    replay("connections_file");
+}
+
+#[test]
 fn iptables() {
     replay("iptables");
 }
