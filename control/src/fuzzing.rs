@@ -287,7 +287,7 @@ pub enum Foreign {
 /// All that is wrong with it.
 ///
 /// # Panics
-/// When the converted text is wrong, or means something else.
+/// When the converted text is wrong or means something else, or the same text does not always come to the same.
 pub fn convert(format: Foreign, text: &str) -> Result<(String, Vec<String>), Vec<Finding>> {
     let format = match format {
         Foreign::LvsCf => Format::LvsCf,
@@ -298,9 +298,14 @@ pub fn convert(format: Foreign, text: &str) -> Result<(String, Vec<String>), Vec
         let overrides = Overrides { interfaces, config_id: "a".to_owned(), ..Overrides::default() };
         config::text_to_toml(format, "f", Path::new("/f"), text, &overrides, &mut none)
     };
-    let eth0 = "eth0".parse().into_iter().collect();
-    let converted = convert(Vec::new()).or_else(|_| convert(eth0));
-    let (Converted { text, warnings }, native) = converted.map_err(findings)?;
+    let converted = || {
+        let eth0 = "eth0".parse().into_iter().collect();
+        let converted = convert(Vec::new()).or_else(|_| convert(eth0));
+        converted.map(|(Converted { text, warnings }, native)| (text, warnings, native))
+    };
+    let first = converted();
+    assert_eq!(first, converted(), "the same text, and not the same");
+    let (text, warnings, native) = first.map_err(findings)?;
     let again = config::parse("converted", &text, &Overrides::default());
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     assert_eq!(meaning(&again), meaning(&native), "{text}");

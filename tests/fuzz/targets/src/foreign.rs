@@ -25,9 +25,7 @@ pub fn keepalived_conf(input: &[u8]) {
 }
 
 fn check(text: &str, format: Foreign) {
-    let converted = convert(format, text);
-    assert_eq!(converted, convert(format, text), "the same text, and not the same");
-    match converted {
+    match convert(format, text) {
         Ok((converted, warnings)) => {
             let control = converted.chars().any(|c| c.is_control() && c != '\n');
             assert!(!control, "a terminal would obey: {converted:?}");
