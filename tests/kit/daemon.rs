@@ -26,6 +26,8 @@ pub struct Daemon<'lab> {
     /// The name of its configuration file, and more of its command line.
     file: String,
     options: Vec<String>,
+    /// What stands before it on its command line.
+    wrapper: Vec<String>,
     running: Option<Running>,
 }
 
@@ -60,7 +62,8 @@ impl<'lab> Daemon<'lab> {
     #[must_use]
     pub fn launch_on(lab: &'lab Lab, role: &'static str, file: &str, text: &str, options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut daemon = Self { lab, role, file: file.to_owned(), options, running: None };
+        let (file, wrapper) = (file.to_owned(), Vec::new());
+        let mut daemon = Self { lab, role, file, options, wrapper, running: None };
         daemon.write(text);
         daemon.respawn();
         daemon
@@ -86,10 +89,22 @@ impl<'lab> Daemon<'lab> {
         run(command, READY)
     }
 
+    /// From the next start on, a program that executes it is put before it (such as `env` with its arguments).
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts it (again) on the file as it is.
     #[track_caller]
     pub fn respawn(&mut self) {
-        let mut command = self.lab.command(self.role, xlvs());
+        let mut command = match self.wrapper.as_slice() {
+            [] => self.lab.command(self.role, xlvs()),
+            [program, arguments @ ..] => {
+                let mut command = self.lab.command(self.role, program);
+                command.args(arguments).arg(xlvs());
+                command
+            }
+        };
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
