@@ -10,6 +10,8 @@ mod marks;
 mod never_picked;
 mod report;
 mod requests;
+mod rights;
+mod service_manager;
 mod start;
 mod upkeep;
 
@@ -36,6 +38,7 @@ use crate::kernel::{self, HostDevice, Kernel, KernelError, KernelEvent, Link, Ne
 use crate::launch::{self, Crew};
 use crate::publish::Publisher;
 use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
+use crate::sandbox::{self, Part};
 use crate::state::Store;
 
 /// How long changes are gathered before they are published.
@@ -79,7 +82,12 @@ pub(crate) fn run(start: Start) -> Result<(), Failure> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .try_init();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if start.configuration.director.sandbox {
+        // The threads for what blocks, from the first on; the control thread itself does so when it has started.
+        runtime.on_thread_start(|| sandbox::enter(Part::Control));
+    }
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("no runtime can be had: {error}")))?;
@@ -274,6 +282,7 @@ impl Daemon {
             tracing::error!("SIGHUP: nothing was changed, as the host's mark rules can't be read: {failure}");
             return;
         }
+        service_manager::tell_reloading();
         let later = self.configuration.restart_needed(&new);
         let file = file.display().to_string();
         let changes = self.apply(&new);
@@ -289,6 +298,7 @@ impl Daemon {
         self.keep_all();
         self.publish();
         self.await_workers().await;
+        service_manager::tell_ready();
         let [added, changed, removed] = changes.services;
         let [more, other, fewer] = changes.destinations;
         tracing::info!(
@@ -386,6 +396,7 @@ impl Daemon {
 
     /// The clean exit: the kernel gets its frames back, workers forward what they have, neighbours are forgotten.
     async fn stop(mut self) {
+        service_manager::tell_stopping();
         for error in self.publisher.detach() {
             tracing::error!("{error}");
         }

@@ -21,6 +21,7 @@ use xlvs_dataplane::worker::{Worker, WorkerHandle};
 use crate::config::DirectorConfig;
 use crate::failure::Failure;
 use crate::kernel::Link;
+use crate::sandbox::{self, Part};
 
 /// A worker as the control thread knows it.
 pub(crate) struct Crew {
@@ -147,10 +148,14 @@ pub(crate) fn launch(
         let (worker, handle) = Worker::new(port, packet_path, director.idle)
             .map_err(|error| Failure::Runtime(format!("worker {number} can't be made: {error}")))?;
         handles.push(handle);
+        let sandboxed = director.sandbox;
         let thread = std::thread::Builder::new()
             .name(format!("xlvs-worker-{number}"))
             .spawn(move || {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
+                if sandboxed {
+                    sandbox::enter(Part::Worker);
+                }
                 worker.run()
             })
             .map_err(|error| {

@@ -22,6 +22,7 @@ pub mod kernel;
 mod launch;
 mod publish;
 pub mod registry;
+mod sandbox;
 mod segment;
 mod state;
 mod status;

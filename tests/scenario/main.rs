@@ -12,6 +12,7 @@ mod idle;
 mod ipvsadm;
 mod keepalived;
 mod keepalived_pair;
+mod least_privilege;
 mod lifecycle;
 mod lvs_cf;
 mod outlive;

@@ -97,6 +97,8 @@ pub(crate) struct DirectorConfig {
     pub(crate) ring_size: u32,
     /// Whether the UMEM is of huge pages.
     pub(crate) huge_pages: bool,
+    /// Whether the daemon gives up the rights that it needs no more once it has started, see [`crate::sandbox`].
+    pub(crate) sandbox: bool,
     /// The most connections remembered at a time.
     pub(crate) max_connections: u32,
     /// The daemon's socket; short enough for a socket's address.
@@ -301,6 +303,7 @@ impl Configuration {
             ("frames", old.frames != new.frames),
             ("ring_size", old.ring_size != new.ring_size),
             ("huge_pages", old.huge_pages != new.huge_pages),
+            ("sandbox", old.sandbox != new.sandbox),
             ("max_connections", old.max_connections != new.max_connections),
             ("socket", old.socket != new.socket),
             ("socket_group", old.socket_group != new.socket_group),

@@ -11,7 +11,7 @@ use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
 use super::host::HostPath;
-use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks};
+use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks, service_manager};
 use crate::api::permission::Permissions;
 use crate::api::server::Server;
 use crate::config::{self, Configuration};
@@ -45,7 +45,7 @@ impl Daemon {
         let (links, launched, registry, table) = launch;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
-        let health = HealthThread::start(launch::random_seed()?.0[0])
+        let health = HealthThread::start(launch::random_seed()?.0[0], configuration.director.sandbox)
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
         let Launched { steerings, zero_copy, handles, crew, connections: tables, memory_bytes } = launched;
         let mut daemon = Self {
@@ -88,8 +88,10 @@ impl Daemon {
             daemon.registry.set_resets_from(Now(0));
             daemon.publish();
         }
+        daemon.give_up_rights();
         daemon.announce();
         daemon.tell_neighbors();
+        service_manager::tell_ready();
         Ok(daemon)
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use super::plan::{Plan, PlannedServer, ServerName, Ways};
 use super::probe::{Check, Prober, Target};
+use super::programs::ProgramRunner;
 use super::schedule::{first_delay, pause};
 use super::spec::Probe;
 use super::state::{Answer, CheckState, Report, update};
@@ -56,13 +57,14 @@ impl Driver {
         plan: watch::Receiver<Plan>,
         ways: watch::Receiver<Ways>,
         reports: mpsc::Sender<(ServerName, Report)>,
+        programs: ProgramRunner,
         random: StdRng,
     ) -> Self {
         Self {
             plan,
             ways,
             reports,
-            prober: Arc::new(Prober::new()),
+            prober: Arc::new(Prober::new(programs)),
             random,
             servers: BTreeMap::new(),
             checks: HashMap::new(),

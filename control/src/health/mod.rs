@@ -12,6 +12,7 @@
 mod driver;
 pub(crate) mod plan;
 mod probe;
+mod programs;
 mod schedule;
 pub(crate) mod spec;
 pub(crate) mod state;
@@ -28,7 +29,10 @@ use tokio::sync::{mpsc, watch};
 
 use driver::{Driver, STOP_LIMIT};
 use plan::{Plan, ServerName, Ways};
+use programs::ProgramThread;
 use state::Report;
+
+use crate::sandbox::{self, Part};
 
 /// The most reports that wait for the control thread.
 const MOST_REPORTS: usize = 1024;
@@ -41,26 +45,32 @@ pub(crate) struct HealthThread {
     /// What is new about servers.
     pub(crate) reports: mpsc::Receiver<(ServerName, Report)>,
     thread: JoinHandle<()>,
+    programs: ProgramThread,
 }
 
 impl HealthThread {
-    /// Starts it without any server; `seed` is of the jitter.
+    /// Starts it without any server; `seed` is of the jitter. If `sandboxed`, it keeps only the rights that it needs.
     ///
     /// # Errors
     /// When the kernel refuses a thread or a runtime.
-    pub(crate) fn start(seed: u64) -> io::Result<Self> {
+    pub(crate) fn start(seed: u64, sandboxed: bool) -> io::Result<Self> {
         raise_descriptor_limit();
+        let programs = ProgramThread::start(sandboxed)?;
+        let runner = programs.runner();
         let (plan, planned) = watch::channel(Arc::default());
         let (ways, known) = watch::channel(Arc::default());
         let (sender, reports) = mpsc::channel(MOST_REPORTS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("xlvs-health".to_owned()).spawn(move || {
-            let driver = Driver::new(planned, known, sender, StdRng::seed_from_u64(seed));
+            if sandboxed {
+                sandbox::enter(Part::Health);
+            }
+            let driver = Driver::new(planned, known, sender, runner, StdRng::seed_from_u64(seed));
             runtime.block_on(driver.run());
             // A name that is being looked up, or the like, is not waited for.
             runtime.shutdown_timeout(STOP_LIMIT);
         })?;
-        Ok(Self { plan, ways, reports, thread })
+        Ok(Self { plan, ways, reports, thread, programs })
     }
 
     /// Tells who is checked, if that is news.
@@ -79,10 +89,11 @@ impl HealthThread {
 
     /// Ends it; programs that run are killed.
     pub(crate) fn stop(self) {
-        let Self { plan, ways, reports, thread } = self;
+        let Self { plan, ways, reports, thread, programs } = self;
         drop((plan, ways, reports));
         // Should it have panicked, that is on stderr already.
         let _ = thread.join();
+        programs.stop();
     }
 
     /// Whether it has ended, which it never does by itself.

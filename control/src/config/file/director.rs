@@ -30,6 +30,7 @@ pub(crate) struct RawDirector {
     pub(crate) frames: Raw<u32>,
     pub(crate) ring_size: Raw<u32>,
     pub(crate) huge_pages: Raw<bool>,
+    pub(crate) sandbox: Raw<bool>,
     pub(crate) max_connections: Raw<u32>,
     pub(crate) socket: Raw<PathBuf>,
     pub(crate) socket_group: Raw<GroupName>,
@@ -58,6 +59,7 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
         frames: keys.power_of_two(source, "frames", 512..=1_048_576),
         ring_size: keys.power_of_two(source, "ring_size", 64..=32_768),
         huge_pages: keys.read(source, "huge_pages", "true or false", boolean),
+        sandbox: keys.read(source, "sandbox", "true or false", boolean),
         max_connections: keys.number(source, "max_connections", 1024..=134_217_728),
         socket: keys.read(source, "socket", "an absolute path of at most 107 bytes", |value| {
             // sun_path has 108 bytes, the last of which is 0.

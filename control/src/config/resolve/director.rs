@@ -46,6 +46,7 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         frames: raw.frames.or(needed.max(8192)),
         ring_size,
         huge_pages: raw.huge_pages.or(false),
+        sandbox: raw.sandbox.or(true),
         max_connections: raw.max_connections.or(1 << 20),
         socket,
         socket_group: overrides.socket_group.clone().or_else(|| raw.socket_group.value()),

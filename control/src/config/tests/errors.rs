@@ -36,6 +36,7 @@ fn a_wrong_value_is_told_with_what_is_allowed() {
         ("ring_size = 32", "ring_size: found 32, allowed: a power of two from 64 to 32768"),
         ("ring_size = 100.0", "ring_size: found 100.0 (float), allowed: a power of two from 64 to 32768"),
         ("huge_pages = 1", "huge_pages: found 1 (integer), allowed: true or false"),
+        ("sandbox = \"off\"", "sandbox: found \"off\" (string), allowed: true or false"),
         (
             "max_connections = 1000",
             "max_connections: found 1000, allowed: a whole number from 1024 to 134217728",
@@ -121,8 +122,8 @@ fn all_errors_are_told_at_once() {
             "unknown keys, near and far, and an unknown table",
             "[directr]\n[director]\ninterface = \"a\"\nring_sise = 1\ncolour = 2\n[timeouts]\ntcp = 4\n",
             "f:1:2: directr: found an unknown table (did you mean director?), allowed: director, timeouts, settings, mark, service\n\
-             f:4:1: director.ring_sise: found an unknown key (did you mean ring_size?), allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
-             f:5:1: director.colour: found an unknown key, allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
+             f:4:1: director.ring_sise: found an unknown key (did you mean ring_size?), allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
+             f:5:1: director.colour: found an unknown key, allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
              f:7:1: timeouts.tcp: found an unknown key, allowed: tcp_s, tcp_fin_s, udp_s",
         ),
         (

@@ -36,6 +36,7 @@ frame_size = 2048
 frames = 4096
 ring_size = 1024
 huge_pages = true
+sandbox = false
 max_connections = 4096
 socket = "/tmp/x.sock"
 socket_group = "lvs"
@@ -191,6 +192,7 @@ fn ten_lines_are_enough() {
         frames: 8192,
         ring_size: 2048,
         huge_pages: false,
+        sandbox: true,
         max_connections: 1_048_576,
         socket: "/run/xlvs/xlvs.sock".into(),
         socket_group: None,
@@ -244,6 +246,7 @@ fn every_key_is_taken() {
         frames: 4096,
         ring_size: 1024,
         huge_pages: true,
+        sandbox: false,
         max_connections: 4096,
         socket: "/tmp/x.sock".into(),
         socket_group: Some("lvs".parse().unwrap()),
@@ -411,6 +414,7 @@ fn a_reload_tells_what_waits_for_a_restart() {
         "frames",
         "ring_size",
         "huge_pages",
+        "sandbox",
         "max_connections",
         "socket",
         "socket_group",

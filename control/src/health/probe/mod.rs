@@ -4,7 +4,7 @@
 mod dns;
 mod http;
 mod icmp;
-mod program;
+pub(super) mod program;
 mod smtp;
 mod stream;
 #[cfg(test)]
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::plan::Ways;
+use super::programs::ProgramRunner;
 use super::spec::{CheckSpec, Pattern, Probe};
 use super::state::Answer;
 use vip::VipProber;
@@ -49,11 +50,12 @@ impl Target {
 pub(crate) struct Prober {
     tls: tls::Connectors,
     vip: VipProber,
+    programs: ProgramRunner,
 }
 
 impl Prober {
-    pub(crate) fn new() -> Self {
-        Self { tls: tls::Connectors::default(), vip: VipProber::default() }
+    pub(crate) fn new(programs: ProgramRunner) -> Self {
+        Self { tls: tls::Connectors::default(), vip: VipProber::default(), programs }
     }
 }
 
@@ -109,7 +111,7 @@ impl Check {
             Probe::Dns(probe) => dns::query(probe, target).await,
             Probe::Udp(probe) => udp::send(probe, target, ways, self.spec.timeout, &self.icmp_error).await,
             Probe::Ping => icmp::ping(target).await,
-            Probe::Program(probe) => return program::run(probe, target).await,
+            Probe::Program(probe) => return prober.programs.run(probe.clone(), target).await,
             Probe::Vip(probe) => prober.vip.ask(*probe, target, ways).await,
         };
         outcome.map(|()| None)

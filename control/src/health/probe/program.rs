@@ -27,7 +27,7 @@ impl Drop for Group {
 }
 
 /// Runs a program to its end.
-pub(super) async fn run(probe: &ProgramProbe, target: Target) -> Answer {
+pub(in crate::health) async fn run(probe: &ProgramProbe, target: Target) -> Answer {
     let mut words = probe.command.iter().map(|word| substitute(word, target));
     let Some(path) = words.next() else { return Err("no program is told".to_owned()) };
     let prints = matches!(probe.success, ProgramSuccess::Output(_));

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
+use super::super::programs::ProgramRunner;
 use super::*;
 use crate::health::spec::{
     HttpProbe, MaskedByte, ProgramProbe, ProgramSuccess, ReplyRule, SmtpProbe, UdpProbe,
@@ -30,7 +31,9 @@ async fn asked(probe: Probe, port: u16) -> Answer {
     };
     let host = Ipv4Addr::LOCALHOST.into();
     let target = Target { server: host, address: host, port };
-    Check::new(spec).run(&Arc::new(Prober::new()), target, Ways::default()).await
+    Check::new(spec)
+        .run(&Arc::new(Prober::new(ProgramRunner::of_this_thread())), target, Ways::default())
+        .await
 }
 
 /// A server of one connection: it says each of these texts, and reads a line after each; with an empty one it closes. What it heard.
