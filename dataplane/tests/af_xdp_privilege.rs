@@ -51,7 +51,7 @@ fn what_the_host_has_to_grant_is_named() {
 
     let error = with_capabilities(CapabilitySet::NET_RAW, load_steering);
     assert!(error.is_missing_privilege());
-    assert!(error.to_string().contains("CAP_BPF and CAP_NET_ADMIN"), "{error}");
+    assert!(error.to_string().contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{error}");
 
     setrlimit(Resource::Memlock, Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) }).unwrap();
     let error = with_capabilities(CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN, open_port);

@@ -18,8 +18,9 @@ use xlvs_tests::{Config, Daemon, Lab, Service, within};
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 const BPF: u64 = 1 << 39;
+const PERFMON: u64 = 1 << 38;
 const IPC_LOCK: u64 = 1 << 14;
-const THREE: u64 = NET_ADMIN | NET_RAW | BPF;
+const FOUR: u64 = NET_ADMIN | NET_RAW | BPF | PERFMON;
 const SOON: Duration = Duration::from_secs(5);
 const UNIT: &str = "scripts/systemd/xlvs.service";
 
@@ -68,7 +69,7 @@ fn threads(pid: u32) -> BTreeMap<String, Rights> {
 fn control(pid: u32) -> u64 {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory")).unwrap();
-    if line.trim_start().starts_with("unlimited") { THREE } else { THREE | IPC_LOCK }
+    if line.trim_start().starts_with("unlimited") { FOUR } else { FOUR | IPC_LOCK }
 }
 
 /// Every thread has what the documentation says, and no other.
@@ -289,7 +290,7 @@ fn bounded(names: &[String]) -> Vec<String> {
 fn the_units_rights_and_the_readmes_are_enough() {
     let lab = Lab::with_web(&["--servers", "2", "--queues", "2"]);
     let of_unit = unit_values("CapabilityBoundingSet");
-    let of_readme = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"].map(str::to_owned);
+    let of_readme = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"].map(str::to_owned);
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(&of_readme.join(", ")));
     // Few frames: neither may lock more memory than anybody.
@@ -304,12 +305,12 @@ fn the_units_rights_and_the_readmes_are_enough() {
         daemon.wait_ready(true);
         both_answer(&lab);
         if can_bound {
-            confined_to(&daemon, THREE);
+            confined_to(&daemon, FOUR);
         } else {
             // Without CAP_SETPCAP the bounding set stays what it was given, which is what the control thread keeps.
-            assert_eq!(threads(daemon.pid())["xlvs"], Rights::only(THREE, 0));
+            assert_eq!(threads(daemon.pid())["xlvs"], Rights::only(FOUR, 0));
             let worker = threads(daemon.pid())["xlvs-worker-0"];
-            assert_eq!(worker, Rights { capabilities: [0, 0, THREE], ..Rights::only(0, 2) });
+            assert_eq!(worker, Rights { capabilities: [0, 0, FOUR], ..Rights::only(0, 2) });
         }
         nothing_lacked(&daemon.log());
     }

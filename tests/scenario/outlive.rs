@@ -344,9 +344,13 @@ fn a_file_system_without_room_costs_new_connections_and_nothing_else() {
     for port in 20_000..24_000 {
         sender.send(&Ends { source: (lab.v4("client"), port), ..ends }.syn(&[]));
     }
+    // A connection that finds no room counts as live for a moment: until the last frame has been dealt with.
+    let mut before = None;
     within("some find no room", Duration::from_secs(10), || {
-        let drops = daemon.drops();
-        if drops.contains_key("table_full") { Ok(()) } else { Err(format!("{drops:?}")) }
+        let full = daemon.drops().get("table_full").copied();
+        let is_quiet = full.is_some() && full == before;
+        before = full;
+        if is_quiet { Ok(()) } else { Err(format!("{full:?} refused")) }
     });
     let live = daemon.status()["connections"]["live"].as_u64().unwrap();
     assert!((256..4000).contains(&live), "{live} connections");
@@ -410,6 +414,11 @@ impl Manager {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     }
 
+    /// Waits for a message that has this, past others.
+    fn hears(&mut self, word: &str) {
+        while !self.message().contains(word) {}
+    }
+
     /// What starts a daemon as a service of this manager's.
     fn start(&self) -> Vec<String> {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
@@ -439,8 +448,8 @@ fn a_service_manager_keeps_the_connections() {
     };
     let first = start(&mut daemon, &manager);
     assert_eq!(first["connections"], serde_json::Value::Null, "{first:#}");
-    let sent = manager.message();
-    assert!(sent.contains("FDSTORE=1") && sent.contains("FDNAME=xlvs-connections"), "{sent}");
+    manager.hears("FDSTORE=1\nFDNAME=xlvs-connections");
+    manager.hears("READY=1");
     let _ = lab.get_many(vip, 20);
     for _ in 0..2 {
         daemon.kill();
@@ -456,6 +465,7 @@ fn a_service_manager_keeps_the_connections() {
     let last = start(&mut daemon, &manager);
     let message = last["messages"][0].as_str().unwrap();
     assert!(message.starts_with("the service manager's file has layout 9"), "{message}");
-    assert!(manager.message().contains("FDSTOREREMOVE=1") && manager.message().contains("FDSTORE=1"));
+    manager.hears("FDSTOREREMOVE=1");
+    manager.hears("FDSTORE=1");
     lab.get(vip, "/", 5).unwrap();
 }

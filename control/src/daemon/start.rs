@@ -45,7 +45,8 @@ impl Daemon {
         let (links, launched, registry, table) = launch;
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
-        let health = HealthThread::start(launch::random_seed()?.0[0], configuration.director.sandbox)
+        let more_rights = configuration.director.sandbox.then(tokio::runtime::Handle::current);
+        let health = HealthThread::start(launch::random_seed()?.0[0], more_rights)
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
         let Launched { steerings, zero_copy, handles, crew, connections: tables, memory_bytes } = launched;
         let mut daemon = Self {

@@ -13,7 +13,6 @@ use tokio::time::{Duration, Instant};
 
 use super::plan::{Plan, PlannedServer, ServerName, Ways};
 use super::probe::{Check, Prober, Target};
-use super::programs::ProgramRunner;
 use super::schedule::{first_delay, pause};
 use super::spec::Probe;
 use super::state::{Answer, CheckState, Report, update};
@@ -57,14 +56,14 @@ impl Driver {
         plan: watch::Receiver<Plan>,
         ways: watch::Receiver<Ways>,
         reports: mpsc::Sender<(ServerName, Report)>,
-        programs: ProgramRunner,
+        prober: Prober,
         random: StdRng,
     ) -> Self {
         Self {
             plan,
             ways,
             reports,
-            prober: Arc::new(Prober::new(programs)),
+            prober: Arc::new(prober),
             random,
             servers: BTreeMap::new(),
             checks: HashMap::new(),

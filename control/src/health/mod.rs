@@ -25,10 +25,12 @@ use std::thread::JoinHandle;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use driver::{Driver, STOP_LIMIT};
 use plan::{Plan, ServerName, Ways};
+use probe::Prober;
 use programs::ProgramThread;
 use state::Report;
 
@@ -49,12 +51,14 @@ pub(crate) struct HealthThread {
 }
 
 impl HealthThread {
-    /// Starts it without any server; `seed` is of the jitter. If `sandboxed`, it keeps only the rights that it needs.
+    /// Starts it without any server; `seed` is of the jitter. With a runtime that goes on with more rights, it keeps only those that
+    /// it needs all the time, and has that runtime do the rest.
     ///
     /// # Errors
     /// When the kernel refuses a thread or a runtime.
-    pub(crate) fn start(seed: u64, sandboxed: bool) -> io::Result<Self> {
+    pub(crate) fn start(seed: u64, more_rights: Option<Handle>) -> io::Result<Self> {
         raise_descriptor_limit();
+        let sandboxed = more_rights.is_some();
         let programs = ProgramThread::start(sandboxed)?;
         let runner = programs.runner();
         let (plan, planned) = watch::channel(Arc::default());
@@ -65,7 +69,8 @@ impl HealthThread {
             if sandboxed {
                 sandbox::enter(Part::Health);
             }
-            let driver = Driver::new(planned, known, sender, runner, StdRng::seed_from_u64(seed));
+            let prober = Prober::new(runner, more_rights);
+            let driver = Driver::new(planned, known, sender, prober, StdRng::seed_from_u64(seed));
             runtime.block_on(driver.run());
             // A name that is being looked up, or the like, is not waited for.
             runtime.shutdown_timeout(STOP_LIMIT);

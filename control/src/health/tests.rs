@@ -45,7 +45,7 @@ fn next(thread: &mut HealthThread) -> (u8, bool, Option<String>) {
 fn only_news_are_told_and_what_did_not_change_is_not_asked_anew() {
     let listener = TcpListener::bind("127.7.7.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut thread = HealthThread::start(1, false).unwrap();
+    let mut thread = HealthThread::start(1, None).unwrap();
     let tcp = check(Probe::Tcp, port);
     thread.set_plan(Arc::new(vec![
         server(1, std::slice::from_ref(&tcp)),
@@ -83,7 +83,7 @@ fn the_weight_that_a_program_tells_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("code");
     let script = format!("exit $(cat {})", file.display());
-    let mut thread = HealthThread::start(1, false).unwrap();
+    let mut thread = HealthThread::start(1, None).unwrap();
     let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
     let probe = Probe::Program(ProgramProbe { command, success: ProgramSuccess::ExitCodeAsWeight });
     // What is written in part is no code.

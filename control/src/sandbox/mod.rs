@@ -3,7 +3,7 @@
 //!
 //! | thread | capabilities | for |
 //! |---|---|---|
-//! | control, and what it has others do that blocks | NET_ADMIN, NET_RAW, BPF | neighbours, TUN device; AF_XDP sockets; steering maps; `iptables-save` |
+//! | control, and what it has others do that blocks | NET_ADMIN, NET_RAW, BPF, PERFMON | neighbours, TUN device; AF_XDP sockets; steering maps and programs; `iptables-save` |
 //! | workers | none, and a filter of system calls | they have their sockets |
 //! | health | NET_RAW | ping, frames to servers |
 //! | checks' programs | none | they are others' |
@@ -12,8 +12,9 @@
 //! missing at the start is still missing. None of them can get anything back, as `no_new_privs` is set too: a set-user-ID
 //! program or one with file capabilities runs as any other.
 //!
-//! Two rights are kept in the place of others: SYS_ADMIN for BPF where that is how the daemon was given it, and IPC_LOCK where
-//! the limit of locked memory could not be lifted.
+//! PERFMON is what the kernel asks of who loads a program that computes with pointers into packets, where it guards against
+//! speculation. Two rights are kept in the place of others: SYS_ADMIN for BPF and PERFMON where that is how the daemon was given
+//! them, and IPC_LOCK where the limit of locked memory could not be lifted.
 
 mod filter;
 
@@ -43,12 +44,9 @@ impl Part {
     fn kept(self, held: CapabilitySet, memory_is_limited: bool) -> CapabilitySet {
         match self {
             Self::Control => {
-                // CAP_SYS_ADMIN is what CAP_BPF was split from.
-                let bpf = if held.contains(CapabilitySet::BPF) {
-                    CapabilitySet::BPF
-                } else {
-                    CapabilitySet::SYS_ADMIN
-                };
+                // CAP_SYS_ADMIN is what the two were split from.
+                let own = CapabilitySet::BPF | CapabilitySet::PERFMON;
+                let bpf = if held.contains(own) { own } else { CapabilitySet::SYS_ADMIN | (held & own) };
                 let lock = if memory_is_limited { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
                 CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | bpf | lock
             }
@@ -122,17 +120,17 @@ mod tests {
     fn what_each_part_keeps() {
         use CapabilitySet as Set;
         let all = Set::all();
-        let three = Set::NET_ADMIN | Set::NET_RAW | Set::BPF;
+        let four = Set::NET_ADMIN | Set::NET_RAW | Set::BPF | Set::PERFMON;
         let rows = [
-            ("all rights", Part::Control, all, false, three),
+            ("all rights", Part::Control, all, false, four),
             (
                 "as before CAP_BPF",
                 Part::Control,
-                all - Set::BPF,
+                all - Set::BPF - Set::PERFMON,
                 false,
                 Set::NET_ADMIN | Set::NET_RAW | Set::SYS_ADMIN,
             ),
-            ("memory is limited", Part::Control, all, true, three | Set::IPC_LOCK),
+            ("memory is limited", Part::Control, all, true, four | Set::IPC_LOCK),
             ("health", Part::Health, all, true, Set::NET_RAW),
             ("worker", Part::Worker, all, true, Set::empty()),
             ("programs", Part::Programs, all, true, Set::empty()),

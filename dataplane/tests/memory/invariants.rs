@@ -69,6 +69,8 @@ fn emitted(frame: &[u8], mtu: usize) -> Result<(), String> {
     checksum(frame)?;
     match Packet::parse(frame, frame.len()) {
         Ok(_) | Err(DropReason::Fragment) => Ok(()),
+        // Its sender left room for a whole address and a part of one: the first, which is in now, is all that it gets.
+        Err(DropReason::MalformedOption) if ends_in_part_of_an_entry(frame) => Ok(()),
         Err(reason) => {
             Err(format!("a frame was made that is itself refused ({}): {frame:02x?}", reason.name()))
         }
@@ -86,4 +88,24 @@ fn answer(input: &[u8], answer: &[u8]) -> Result<(), String> {
         return Err(format!("an answer to {input:02x?} is none: {answer:02x?}"));
     }
     Ok(())
+}
+
+/// Whether what is wrong with a frame's options is that one has been filled in up to where no whole entry has room (RFC 791 3.1:
+/// the next router is to refuse it, as the kernel does too).
+fn ends_in_part_of_an_entry(frame: &[u8]) -> bool {
+    const RECORD_ROUTE: u8 = 7;
+    const TIMESTAMP: u8 = 68;
+    let ip = ip_offset(frame);
+    let end = ip + usize::from(frame[ip] & 0xf) * 4;
+    let mut full = frame.to_vec();
+    let mut at = ip + 20;
+    while at + 2 < end && frame[at] != 0 {
+        let len = if frame[at] == 1 { 1 } else { usize::from(frame[at + 1]) };
+        if matches!(frame[at], RECORD_ROUTE | TIMESTAMP) && usize::from(frame[at + 2]) <= len {
+            full[at + 2] = frame[at + 1] + 1;
+        }
+        at += len.max(1);
+    }
+    mend_checksum(&mut full);
+    matches!(Packet::parse(&full, full.len()), Ok(_) | Err(DropReason::Fragment))
 }

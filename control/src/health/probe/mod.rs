@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use regex::bytes::Regex;
+use tokio::runtime::Handle;
 
 use super::plan::Ways;
 use super::programs::ProgramRunner;
@@ -54,8 +55,9 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    pub(crate) fn new(programs: ProgramRunner) -> Self {
-        Self { tls: tls::Connectors::default(), vip: VipProber::default(), programs }
+    /// `more_rights` does what the calling thread has given up the right to, if it has.
+    pub(crate) fn new(programs: ProgramRunner, more_rights: Option<Handle>) -> Self {
+        Self { tls: tls::Connectors::default(), vip: VipProber::new(more_rights), programs }
     }
 }
 

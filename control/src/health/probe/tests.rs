@@ -32,7 +32,7 @@ async fn asked(probe: Probe, port: u16) -> Answer {
     let host = Ipv4Addr::LOCALHOST.into();
     let target = Target { server: host, address: host, port };
     Check::new(spec)
-        .run(&Arc::new(Prober::new(ProgramRunner::of_this_thread())), target, Ways::default())
+        .run(&Arc::new(Prober::new(ProgramRunner::of_this_thread(), None)), target, Ways::default())
         .await
 }
 

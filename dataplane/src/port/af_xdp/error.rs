@@ -154,7 +154,7 @@ impl AfXdpError {
         match os_error(&cause) {
             Some(code @ (libc::EPERM | libc::EACCES)) => Self::MissingCapability {
                 doing,
-                capabilities: "CAP_BPF and CAP_NET_ADMIN",
+                capabilities: "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
                 cause: io::Error::from_raw_os_error(code),
             },
             Some(code @ libc::ENOSYS) => Self::Unsupported {

@@ -22,8 +22,11 @@ mod port;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use frame::{Answer, Question};
 use port::Port;
@@ -37,12 +40,18 @@ use crate::health::state::Outcome;
 const ARP_GRACE: Duration = Duration::from_millis(100);
 
 /// The ports that probes leave from and answers come to, by interface and source address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct VipProber {
     ports: Mutex<HashMap<(String, IpAddr), Arc<Port>>>,
+    more_rights: Option<Handle>,
 }
 
 impl VipProber {
+    /// `more_rights` is of a runtime that may do what the calling thread may not.
+    pub(super) fn new(more_rights: Option<Handle>) -> Self {
+        Self { ports: Mutex::default(), more_rights }
+    }
+
     /// Asks once.
     pub(super) async fn ask(&self, probe: VipProbe, target: Target, ways: &Ways) -> Outcome {
         let Target { server, address: vip, port } = target;
@@ -53,7 +62,7 @@ impl VipProber {
             None => return Err("its MAC address is not known".to_owned()),
         };
         let source = own_address(server, vip)?;
-        let here = self.port(hop, source)?;
+        let here = self.port(hop, source).await?;
         let question = Question {
             source_mac: hop.source_mac,
             server_mac: hop.server_mac,
@@ -102,13 +111,23 @@ impl VipProber {
         }
     }
 
-    fn port(&self, hop: &Hop, source: IpAddr) -> Result<Arc<Port>, String> {
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn port(&self, hop: &Hop, source: IpAddr) -> Result<Arc<Port>, String> {
+        let mut ports = self.ports.lock().await;
         let name = (hop.interface.clone(), source);
         if let Some(port) = ports.get(&name).filter(|port| port.is_alive()) {
             return Ok(Arc::clone(port));
         }
-        let port = Port::open(&hop.interface, source)
+        let reserved = match &self.more_rights {
+            // Since 2026 the kernel asks for CAP_NET_ADMIN where TCP's segments are filtered.
+            Some(runtime) => runtime
+                .spawn(async move { port::reserve(source) })
+                .await
+                .map_err(|_| "the director is ending".to_owned())?,
+            None => port::reserve(source),
+        };
+        let reserved =
+            reserved.map_err(|error| format!("no port of {source} can be kept: {}", plain(&error)))?;
+        let port = Port::open(&hop.interface, reserved)
             .map_err(|error| format!("no packet socket on {}: {}", hop.interface, plain(&error)))?;
         ports.insert(name, Arc::clone(&port));
         Ok(port)

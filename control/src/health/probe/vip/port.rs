@@ -44,9 +44,8 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Opens one, and begins to read.
-    pub(super) fn open(interface: &str, source: IpAddr) -> io::Result<Arc<Self>> {
-        let reserved = reserve(source)?;
+    /// Opens one on an interface with a port that was [reserved](reserve), and begins to read. Needs CAP_NET_RAW.
+    pub(super) fn open(interface: &str, reserved: Socket) -> io::Result<Arc<Self>> {
         let number = reserved.local_addr()?.as_socket().map_or(0, |address| address.port());
         let socket = segment::packet_socket(interface, &answers_to(number))?;
         let port = Arc::new(Self {
@@ -146,8 +145,8 @@ async fn read(port: Arc<Port>) {
     port.alive.store(false, Relaxed);
 }
 
-/// A TCP port of an address that the host neither uses nor answers on.
-fn reserve(source: IpAddr) -> io::Result<Socket> {
+/// A TCP port of an address that the host neither uses nor answers on. Needs CAP_NET_ADMIN where the kernel asks for it.
+pub(super) fn reserve(source: IpAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(source, 0)), Type::STREAM, None)?;
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
