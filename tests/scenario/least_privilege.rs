@@ -84,6 +84,7 @@ fn confined_to(daemon: &Daemon<'_>, control: u64) {
     let wanted = [
         ("xlvs", Rights::only(control, 0)),
         ("xlvs-health", Rights::only(NET_RAW, 0)),
+        ("xlvs-memory", Rights::only(0, 2)),
         ("xlvs-programs", Rights::only(0, 0)),
         ("xlvs-worker-0", Rights::only(0, 2)),
         ("xlvs-worker-1", Rights::only(0, 2)),

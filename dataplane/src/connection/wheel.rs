@@ -3,12 +3,19 @@
 //! tick tells which of the two counts.
 //!
 //! A tick is 256 ms. Timers beyond the horizon (4096 ticks, about 17 minutes) wait at its end and are set anew there.
+//!
+//! A tick's timers stand in pieces of one size: where a million of them are due at once, the next one must not wait until a million
+//! others have been moved to where there is room.
 
 use crate::clock::Now;
 
 /// log2 of a tick's milliseconds.
 const TICK_SHIFT: u32 = 8;
 const SLOTS: usize = 4096;
+/// Timers of a piece: 1 KiB.
+const PIECE: usize = 128;
+/// Empty pieces that are kept for use, at most: 1 MiB.
+const SPARES: usize = 1024;
 
 /// A timer: the record's slot and the generation it was set for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +29,9 @@ pub struct Timer {
 /// A timing wheel.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Box<[Vec<Timer>]>,
+    /// A tick's pieces: all full but the last, and none empty.
+    slots: Box<[Vec<Vec<Timer>>]>,
+    spares: Vec<Vec<Timer>>,
     /// The tick that is being fired; all before it have been.
     cursor: u32,
 }
@@ -36,7 +45,11 @@ impl Wheel {
     /// A wheel that begins at `now`.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS].into_boxed_slice(), cursor: tick_of(now) }
+        Self {
+            slots: vec![Vec::new(); SLOTS].into_boxed_slice(),
+            spares: Vec::with_capacity(SPARES),
+            cursor: tick_of(now),
+        }
     }
 
     /// Sets a timer for the first tick that begins after `deadline`; returns that tick, which the record must remember.
@@ -44,7 +57,15 @@ impl Wheel {
         let due = tick_of(deadline).wrapping_add(1);
         let ahead = due.saturating_sub(self.cursor).clamp(1, SLOTS as u32 - 1);
         let tick = self.cursor.wrapping_add(ahead);
-        self.slots[tick as usize % SLOTS].push(timer);
+        let pieces = &mut self.slots[tick as usize % SLOTS];
+        match pieces.last_mut().filter(|piece| piece.len() < PIECE) {
+            Some(piece) => piece.push(timer),
+            None => {
+                let mut piece = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
+                piece.push(timer);
+                pieces.push(piece);
+            }
+        }
         tick
     }
 
@@ -58,7 +79,7 @@ impl Wheel {
     pub fn pop(&mut self, now: Now) -> Option<(Timer, u32)> {
         let today = tick_of(now);
         loop {
-            if let Some(timer) = self.slots[self.cursor as usize % SLOTS].pop() {
+            if let Some(timer) = self.take() {
                 return Some((timer, self.cursor));
             }
             if self.cursor >= today {
@@ -68,10 +89,24 @@ impl Wheel {
         }
     }
 
+    /// A timer of the tick that is being fired.
+    fn take(&mut self) -> Option<Timer> {
+        let pieces = &mut self.slots[self.cursor as usize % SLOTS];
+        let piece = pieces.last_mut()?;
+        let timer = piece.pop();
+        if piece.is_empty() {
+            let piece = pieces.pop();
+            if self.spares.len() < SPARES {
+                self.spares.extend(piece);
+            }
+        }
+        timer
+    }
+
     /// How many timers are set, stale ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.iter().map(Vec::len).sum()
+        self.slots.iter().flatten().map(Vec::len).sum()
     }
 
     /// Whether no timer is set.
@@ -107,6 +142,24 @@ mod tests {
         for ((slot, at), (expected, deadline)) in seen.into_iter().zip(deadlines) {
             assert_eq!(slot, expected);
             assert!(at >= deadline && at <= deadline + 2 * 256, "timer {slot} fired at {at}");
+        }
+    }
+
+    #[test]
+    fn many_timers_of_a_tick_all_fire_and_their_pieces_serve_again() {
+        let mut wheel = Wheel::new(Now(0));
+        for round in 0..3 {
+            let due = Now(round * 10_000 + 5000);
+            for slot in 0..200_000 {
+                wheel.set(Timer { slot, generation: round as u32 }, due);
+            }
+            assert_eq!(wheel.len(), 200_000);
+            let mut seen = fired(&mut wheel, Now(due.0 + 256));
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..200_000));
+            assert!(wheel.is_empty());
+            assert_eq!(wheel.spares.len(), SPARES);
+            assert!(wheel.spares.iter().all(|piece| piece.is_empty() && piece.capacity() == PIECE));
         }
     }
 
