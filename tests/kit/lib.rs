@@ -1,7 +1,8 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
 //! a wire ([`capture`]), servers that say who they are ([`named`]) or count what comes ([`numbered`]), requests that go on while
-//! something changes ([`traffic`]), keepalived ([`keepalived`]), and waiting for a condition rather than for a time
+//! something changes ([`traffic`]), keepalived ([`keepalived`]), all of it in a random order for long ([`soak`]), and waiting for a
+//! condition rather than for a time
 //! ([`wait`]).
 //!
 //! Whatever the kit starts, it ends when the value is dropped, also in a test that fails. It panics where a test's set-up
@@ -20,6 +21,7 @@ pub mod named;
 pub mod numbered;
 pub mod raw;
 pub mod report;
+pub mod soak;
 pub mod traffic;
 pub mod wait;
 

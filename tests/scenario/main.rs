@@ -28,5 +28,6 @@ mod setup_4_weighted_ftp;
 mod setup_5_keepalived_turn;
 mod setup_6_persistent_marks;
 mod setup_7_real_server;
+mod soak;
 mod start_errors;
 mod state;
