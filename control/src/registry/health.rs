@@ -167,6 +167,16 @@ impl Registry {
         self.reports.get(&ServerName { service: *service, real })
     }
 
+    /// All reports there are, for a director that comes after this one.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (&ServerName, &Report)> {
+        self.reports.iter()
+    }
+
+    /// What a former director knew of servers that are checked. Only of an empty registry.
+    pub(crate) fn remember_reports(&mut self, reports: impl IntoIterator<Item = (ServerName, Report)>) {
+        self.reports.extend(reports);
+    }
+
     /// Takes a report in, of a server that is checked; whether it is up or down now, if that is new.
     pub(crate) fn report(&mut self, name: ServerName, report: Report) -> Option<Transition> {
         let before = self.reports.get_mut(&name)?;
