@@ -74,7 +74,7 @@ fn control(pid: u32) -> u64 {
 
 /// Every thread has what the documentation says, and no other.
 #[track_caller]
-fn confined(daemon: &Daemon<'_>) {
+pub(super) fn confined(daemon: &Daemon<'_>) {
     confined_to(daemon, control(daemon.pid()));
 }
 
@@ -98,7 +98,7 @@ fn confined_to(daemon: &Daemon<'_>, control: u64) {
 
 /// Nothing was refused that the daemon notices.
 #[track_caller]
-fn nothing_lacked(log: &str) {
+pub(super) fn nothing_lacked(log: &str) {
     for word in
         ["Operation not permitted", "Permission denied", "keeps capabilities", "without a filter", "ERROR"]
     {

@@ -30,3 +30,4 @@ mod setup_6_persistent_marks;
 mod setup_7_real_server;
 mod start_errors;
 mod state;
+mod takeover;

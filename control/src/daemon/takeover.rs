@@ -4,7 +4,6 @@
 //! everything is kept that going on needs. Going on is like a start: the connections are found in their file again, as
 //! the successor may have begun to use them.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -22,8 +21,8 @@ const SERVE_LIMIT: Duration = Duration::from_secs(1);
 /// ... and for how many it may take a second more.
 const CONNECTIONS_A_SECOND: u32 = 2_000_000;
 
-/// The interfaces that a successor serves.
-pub(super) type Kept = BTreeSet<String>;
+/// How long a director that has just started itself may take until its connections are found.
+const RESTORE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Whether a process may take over that says this of itself.
@@ -50,7 +49,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it can't go on either.
-    pub(super) async fn hand_over(&mut self, heir: Heir) -> Result<Option<Kept>, Failure> {
+    pub(super) async fn hand_over(&mut self, heir: Heir) -> Result<Option<Vec<String>>, Failure> {
         if let Err(why) = self.prepare_to_leave().await {
             self.succession.failed_heir(heir.pid, &format!("was refused: {why}"));
             // It finds out in any case.
@@ -61,13 +60,16 @@ impl Daemon {
         let (began, stopped) = (Instant::now(), Now::read());
         self.server.pause();
         let posts = self.stop_workers().await;
-        let Err(why) = self.await_successor(&heir, stopped).await else {
-            service_manager::tell_successor(heir.pid);
-            let _ = heir.tell(&Answer::Farewell, &[]).await;
-            tracing::info!("process {} serves", heir.pid);
-            return Ok(Some(heir.hello.interfaces.iter().cloned().collect()));
-        };
         let pid = heir.pid;
+        let why = match self.await_successor(&heir, stopped).await {
+            Ok(interfaces) => {
+                service_manager::tell_successor(pid);
+                let _ = heir.tell(&Answer::Farewell, &[]).await;
+                tracing::info!("process {pid} serves");
+                return Ok(Some(interfaces));
+            }
+            Err(why) => why,
+        };
         heir.end().await;
         self.go_on(&posts)?;
         self.succession.failed_heir(pid, &why);
@@ -80,6 +82,14 @@ impl Daemon {
         self.keep().map_err(|error| error.to_string())?;
         if self.store.is_behind() {
             return Err("its state can't be written to disk".to_owned());
+        }
+        // Those of the former run that are still being found are not workers' alone.
+        let deadline = Instant::now() + RESTORE_LIMIT;
+        while self.launched.connections.v4.is_restoring() || self.launched.connections.v6.is_restoring() {
+            if Instant::now() > deadline {
+                return Err("its connections are still being found".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // One that does not listen would not stop either.
         self.publish();
@@ -113,7 +123,7 @@ impl Daemon {
         posts
     }
 
-    async fn await_successor(&self, heir: &Heir, stopped: Now) -> Result<(), String> {
+    async fn await_successor(&self, heir: &Heir, stopped: Now) -> Result<Vec<String>, String> {
         let Some((connections, connections_lock)) = self.connections.files() else {
             return Err("can't have the connections".to_owned());
         };
@@ -159,8 +169,9 @@ impl Daemon {
     }
 
     /// The end of a director that has handed over: everything stays as it is but what the successor does not serve.
-    pub(super) fn leave(mut self, kept: &Kept) {
-        for error in self.publisher.detach_but(|interface| kept.contains(interface)) {
+    pub(super) fn leave(mut self, kept: &[String]) {
+        let is_kept = |interface: &str| kept.iter().any(|name| name == interface);
+        for error in self.publisher.detach_but(is_kept) {
             tracing::error!("{error}");
         }
         self.server.leave();

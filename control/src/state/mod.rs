@@ -322,7 +322,7 @@ impl<D: Disk> Store<D> {
     /// Notes that the directory is this director's again, after a successor may have had it, or from a predecessor: what is there now
     /// is written anew at the next occasion.
     pub(crate) fn own(&mut self) {
-        (self.behind, self.journal) = (true, None);
+        (self.snapshot, self.journal) = (None, None);
         // It is only told.
         let _ = sign(&self.lock);
     }

@@ -31,7 +31,6 @@ pub(crate) struct Hello {
     pub(crate) namespace: u64,
     pub(crate) state_dir: PathBuf,
     pub(crate) connections_file: String,
-    pub(crate) interfaces: Vec<String>,
 }
 
 impl Hello {
@@ -48,7 +47,6 @@ impl Hello {
             namespace: std::fs::metadata(NAMESPACE)?.ino(),
             state_dir: director.state_dir.clone(),
             connections_file: director.connections_file.to_string(),
-            interfaces: director.interfaces.iter().map(|name| name.as_str().to_owned()).collect(),
         })
     }
 
@@ -118,13 +116,13 @@ pub(crate) struct Handed {
 }
 
 /// What a successor says next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Demand {
     /// It is ready to take over.
     HandOver,
-    /// It forwards.
-    Serves,
+    /// It forwards, on these interfaces.
+    Serves(Vec<String>),
 }
 
 /// A service's name.
@@ -182,16 +180,14 @@ mod tests {
             namespace: 4_026_531_840,
             state_dir: "/var/lib/xlvs".into(),
             connections_file: "/run/xlvs/xlvs.connections".to_owned(),
-            interfaces: vec!["eth0".to_owned()],
         }
     }
 
     #[test]
     fn who_can_take_over() {
         let own = hello();
-        let more = vec!["eth0".to_owned(), "eth1".to_owned()];
         assert_eq!(hello().check(&own), Ok(()));
-        assert_eq!(Hello { interfaces: more, version: "9.0".to_owned(), ..hello() }.check(&own), Ok(()));
+        assert_eq!(Hello { version: "9.0".to_owned(), ..hello() }.check(&own), Ok(()));
         for (wrong, named) in [
             (Hello { protocol: 2, ..hello() }, "version of taking over is 2"),
             (Hello { layout: 9, ..hello() }, "layout of the file of connections is 9"),

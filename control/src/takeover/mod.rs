@@ -28,4 +28,4 @@ mod successor;
 
 pub(crate) use message::{Answer, Consent, Handed, Hello};
 pub(crate) use predecessor::{Heir, attend, turn_away};
-pub(crate) use successor::{Inheritance, Succession};
+pub(crate) use successor::{Inheritance, TakeOver};

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_seqpacket::UnixSeqpacket;
@@ -12,15 +13,17 @@ use super::line::{self, Line};
 use super::message::{Answer, Demand, Hello};
 use crate::api::server::Request;
 
-/// How long a successor that was killed may take to be gone.
+/// How long a successor that has hung up may take to be gone: it says why meanwhile.
+const GRACE: Duration = Duration::from_millis(300);
+/// How long one that was killed may.
 const END_LIMIT: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const STEP: Duration = Duration::from_millis(2);
 
 /// A process that is ready to take over.
 #[derive(Debug)]
 pub(crate) struct Heir {
     line: Line,
-    /// What it said of itself.
-    pub(crate) hello: Hello,
     /// Its process id.
     pub(crate) pid: u32,
     process: Option<OwnedFd>,
@@ -56,7 +59,7 @@ pub(crate) async fn attend(
     let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
     tracing::info!("process {pid} (xlvs {}) asks to take over", hello.version);
     let (sender, receiver) = oneshot::channel();
-    if requests.send(Request::TakeOver(hello.clone(), sender)).await.is_err() {
+    if requests.send(Request::TakeOver(hello, sender)).await.is_err() {
         return;
     }
     let Ok(answer) = receiver.await else { return };
@@ -71,7 +74,7 @@ pub(crate) async fn attend(
     };
     let why = match demanded {
         Ok(Some((Demand::HandOver, _))) => {
-            let heir = Heir { line, hello, pid, process, _place: place };
+            let heir = Heir { line, pid, process, _place: place };
             let _ = requests.send(Request::HandOver(Box::new(heir))).await;
             return;
         }
@@ -91,29 +94,53 @@ impl Heir {
         self.line.send(answer, files).await
     }
 
-    /// Waits until it says that it serves.
+    /// Waits until it says that it serves, and on which interfaces. One that does something else, or nothing for too long, is killed.
     ///
     /// # Errors
-    /// Why it does not, as the end of a sentence that begins with who it is.
-    pub(crate) async fn serves(&self, limit: Duration) -> Result<(), String> {
-        match tokio::time::timeout(limit, self.line.receive::<Demand>()).await {
-            Ok(Ok(Some((Demand::Serves, _)))) => Ok(()),
-            Ok(Ok(Some(_))) => Err("does not do as agreed".to_owned()),
-            Ok(Ok(None)) => Err("ended before it served; its own log says why".to_owned()),
-            Ok(Err(error)) => Err(format!("can't be understood: {error}")),
-            Err(_) => Err(format!("did not serve within {} ms, and was killed", limit.as_millis())),
-        }
+    /// Why it does not serve, as the end of a sentence that begins with who it is.
+    pub(crate) async fn serves(&self, limit: Duration) -> Result<Vec<String>, String> {
+        let why = match tokio::time::timeout(limit, self.line.receive::<Demand>()).await {
+            Ok(Ok(Some((Demand::Serves(interfaces), _)))) => return Ok(interfaces),
+            Ok(Ok(None)) => return Err("ended before it served; its own log says why".to_owned()),
+            Ok(Ok(Some(_))) => "does not do as agreed".to_owned(),
+            Ok(Err(error)) => format!("can't be understood: {error}"),
+            Err(_) => format!("did not serve within {} ms", limit.as_millis()),
+        };
+        self.kill();
+        Err(format!("{why}, and was killed"))
     }
 
-    /// Ends it, unless it has ended: it must not serve any more.
-    pub(crate) async fn end(self) {
+    fn kill(&self) {
         if let Some(process) = &self.process {
             // It may be gone already.
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
-        let gone = async { while let Ok(Some(_)) = self.line.receive::<serde_json::Value>().await {} };
-        if tokio::time::timeout(END_LIMIT, gone).await.is_err() {
+    }
+
+    /// Waits until it has ended; one that does not do so by itself is killed.
+    pub(crate) async fn end(self) {
+        if self.ends_within(GRACE).await {
+            return;
+        }
+        self.kill();
+        if !self.ends_within(END_LIMIT).await {
             tracing::error!("process {} can't be ended: end it by hand", self.pid);
+        }
+    }
+
+    async fn ends_within(&self, limit: Duration) -> bool {
+        let Some(process) = &self.process else { return false };
+        let deadline = Instant::now() + limit;
+        loop {
+            // A process that has ended can be read.
+            let mut polled = [PollFd::new(process, PollFlags::IN)];
+            if poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ended| ended > 0) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(STEP).await;
         }
     }
 }

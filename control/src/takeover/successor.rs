@@ -16,13 +16,14 @@ use crate::config::DirectorConfig;
 use crate::failure::Failure;
 use crate::health::plan::ServerName;
 use crate::health::state::Report;
+use crate::kernel::Link;
 
 /// How long the predecessor may take for an answer. It closes its queues meanwhile, and may have much to publish.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A take-over that the predecessor has agreed to.
 #[derive(Debug)]
-pub(crate) struct Succession {
+pub(crate) struct TakeOver {
     line: Line,
     socket: PathBuf,
     consent: Consent,
@@ -45,7 +46,7 @@ pub(crate) struct Inheritance {
     pub(crate) stopped_ms: u64,
 }
 
-impl Succession {
+impl TakeOver {
     /// Asks the director on the configured socket.
     ///
     /// # Errors
@@ -123,10 +124,11 @@ impl Succession {
         })
     }
 
-    /// Says that this director forwards, and waits until the predecessor knows.
-    pub(crate) async fn serves(self) {
+    /// Says that this director forwards, on these interfaces, and waits until the predecessor knows.
+    pub(crate) async fn serves(self, links: &[Link]) {
+        let serves = Demand::Serves(links.iter().map(|link| link.name.clone()).collect());
         let told = async {
-            self.line.send(&Demand::Serves, &[]).await?;
+            self.line.send(&serves, &[]).await?;
             self.line.receive::<Answer>().await
         };
         // One that died meanwhile, or hangs, has no queues any more; one that does not want to end kills this process.

@@ -20,7 +20,7 @@ use crate::kernel::{Kernel, Link, NeighborState};
 use crate::launch::{self, Prepared};
 use crate::state::Store;
 use crate::status::TakenOver;
-use crate::takeover::{Inheritance, Succession};
+use crate::takeover::{Inheritance, TakeOver};
 
 /// What there is before a start; nothing, unless it takes over.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) struct Advance {
     pub(super) kernel: Option<Kernel>,
     /// What the predecessor knew of servers' health.
     pub(super) reports: Vec<(ServerName, Report)>,
-    succession: Option<Succession>,
+    takeover: Option<TakeOver>,
     stopped_ms: u64,
 }
 
@@ -40,18 +40,18 @@ pub(super) async fn take_over(
     advance: &mut Advance,
 ) -> Result<(Estate, Vec<Link>), Failure> {
     let director = &configuration.director;
-    let succession = Succession::begin(director).await?;
+    let takeover = TakeOver::begin(director).await?;
     let began = Instant::now();
     launch::unlock_memory();
     let links = find_links(configuration).await?;
     let workers = launch::worker_count(director, &links);
     advance.prepared = Some(launch::prepare(director, &links, workers)?);
     let mut kernel = open_kernel(&links).await?;
-    let real_servers = succession.real_servers().chain(destinations(configuration)).collect();
+    let real_servers = takeover.real_servers().chain(destinations(configuration)).collect();
     find_neighbors(&mut kernel, real_servers).await?;
     tracing::info!("prepared within {} ms", began.elapsed().as_millis());
 
-    let inheritance = succession.demand().await?;
+    let inheritance = takeover.demand().await?;
     let Inheritance { listener, state_lock, connections, connections_lock, reports, stopped_ms } =
         inheritance;
     let server = Server::inherit(&director.socket, listener, permissions);
@@ -61,7 +61,7 @@ pub(super) async fn take_over(
     let connections = Connections::inherit(place, connections, connections_lock, Now::read())
         .map_err(|why| Failure::Runtime(format!("the connections can't be had: {why}")))?;
     (advance.kernel, advance.reports, advance.stopped_ms) = (Some(kernel), reports, stopped_ms);
-    advance.succession = Some(succession);
+    advance.takeover = Some(takeover);
     Ok((Estate { server, store, loaded, connections }, links))
 }
 
@@ -93,9 +93,9 @@ async fn find_neighbors(kernel: &mut Kernel, wanted: BTreeSet<IpAddr>) -> Result
 impl Daemon {
     /// Frames are taken: the end of a start that takes over.
     pub(super) async fn has_taken_over(&mut self, advance: &mut Advance) {
-        let Some(succession) = advance.succession.take() else { return };
+        let Some(takeover) = advance.takeover.take() else { return };
         let pause_ms = Now::read().0.saturating_sub(advance.stopped_ms);
-        let (pid, version) = succession.predecessor();
+        let (pid, version) = takeover.predecessor();
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let from = TakenOver {
             pid,
@@ -104,7 +104,7 @@ impl Daemon {
             pause_ms,
         };
         self.succession.status.from = Some(from);
-        succession.serves().await;
+        takeover.serves(&self.launched.links).await;
         tracing::info!("took over from process {pid}: nobody forwarded for {pause_ms} ms");
         if let Err(error) = self.server.own() {
             tracing::error!("the control socket can't be used: {error}");
