@@ -5,15 +5,17 @@
 //! the successor may have begun to use them.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::restore::Restoration;
+use xlvs_dataplane::port::af_xdp::AfXdpPort;
 
 use super::start::restore;
 use super::{Daemon, STOP_LIMIT, service_manager};
 use crate::failure::Failure;
-use crate::launch::{self, Opened, Post};
+use crate::launch::{self, Crew, Opened, Post};
 use crate::takeover::{Answer, Consent, Handed, Heir, Hello};
 
 /// How long a successor may take to serve, with few connections ...
@@ -59,9 +61,9 @@ impl Daemon {
         tracing::info!("handing over to process {}", heir.pid);
         let (began, stopped) = (Instant::now(), Now::read());
         self.server.pause();
-        let posts = self.stop_workers().await;
+        let (posts, ports) = self.stop_workers().await;
         let pid = heir.pid;
-        let why = match self.await_successor(&heir, stopped).await {
+        let why = match self.await_successor(&heir, stopped, ports).await {
             Ok(interfaces) => {
                 service_manager::tell_successor(pid);
                 let _ = heir.tell(&Answer::Farewell, &[]).await;
@@ -100,8 +102,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has the workers end and closes their queues.
-    async fn stop_workers(&mut self) -> Vec<Post> {
+    /// Has the workers end. Returns where they worked, and their queues, which are still open.
+    async fn stop_workers(&mut self) -> (Vec<Post>, Vec<AfXdpPort>) {
         let deadline = Instant::now() + STOP_LIMIT;
         while !self.publisher.stop() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -110,20 +112,22 @@ impl Daemon {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let crew = std::mem::take(&mut self.crew);
-        let posts = crew.iter().map(|worker| Post { core: worker.core, counters: worker.counters.clone() });
-        let posts = posts.collect();
-        // The kernel takes some milliseconds for each.
-        std::thread::scope(|scope| {
-            for worker in crew.into_iter().filter(|worker| worker.thread.is_finished()) {
-                scope.spawn(move || drop(worker.thread.join()));
-            }
-        });
+        let post = |worker: &Crew| Post { core: worker.core, counters: Arc::clone(&worker.counters) };
+        let posts = crew.iter().map(post).collect();
+        let ended = crew.into_iter().filter(|worker| worker.thread.is_finished());
+        let ports = ended.filter_map(|worker| worker.thread.join().ok()).collect();
         // Where schedulers have come to.
         self.connections.keep(&self.registry, Now::read());
-        posts
+        (posts, ports)
     }
 
-    async fn await_successor(&self, heir: &Heir, stopped: Now) -> Result<Vec<String>, String> {
+    /// Gives everything to the successor, and waits until it serves. It reads what it has got while the queues are closed.
+    async fn await_successor(
+        &self,
+        heir: &Heir,
+        stopped: Now,
+        ports: Vec<AfXdpPort>,
+    ) -> Result<Vec<String>, String> {
         let Some((connections, connections_lock)) = self.connections.files() else {
             return Err("can't have the connections".to_owned());
         };
@@ -133,6 +137,12 @@ impl Daemon {
         let health = health.map(|(name, report)| (name.service.into(), name.real, report.clone())).collect();
         let handed = Answer::Handed(Box::new(Handed { stopped_ms: stopped.0, health }));
         heir.tell(&handed, &files).await.map_err(|error| format!("can't be told: {error}"))?;
+        // The kernel takes some milliseconds for each.
+        std::thread::scope(|scope| {
+            for port in ports {
+                scope.spawn(move || drop(port));
+            }
+        });
         let live = self.launched.connections.v4.population().live();
         let more = Duration::from_secs(1).saturating_mul(live) / CONNECTIONS_A_SECOND;
         heir.serves(SERVE_LIMIT + more).await

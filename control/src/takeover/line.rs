@@ -98,16 +98,13 @@ mod tests {
             for length in [0, 1, PIECE - 4, PIECE - 3, PIECE - 2, PIECE, 5 * PIECE + 7] {
                 let text = "x".repeat(length);
                 let file = tempfile::tempfile().unwrap();
-                let (sent, received) =
-                    tokio::join!(one.send(&text, &[file.as_fd(), file.as_fd()]), other.receive::<String>());
+                let files = [file.as_fd(), file.as_fd()];
+                let (sent, received) = tokio::join!(one.send(&text, &files), other.receive::<String>());
                 sent.unwrap();
                 let (its, files) = received.unwrap().unwrap();
                 assert_eq!((its.len(), files.len()), (length, 2));
-                let number = |fd: &dyn Fn() -> rustix::fs::Stat| fd().st_ino;
-                assert_eq!(
-                    number(&|| rustix::fs::fstat(&files[1]).unwrap()),
-                    number(&|| rustix::fs::fstat(&file).unwrap())
-                );
+                let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
+                assert!(files.iter().all(|its| inode(its.as_fd()) == inode(file.as_fd())));
             }
             drop(one);
             assert!(other.receive::<String>().await.unwrap().is_none());

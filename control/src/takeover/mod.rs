@@ -6,8 +6,8 @@
 //! asks ───────────────────────────────────────────→ agrees, or says why not
 //! loads steering programs, registers packet memory,
 //! has the real servers' neighbour entries
-//! demands ────────────────────────────────────────→ stops its workers, closes its queues
-//!      ←─────────────────── files, servers' health ─ and waits
+//! demands ────────────────────────────────────────→ stops its workers
+//!      ←─────────────────── files, servers' health ─ closes its queues, and waits
 //! goes on with the connections, opens the queues,
 //! replaces the steering program of the pinned link
 //! serves ─────────────────────────────────────────→ that was its end
