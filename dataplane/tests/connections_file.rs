@@ -252,7 +252,7 @@ fn a_copy_made_while_workers_write_mixes_no_two_connections() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for worker in 0..2_u32 {
-            let (table, stop) = (std::sync::Arc::clone(table), &stop);
+            let (table, stop) = (Arc::clone(table), &stop);
             scope.spawn(move || {
                 let mut hand = WorkerConnections::new(table, BEGINNING);
                 let mut random = ChaCha8Rng::seed_from_u64(worker.into());
