@@ -94,7 +94,7 @@ impl Connections {
     /// Goes on with a predecessor's file, which it has locked, by `lock` if that is another.
     ///
     /// # Errors
-    /// When it can't be used, which ends in a restart and not here.
+    /// When it can't be used.
     pub(crate) fn inherit(
         place: &ConnectionsFile,
         file: File,
