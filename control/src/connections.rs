@@ -91,6 +91,35 @@ impl Connections {
         connections
     }
 
+    /// Goes on with a predecessor's file, which it has locked, by `lock` if that is another.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub(crate) fn inherit(
+        place: &ConnectionsFile,
+        file: File,
+        lock: Option<File>,
+        now: Now,
+    ) -> Result<Self, String> {
+        let opened = boot().map_err(Refused::from).and_then(|boot| {
+            trust(&file)?;
+            Ok(Store::open(file, boot, now)?)
+        });
+        let store = opened.map_err(|refused| format!("{place} {refused}"))?;
+        Ok(Self {
+            store: Some(Arc::new(store)),
+            lock,
+            found: Some(Found::default()),
+            place: Some(place.to_string()),
+            messages: Vec::new(),
+        })
+    }
+
+    /// The file, and its lock if that is another, for a successor; nothing if connections end with this director.
+    pub(crate) fn files(&self) -> Option<(&File, Option<&File>)> {
+        Some((self.store.as_ref()?.file(), self.lock.as_ref()))
+    }
+
     fn at(&mut self, path: &Path, now: Now) -> Result<Store, String> {
         let file = path.display();
         let boot = boot().map_err(|error| format!("{BOOT_ID} can't be read: {error}"))?;

@@ -13,6 +13,8 @@ mod requests;
 mod rights;
 mod service_manager;
 mod start;
+mod succession;
+mod takeover;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +68,8 @@ pub(crate) struct Start {
     pub(crate) file: Option<PathBuf>,
     /// What wins over the file, at each reading.
     pub(crate) overrides: Overrides,
+    /// Whether to take over from the director that runs.
+    pub(crate) takeover: bool,
 }
 
 /// Runs the director until it is told to end.
@@ -120,6 +124,7 @@ struct Daemon {
     health: HealthThread,
     launched: Facts,
     host: host::HostPath,
+    succession: succession::Succession,
     /// Something changed that is not published yet.
     dirty: bool,
     /// What was last said about each real server, about services that are not served, about destinations that are never picked, and about
@@ -153,6 +158,7 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut upgrade = signal(SignalKind::user_defined2()).map_err(failed)?;
         let ticks = |period| {
             let mut ticks = tokio::time::interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,6 +181,7 @@ impl Daemon {
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
                 Some(report) = self.health.reports.recv() => self.take_reports(report),
                 _ = hangup.recv() => self.reload().await,
+                _ = upgrade.recv() => self.succession.start_child(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
@@ -188,6 +195,12 @@ impl Daemon {
                 _ = housekeeping.tick() => self.keep_house()?,
                 _ = second.tick() => self.each_second(),
                 _ = estimation.tick() => self.registry.estimate(),
+            }
+            if let Some(heir) = self.succession.heir.take()
+                && let Some(kept) = self.hand_over(*heir).await?
+            {
+                self.leave(&kept);
+                return Ok(());
             }
         }
         self.stop().await;

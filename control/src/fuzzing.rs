@@ -186,6 +186,8 @@ impl Table {
             Request::DeleteMark(rule, answer) => {
                 drop(answer.send(self.perform(&Operation::DeleteMark(rule))));
             }
+            // Not asked in a request's datagram.
+            Request::TakeOver(..) | Request::HandOver(_) | Request::NotTakenOver(..) => {}
         }
     }
 

@@ -13,7 +13,7 @@ use xlvs_dataplane::flow::HashSeed;
 use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::af_xdp::{
-    AfXdpError, AfXdpPort, PortConfig, PortInterface, SteeredInterface, Steering,
+    AfXdpError, AfXdpPort, PortConfig, PortInterface, PreparedPort, SteeredInterface, Steering,
 };
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::worker::{Worker, WorkerHandle};
@@ -108,38 +108,104 @@ pub(crate) fn unlock_memory() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
-/// Loads the steering programs, opens every worker's sockets, registers them, and starts the workers.
+/// What takes long of a launch and can be done while another process still has the queues.
+pub(crate) struct Prepared {
+    /// By interface slot.
+    steerings: Vec<Steering>,
+    /// By worker number.
+    ports: Vec<PreparedPort>,
+}
+
+/// Loads the steering programs, and has every worker's memory registered.
 ///
 /// # Errors
-/// When a program or a socket is refused; what was opened is closed again.
-pub(crate) fn launch(
+/// When a program or memory is refused.
+pub(crate) fn prepare(director: &DirectorConfig, links: &[Link], workers: u32) -> Result<Prepared, Failure> {
+    let load = |link| Steering::load(steered(link)).map_err(|error| failure(&error));
+    let steerings = links.iter().map(load).collect::<Result<_, _>>()?;
+    Ok(Prepared { steerings, ports: prepare_ports(director, links, workers)? })
+}
+
+/// Has every worker's memory registered.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) fn prepare_ports(
     director: &DirectorConfig,
     links: &[Link],
+    workers: u32,
+) -> Result<Vec<PreparedPort>, Failure> {
+    let prepare =
+        |queue| PreparedPort::new(port_config(director, links, queue)).map_err(|error| failure(&error));
+    (0..workers).map(prepare).collect()
+}
+
+/// Where a worker works.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    /// The core its thread is pinned to.
+    pub(crate) core: usize,
+    /// What it counts.
+    pub(crate) counters: Arc<WorkerCounters>,
+}
+
+/// Opens every worker's sockets, registers them with the steering programs, and starts the workers.
+///
+/// # Errors
+/// When a socket is refused; what was opened is closed again.
+pub(crate) fn launch(
+    director: &DirectorConfig,
+    prepared: Prepared,
     cores: &[usize],
     connections: ConnectionTables,
     table: &Arc<ServiceTable>,
 ) -> Result<Launched, Failure> {
-    let mut steerings = links
-        .iter()
-        .map(|link| Steering::load(steered(link)).map_err(|error| failure(&error)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut zero_copy = vec![true; links.len()];
+    let Prepared { mut steerings, ports } = prepared;
+    let posts: Vec<Post> =
+        cores.iter().map(|&core| Post { core, counters: Arc::new(WorkerCounters::default()) }).collect();
+    let Opened { zero_copy, handles, crew, memory_bytes } =
+        open_workers(director, &mut steerings, ports, &posts, &connections, table)?;
+    Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
+}
+
+/// Workers that work.
+pub(crate) struct Opened {
+    /// As in [`Launched`].
+    zero_copy: Vec<bool>,
+    /// By worker number.
+    pub(crate) handles: Vec<WorkerHandle>,
+    /// By worker number.
+    pub(crate) crew: Vec<Crew>,
+    memory_bytes: usize,
+}
+
+/// Opens the sockets of the workers at these posts, registers them, and starts the workers.
+///
+/// # Errors
+/// When a socket is refused; what was opened is closed again.
+pub(crate) fn open_workers(
+    director: &DirectorConfig,
+    steerings: &mut [Steering],
+    ports: Vec<PreparedPort>,
+    posts: &[Post],
+    connections: &ConnectionTables,
+    table: &Arc<ServiceTable>,
+) -> Result<Opened, Failure> {
+    let mut zero_copy = vec![true; steerings.len()];
     let mut memory_bytes = 0;
     let (mut handles, mut crew) = (Vec::new(), Vec::new());
     let fragments = Arc::new(Reassembly::new());
-    for (number, &core) in cores.iter().enumerate() {
-        let queue = number as u32;
-        let port = AfXdpPort::open(&port_config(director, links, queue)).map_err(|error| failure(&error))?;
+    for (number, (Post { core, counters }, port)) in posts.iter().cloned().zip(ports).enumerate() {
+        let port = port.open().map_err(|error| failure(&error))?;
         memory_bytes += port.memory_bytes();
         for socket in port.sockets() {
             let slot = usize::from(socket.slot.0);
             zero_copy[slot] &= socket.zero_copy;
             steerings[slot].register(socket.queue, socket.fd).map_err(|error| failure(&error))?;
         }
-        let counters = Arc::new(WorkerCounters::default());
         let packet_path = Director::new(
             Arc::clone(table),
-            &connections,
+            connections,
             Arc::clone(&fragments),
             Arc::clone(&counters),
             number,
@@ -161,9 +227,9 @@ pub(crate) fn launch(
             .map_err(|error| {
                 Failure::Runtime(format!("worker {number}'s thread can't be started: {error}"))
             })?;
-        crew.push(Crew { core, queue, counters, thread });
+        crew.push(Crew { core, queue: number as u32, counters, thread });
     }
-    Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
+    Ok(Opened { zero_copy, handles, crew, memory_bytes })
 }
 
 /// The slot of the link at this position; there are at most [`crate::config::MAX_INTERFACES`].

@@ -42,6 +42,16 @@ impl Publisher {
         &self.table
     }
 
+    /// The same, to be used on.
+    pub(crate) fn shared_table(&self) -> Arc<ServiceTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// Publishes to other workers from here on; each has the table that was published last.
+    pub(crate) fn set_workers(&mut self, workers: Vec<WorkerHandle>) {
+        (self.workers, self.behind) = (workers, BTreeSet::new());
+    }
+
     /// The steering programs, by interface slot.
     pub(crate) fn steerings(&mut self) -> &mut [Steering] {
         &mut self.steerings
@@ -89,7 +99,13 @@ impl Publisher {
 
     /// Detaches all steering programs: from here on the kernel gets every frame.
     pub(crate) fn detach(&mut self) -> Vec<AfXdpError> {
-        self.steerings.drain(..).filter_map(|steering| steering.detach().err()).collect()
+        self.detach_but(|_| false)
+    }
+
+    /// Detaches the steering programs but those of the interfaces that are kept, where they belong to a successor.
+    pub(crate) fn detach_but(&mut self, kept: impl Fn(&str) -> bool) -> Vec<AfXdpError> {
+        let leaving = self.steerings.drain(..).filter(|steering| !kept(&steering.interface().name));
+        leaving.filter_map(|steering| steering.detach().err()).collect()
     }
 
     /// Tells every worker to leave. False when one could not be told yet.

@@ -188,6 +188,14 @@ impl DestinationCounters {
         }
     }
 
+    /// All connections and templates are to be counted anew: nobody has the tables.
+    pub fn connections_forgotten(&self) {
+        for count in [&self.active, &self.inactive, &self.persistent] {
+            count.store(0, SeqCst);
+        }
+        self.overloaded.store(false, SeqCst);
+    }
+
     /// A connection changed sides.
     pub fn connection_moved(&self, to_inactive: bool) {
         self.cell(!to_inactive).fetch_sub(1, Relaxed);

@@ -6,6 +6,7 @@ mod memory;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::State;
 use xlvs_dataplane::connection::record::Role;
-use xlvs_dataplane::connection::restore::Found;
+use xlvs_dataplane::connection::restore::{Found, Restoration};
 use xlvs_dataplane::connection::store::{Boot, FILE_BYTES, Store, V4_AT};
 use xlvs_dataplane::connection::table::NewConnection;
 use xlvs_dataplane::connection::worker::WorkerConnections;
@@ -158,6 +159,28 @@ fn at_any_moment_the_next_director_knows_exactly_what_was_alive() {
     }
 }
 
+/// A successor had the connections for a while, and ended.
+#[test]
+fn a_director_that_has_its_connections_again_counts_them_anew() {
+    for seed in 0..6 {
+        println!("seed {seed}");
+        let mut random = ChaCha8Rng::seed_from_u64(0xa6a1 + seed);
+        let (store, mut first) = fresh();
+        for _ in 0..5 {
+            (0..random.random_range(1..200)).for_each(|_| step(&mut first, &mut random));
+        }
+        let (mut next, _) = lab(&kept::open(store.file(), first.now).unwrap(), LIMIT, first.now, set_up);
+        (0..random.random_range(0..200)).for_each(|_| step(&mut next, &mut random));
+        first.now = next.now;
+        let expected = living(&next);
+        first.connections = kept::tables(&store, LIMIT, seed);
+        let (tables, services) = (first.connections.clone(), Arc::clone(&first.services));
+        Restoration::begin_again(tables, services, first.now).finish();
+        assert_same(&all(&first.connections), &expected);
+        assert_counted(&first);
+    }
+}
+
 /// The words of two images that differ: piece and place in it.
 fn changed(before: &[(u64, Vec<u8>)], after: &[(u64, Vec<u8>)]) -> Vec<(usize, usize)> {
     let mut changed = Vec::new();
@@ -229,7 +252,7 @@ fn a_copy_made_while_workers_write_mixes_no_two_connections() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for worker in 0..2_u32 {
-            let (table, stop) = (std::sync::Arc::clone(table), &stop);
+            let (table, stop) = (Arc::clone(table), &stop);
             scope.spawn(move || {
                 let mut hand = WorkerConnections::new(table, BEGINNING);
                 let mut random = ChaCha8Rng::seed_from_u64(worker.into());

@@ -2,8 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 /// What a program that has ended left.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Running {
     stdout: File,
     stderr: File,
     status: Option<ExitStatus>,
+    /// The process that has taken its place.
+    heir: Option<Pid>,
 }
 
 impl Running {
@@ -49,28 +56,43 @@ impl Running {
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
         let line = format!("{command:?}");
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
-        Self { line, child, stdout, stderr, status: None }
+        Self { line, child, stdout, stderr, status: None, heir: None }
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.heir.map_or_else(|| self.child.id(), |heir| heir.as_raw().unsigned_abs())
     }
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
-            self.status = self.child.try_wait().unwrap();
+            self.status = match self.heir {
+                None => self.child.try_wait().unwrap(),
+                Some(heir) => match waitpid(heir, Some(WaitPidFlag::WNOHANG)).unwrap() {
+                    WaitStatus::Exited(_, code) => Some(ExitStatus::from_raw(code << 8)),
+                    WaitStatus::Signaled(_, signal, _) => Some(ExitStatus::from_raw(signal as i32)),
+                    _ => None,
+                },
+            };
         }
         self.status.is_some()
     }
 
+    /// From here on this is a process that it has started, and that outlives it; it has to have ended with exit code 0. Needs
+    /// [`inherit_orphans`], before it ended.
+    #[track_caller]
+    pub fn become_heir(&mut self, heir: u32) {
+        assert!(self.has_ended());
+        assert_eq!(self.status.and_then(|status| status.code()), Some(0), "{}", self.stderr());
+        (self.heir, self.status) = (Some(Pid::from_raw(i32::try_from(heir).unwrap())), None);
+    }
+
     /// Sends a signal, unless it has ended.
-    pub fn signal(&mut self, signal: nix::sys::signal::Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         if !self.has_ended() {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
-            nix::sys::signal::kill(pid, signal).unwrap();
+            kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
         }
     }
 
@@ -110,10 +132,24 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.has_ended() {
-            drop(self.child.kill());
-            drop(self.child.wait());
+            match self.heir {
+                None => {
+                    drop(self.child.kill());
+                    drop(self.child.wait());
+                }
+                Some(heir) => {
+                    let _ = kill(heir, Signal::SIGKILL);
+                    let _ = waitpid(heir, None);
+                }
+            }
         }
     }
+}
+
+/// Processes whose parents end are this one's children from here on.
+#[track_caller]
+pub fn inherit_orphans() {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
 }
 
 /// Runs a program to its end, which must come within `limit`.

@@ -1,7 +1,7 @@
 //! The daemon in a director's namespace: started, waited for by its own status, told to reload, ended in every way.
 //! A test that fails prints the daemon's log.
 
-use crate::command::{Finished, Running, run};
+use crate::command::{Finished, Running, inherit_orphans, run};
 use crate::lab::{SOON, xlvs};
 use crate::{Config, Lab, within};
 use nix::sys::signal::Signal;
@@ -105,6 +105,11 @@ impl<'lab> Daemon<'lab> {
                 command
             }
         };
+        self.arguments(&mut command);
+        self.running = Some(Running::start(command));
+    }
+
+    fn arguments(&self, command: &mut Command) {
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
@@ -112,7 +117,54 @@ impl<'lab> Daemon<'lab> {
         if !std::fs::read_to_string(self.file()).unwrap().contains("connections_file") {
             command.arg("--connections-file").arg(self.connections_file());
         }
-        self.running = Some(Running::start(command));
+    }
+
+    /// Starts a process that takes over from it, on the file as it is; `wrapper` is put before it.
+    #[track_caller]
+    #[must_use]
+    pub fn successor(&self, wrapper: &[&str]) -> Running {
+        let mut command = match wrapper {
+            [] => self.lab.command(self.role, xlvs()),
+            [program, arguments @ ..] => {
+                let mut command = self.lab.command(self.role, program);
+                command.args(arguments).arg(xlvs());
+                command
+            }
+        };
+        self.arguments(&mut command);
+        command.arg("--takeover");
+        Running::start(command)
+    }
+
+    /// Goes on with a process that has taken over from it. Returns what the former one left, which has to end by itself, with exit
+    /// code 0.
+    #[track_caller]
+    pub fn succeeded_by(&mut self, successor: Running) -> Finished {
+        let former = self.running.replace(successor).unwrap();
+        former.finish(Duration::from_secs(5)).ok()
+    }
+
+    /// Has it upgraded by SIGUSR2, and goes on with the process that it starts then.
+    #[track_caller]
+    pub fn upgrade(&mut self) {
+        inherit_orphans();
+        let former = self.pid();
+        self.signal(Signal::SIGUSR2);
+        let running = self.running.as_mut().unwrap();
+        let ((), _) = within("it ends, as another one has taken over", READY, || {
+            if running.has_ended() { Ok(()) } else { Err(running.stderr()) }
+        });
+        let log = self.log();
+        let line = log.lines().rev().find(|line| line.contains(" serves")).unwrap_or_else(|| panic!("{log}"));
+        let heir = line.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+        assert_ne!(heir, former);
+        self.running.as_mut().unwrap().become_heir(heir);
+    }
+
+    /// Whether it has ended.
+    #[track_caller]
+    pub fn has_ended(&mut self) -> bool {
+        self.running.as_mut().unwrap().has_ended()
     }
 
     /// Waits until its status says that it serves: every service, and if `resolved`, every neighbour known or this host.

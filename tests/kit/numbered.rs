@@ -23,6 +23,7 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct Numbered {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    rate: u32,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Numbered {
         });
         let sender = Arc::clone(&shared);
         threads.push(std::thread::spawn(move || sender.send(&sockets, rate)));
-        let stream = Self { shared, threads };
+        let stream = Self { shared, threads, rate };
         let ((), _) = within("datagrams come", Duration::from_secs(5), || {
             let missing = stream.missing();
             if missing.len() < stream.sent() as usize {
@@ -93,6 +94,23 @@ impl Numbered {
             .filter(|(_, seen)| seen.load(Relaxed) == 0)
             .map(|(at, _)| at)
             .collect()
+    }
+
+    /// For how long none came that was sent from this number on: the longest row of numbers that are missing, at the rate at which
+    /// they were sent. Those of the last moment may still come, and are not counted.
+    #[must_use]
+    pub fn longest_silence(&self, from: u32) -> Duration {
+        let until = self.sent().saturating_sub(self.rate / 10) as usize;
+        let seen = self.shared.seen.get(from as usize..until).unwrap_or_default();
+        let missing = seen.split(|seen| seen.load(Relaxed) > 0).map(<[AtomicU8]>::len).max();
+        Duration::from_secs_f64(missing.unwrap_or(0) as f64 / f64::from(self.rate))
+    }
+
+    /// Waits until so many more were sent.
+    #[track_caller]
+    pub fn wait(&self, more: u32) {
+        let until = self.sent() + more;
+        crate::until("datagrams are sent", Duration::from_secs(30), || self.sent() >= until);
     }
 
     /// Stops sending; waits until all have come, and returns how many that are. A panic when one has not within the limit, or

@@ -31,3 +31,4 @@ mod setup_7_real_server;
 mod soak;
 mod start_errors;
 mod state;
+mod takeover;

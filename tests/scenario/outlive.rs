@@ -384,14 +384,14 @@ impl Drop for Mounted {
 }
 
 /// What a service manager does: it takes a file that the daemon sends it, and hands it to the next one.
-struct Manager {
+pub(super) struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
     kept: Option<RawFd>,
 }
 
 impl Manager {
-    fn new(lab: &Lab) -> Self {
+    pub(super) fn new(lab: &Lab) -> Self {
         let path = lab.dir().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -415,12 +415,12 @@ impl Manager {
     }
 
     /// Waits for a message that has this, past others.
-    fn hears(&mut self, word: &str) {
+    pub(super) fn hears(&mut self, word: &str) {
         while !self.message().contains(word) {}
     }
 
     /// What starts a daemon as a service of this manager's.
-    fn start(&self) -> Vec<String> {
+    pub(super) fn start(&self) -> Vec<String> {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
         let Some(kept) = self.kept else { return vec!["env".to_owned(), notify] };
         let script = format!(

@@ -13,12 +13,14 @@ pub(crate) mod permission;
 pub(crate) mod server;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    ParseableParametrized,
 };
-use netlink_packet_generic::{GenlFamily, GenlHeader};
+use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use xlvs_dataplane::settings::Settings;
 
 use crate::registry::{MarkSpec, Owner, Registry};
+use crate::takeover::Hello;
 use acknowledge::Address;
 use attributes::Attributes;
 
@@ -42,6 +44,7 @@ mod command {
     pub(super) const GET_MARKS: u8 = 6;
     pub(super) const HELLO: u8 = 7;
     pub(super) const GET_PROC: u8 = 8;
+    pub(super) const TAKE_OVER: u8 = 9;
 }
 
 /// A setting.
@@ -101,6 +104,8 @@ pub(crate) enum Xlvs {
     Proc(String),
     /// A piece of that text.
     ProcText(Vec<u8>),
+    /// Asks to take over: the JSON of a [`Hello`]. What follows on the connection is no netlink (`takeover/`).
+    TakeOver(Vec<u8>),
 }
 
 impl GenlFamily for Xlvs {
@@ -122,6 +127,7 @@ impl GenlFamily for Xlvs {
             Self::DeleteMark(_) => command::DEL_MARK,
             Self::Hello(_) => command::HELLO,
             Self::Proc(_) | Self::ProcText(_) => command::GET_PROC,
+            Self::TakeOver(_) => command::TAKE_OVER,
         }
     }
 
@@ -133,7 +139,7 @@ impl GenlFamily for Xlvs {
 impl Xlvs {
     /// Whether it asks for a change.
     fn changes(&self) -> bool {
-        matches!(self, Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_))
+        matches!(self, Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::TakeOver(_))
     }
 
     fn attributes(&self) -> Vec<DefaultNla> {
@@ -146,7 +152,7 @@ impl Xlvs {
             Self::DeleteMark(rule) => attributes::of_mark(rule, None),
             Self::Hello(port) => attributes::of_port(*port),
             Self::Proc(name) => attributes::of_name(name),
-            Self::ProcText(text) => attributes::of_json(text),
+            Self::ProcText(text) | Self::TakeOver(text) => attributes::of_json(text),
         }
     }
 
@@ -161,9 +167,26 @@ impl Xlvs {
             Self::Status(_) | Self::GetSettings | Self::GetMarks | Self::Proc(_) | Self::ProcText(_) => {
                 NLM_F_DUMP
             }
-            Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) => NLM_F_ACK,
+            Self::Setting(_) | Self::Mark(_) | Self::DeleteMark(_) | Self::Hello(_) | Self::TakeOver(_) => {
+                NLM_F_ACK
+            }
         };
         self.datagram(sequence, 0, NLM_F_REQUEST | flags)
+    }
+}
+
+/// The first datagram of a process that is to take over.
+pub(crate) fn takeover_request(hello: &Hello) -> std::io::Result<Vec<u8>> {
+    Ok(Xlvs::TakeOver(serde_json::to_vec(hello)?).request(1))
+}
+
+/// What a process says that asks to take over; `None` for any other request.
+fn takeover_asked(request: &[u8]) -> Option<Hello> {
+    match NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(request).ok()?.payload {
+        NetlinkPayload::InnerMessage(GenlMessage { payload: Xlvs::TakeOver(hello), .. }) => {
+            serde_json::from_slice(&hello).ok()
+        }
+        _ => None,
     }
 }
 
@@ -192,6 +215,7 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
             command::HELLO => Self::Hello(attributes.port()?),
             command::GET_PROC if attributes.json.is_empty() => Self::Proc(attributes.name()?),
             command::GET_PROC => Self::ProcText(attributes.json),
+            command::TAKE_OVER => Self::TakeOver(attributes.json),
             _ => return Err(DecodeError::from("unknown command")),
         })
     }
@@ -200,14 +224,11 @@ impl ParseableParametrized<[u8], GenlHeader> for Xlvs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use netlink_packet_core::NetlinkMessage;
-    use netlink_packet_generic::GenlMessage;
-
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Xlvs, DecodeError> {
         match NetlinkMessage::<GenlMessage<Xlvs>>::deserialize(bytes)?.payload {
-            netlink_packet_core::NetlinkPayload::InnerMessage(message) => Ok(message.payload),
+            NetlinkPayload::InnerMessage(message) => Ok(message.payload),
             other => panic!("{other:?}"),
         }
     }
@@ -240,6 +261,7 @@ mod tests {
             Xlvs::Hello(4711),
             Xlvs::Proc("ip_vs_conn".to_owned()),
             Xlvs::ProcText(b"Pro FromIP".to_vec()),
+            Xlvs::TakeOver(b"{}".to_vec()),
             Xlvs::GetSettings,
             Xlvs::Setting(Setting { name, value: 1, default: 0 }),
             Xlvs::GetMarks,

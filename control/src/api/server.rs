@@ -4,6 +4,7 @@
 //! can't keep root from its tools.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,17 @@ use netlink_packet_core::{NLM_F_MULTIPART, NetlinkHeader, NetlinkMessage, Netlin
 use netlink_packet_generic::GenlMessage;
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_seqpacket::{UCred, UnixSeqpacket, UnixSeqpacketListener};
 
 use super::acknowledge::{acknowledge, done};
 use super::permission::Permissions;
-use super::{FAMILY_ID, MAX_DATAGRAM, MAX_REQUEST_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs};
+use super::{
+    FAMILY_ID, MAX_DATAGRAM, MAX_REQUEST_DATAGRAM, MarkEntry, Setting, TEXT_BYTES, Xlvs, ipvs, takeover_asked,
+};
 use crate::registry::MarkSpec;
 use crate::status::Status;
+use crate::takeover::{self, Answer, Heir, Hello};
 
 const MAX_CLIENTS: usize = 64;
 /// Clients of other users at once.
@@ -46,6 +51,12 @@ pub(crate) enum Request {
     Ipvs(Vec<u8>, ipvs::Peer, oneshot::Sender<ipvs::Replies>),
     /// The text of a file that IPVS has in `/proc/net`, if there is such a one.
     Proc(String, oneshot::Sender<Option<String>>),
+    /// Whether a process may take over.
+    TakeOver(Hello, oneshot::Sender<Answer>),
+    /// A process takes over.
+    HandOver(Box<Heir>),
+    /// A process that asked to take over will not: its id, and why.
+    NotTakenOver(u32, String),
 }
 
 /// Why the control thread did not make a change.
@@ -57,10 +68,17 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
-/// The listening socket; its file is removed when this is dropped.
+/// The listening socket; its file is removed when this is dropped, if it is this director's.
 #[derive(Debug)]
 pub(crate) struct Server {
     path: PathBuf,
+    owned: bool,
+    listener: OwnedFd,
+    permissions: Permissions,
+    accepting: Option<JoinHandle<()>>,
+    /// Held by the process that takes over.
+    succession: Arc<Semaphore>,
+    sender: mpsc::Sender<Request>,
     /// What clients ask.
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -109,15 +127,69 @@ impl Server {
         rustix::process::umask(former);
         let listener = bound.map_err(failed)?;
         permissions.apply(path).map_err(failed)?;
+        let mut server = Self::on(path, listener.into(), permissions);
+        server.owned = true;
+        server.resume().map_err(failed)?;
+        Ok(server)
+    }
+
+    /// Has a predecessor's socket, which stays the predecessor's until [`Server::own`]: nobody is served before.
+    pub(crate) fn inherit(path: &Path, listener: OwnedFd, permissions: Permissions) -> Self {
+        Self::on(path, listener, permissions)
+    }
+
+    fn on(path: &Path, listener: OwnedFd, permissions: Permissions) -> Self {
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
-        tokio::spawn(accept(listener, permissions, sender));
-        Ok(Self { path: path.to_owned(), requests })
+        let (path, succession) = (path.to_owned(), Arc::new(Semaphore::new(1)));
+        Self { path, owned: false, listener, permissions, accepting: None, succession, sender, requests }
+    }
+
+    /// The socket, for a successor.
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Accepts no client from here on: they wait.
+    pub(crate) fn pause(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+    }
+
+    /// Accepts clients again.
+    ///
+    /// # Errors
+    /// When the socket can't be watched.
+    pub(crate) fn resume(&mut self) -> io::Result<()> {
+        let listener = UnixSeqpacketListener::try_from(self.listener.try_clone()?)?;
+        let accepting = accept(listener, self.permissions, self.sender.clone(), Arc::clone(&self.succession));
+        self.accepting = Some(tokio::spawn(accepting));
+        Ok(())
+    }
+
+    /// The socket and its file are this director's from here on.
+    ///
+    /// # Errors
+    /// When the socket can't be watched.
+    pub(crate) fn own(&mut self) -> io::Result<()> {
+        self.owned = true;
+        if let Err(error) = self.permissions.apply(&self.path) {
+            tracing::warn!("who may use {} stays as it was: {error}", self.path.display());
+        }
+        self.resume()
+    }
+
+    /// The socket's file is a successor's from here on.
+    pub(crate) fn leave(&mut self) {
+        self.owned = false;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.owned {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -125,6 +197,7 @@ async fn accept(
     mut listener: UnixSeqpacketListener,
     permissions: Permissions,
     requests: mpsc::Sender<Request>,
+    succession: Arc<Semaphore>,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let guests = Arc::new(Semaphore::new(MAX_GUESTS));
@@ -133,10 +206,13 @@ async fn accept(
         let accepted = listener.accept().await.and_then(|client| Ok((client.peer_cred()?, client)));
         match accepted {
             Ok((user, client)) if Permissions::is_owner(&user) => {
-                let requests = requests.clone();
+                let (requests, succession) = (requests.clone(), Arc::clone(&succession));
                 tokio::spawn(async move {
-                    serve(&client, ipvs::Access::Full, &requests).await;
+                    let asked = serve(&client, ipvs::Access::Full, &requests).await;
                     drop(place);
+                    if let Some(hello) = asked {
+                        takeover::attend(client, hello, succession.try_acquire_owned().ok(), &requests).await;
+                    }
                 });
             }
             Ok((user, client)) => match Arc::clone(&guests).try_acquire_owned() {
@@ -167,7 +243,11 @@ async fn receive_guest(
     // The group database may be far away.
     let allowed = tokio::task::spawn_blocking(move || permissions.of_user(&user)).await;
     match allowed.ok().flatten() {
-        Some(access) => serve(client, access, requests).await,
+        Some(access) => {
+            if serve(client, access, requests).await.is_some() {
+                takeover::turn_away(client).await;
+            }
+        }
         None => turn_away(client).await,
     }
 }
@@ -188,24 +268,32 @@ async fn turn_away(client: &UnixSeqpacket) {
     };
 }
 
-/// Serves a client until it hangs up, or takes too long to take an answer.
-async fn serve(client: &UnixSeqpacket, access: ipvs::Access, requests: &mpsc::Sender<Request>) {
+/// Serves a client until it hangs up, or takes too long to take an answer; or until it asks to take over, which is for the caller to
+/// answer.
+async fn serve(
+    client: &UnixSeqpacket,
+    access: ipvs::Access,
+    requests: &mpsc::Sender<Request>,
+) -> Option<Hello> {
     let mut buffer = vec![0; MAX_REQUEST_DATAGRAM];
     let mut peer = ipvs::Peer { port: 0, access };
     loop {
-        let Ok(received) = client.recv(&mut buffer).await else { return };
+        let Ok(received) = client.recv(&mut buffer).await else { return None };
         let datagram = &buffer[..received.bytes_read()];
         if datagram.is_empty() {
-            return;
+            return None;
         }
         if received.truncated() {
             if send(client, peer, [error(NetlinkHeader::default(), Errno::MSGSIZE)]).await.is_err() {
-                return;
+                return None;
             }
             continue;
         }
+        if let Some(hello) = takeover_asked(datagram) {
+            return Some(hello);
+        }
         if respond(datagram, client, requests, &mut peer).await.is_err() {
-            return;
+            return None;
         }
     }
 }
@@ -333,7 +421,7 @@ async fn answer(request: &[u8], requests: &mpsc::Sender<Request>, peer: &mut ipv
             Ok(None) => Err(Errno::NOENT),
             Err(errno) => Err(errno),
         },
-        Xlvs::ProcText(_) => Err(Errno::INVAL),
+        Xlvs::ProcText(_) | Xlvs::TakeOver(_) => Err(Errno::INVAL),
     };
     done.unwrap_or_else(|errno| vec![error(header, errno)])
 }

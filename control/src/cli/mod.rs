@@ -51,9 +51,15 @@ Files:
 
 Signals:
   SIGHUP                   read the file again, and that of --marks; a wrong one is refused whole, and nothing changes
+  SIGUSR2                  upgrade in place: start the program anew, as it is on disk now, with --takeover
   SIGTERM, SIGINT          detach the steering program and end
   SIGKILL                  leaves the steering program attached: frames of a VIP are dropped, never answered by the
                            kernel, until a daemon is started again or `xlvs detach IFACE` is run
+
+Upgrade in place (--takeover, or SIGUSR2 to the director that runs):
+  The new process prepares all that it can while the other one forwards, then takes over its queues, its connections and its
+  socket; the other one ends with exit code 0. If that fails, whatever the reason, the other one goes on. socket, state_dir and
+  connections_file have to be the same; everything else may differ.
 
 A file to begin with:
   [director]
@@ -67,7 +73,7 @@ A file to begin with:
   address = \"192.0.2.12\"
 
 Exit codes:
-  0  ended by a signal
+  0  ended by a signal, or another process took over
   1  failure at run time
   2  usage or configuration error
   3  a privilege is missing (capability, limit, kernel option)";
@@ -297,6 +303,9 @@ struct RunArgs {
     /// The file that connections outlive the daemon in, `service-manager` or `none` [default: beside the socket]
     #[arg(long, value_name = "FILE")]
     connections_file: Option<ConnectionsFile>,
+    /// Take over from the director that runs, with all its connections: an upgrade in place, as by SIGUSR2
+    #[arg(long)]
+    takeover: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -27,5 +27,5 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         // A closed standard error is no reason not to serve.
         let _ = writeln!(std::io::stderr(), "{warning}");
     }
-    daemon::run(Start { configuration, file: args.config, overrides })
+    daemon::run(Start { configuration, file: args.config, overrides, takeover: args.takeover })
 }

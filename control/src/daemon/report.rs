@@ -62,6 +62,7 @@ impl Daemon {
             workers: self.workers(),
             drops,
             memory: MemoryStatus { umem_and_rings: self.launched.memory_bytes },
+            takeover: self.succession.status.clone(),
         }
     }
 

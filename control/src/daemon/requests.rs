@@ -79,6 +79,18 @@ impl Daemon {
                 return None;
             }
             Request::Ipvs(message, peer, answer) => return self.ipvs(message, peer, answer),
+            Request::TakeOver(hello, answer) => {
+                drop(answer.send(self.consent(&hello)));
+                return None;
+            }
+            Request::HandOver(heir) => {
+                self.succession.heir = Some(heir);
+                return None;
+            }
+            Request::NotTakenOver(pid, why) => {
+                self.succession.failed_heir(pid, &why);
+                return None;
+            }
             Request::SetSetting(name, value, answer) => (Operation::SetSetting(name, value), answer),
             Request::AddMark(rule, answer) => (Operation::AddMark(rule), answer),
             Request::DeleteMark(rule, answer) => (Operation::DeleteMark(rule), answer),

@@ -16,6 +16,11 @@ pub(super) fn tell_reloading() {
     }
 }
 
+/// The service is another process from here on, which says the rest by itself.
+pub(super) fn tell_successor(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// The director ends because it was told to.
 pub(super) fn tell_stopping() {
     tell(&[NotifyState::Stopping]);

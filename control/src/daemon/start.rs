@@ -1,6 +1,8 @@
 //! The daemon's start: the state of the former run loaded, interfaces found, workers launched, neighbours waited for a moment, the first table published, and only
 //! then the steering programs attached.
 
+mod advance;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,10 +14,11 @@ use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
 use super::host::HostPath;
+use super::succession::Succession;
 use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks, service_manager};
 use crate::api::permission::Permissions;
 use crate::api::server::Server;
-use crate::config::{self, Configuration};
+use crate::config::{Configuration, DirectorConfig};
 use crate::connections::Connections;
 use crate::failure::Failure;
 use crate::health::HealthThread;
@@ -25,28 +28,59 @@ use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
 use crate::sandbox::{self, Part};
 use crate::state::{Loaded, Store};
+use advance::Advance;
+
+/// What only one director may have, and what was found there.
+struct Estate {
+    server: Server,
+    store: Store,
+    loaded: Loaded,
+    connections: Connections,
+}
+
+impl Estate {
+    /// Takes what is nobody's.
+    async fn take(director: &DirectorConfig, permissions: Permissions) -> Result<Self, Failure> {
+        let server = Server::open(&director.socket, permissions)
+            .await
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let (store, loaded) =
+            Store::open(&director.state_dir).map_err(|error| Failure::Runtime(error.to_string()))?;
+        let connections = Connections::open(&director.connections_file, Now::read());
+        Ok(Self { server, store, loaded, connections })
+    }
+
+    fn tell(&self) {
+        for message in self.loaded.messages.iter().chain(&self.connections.messages) {
+            tracing::warn!("{message}");
+        }
+    }
+}
 
 impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
-        let Start { mut configuration, file, overrides } = start;
+        let Start { mut configuration, file, overrides, takeover } = start;
         marks::read_hosts(&mut configuration).await.map_err(|error| Failure::Runtime(error.to_string()))?;
-        let config::DirectorConfig { socket, socket_group, socket_read_group, .. } = &configuration.director;
-        let permissions = Permissions::of(socket_group.as_ref(), socket_read_group.as_ref())
-            .map_err(|error| Failure::Runtime(error.to_string()))?;
-        let server =
-            Server::open(socket, permissions).await.map_err(|error| Failure::Runtime(error.to_string()))?;
-        let (store, loaded) = Store::open(&configuration.director.state_dir)
-            .map_err(|error| Failure::Runtime(error.to_string()))?;
-        let mut connections = Connections::open(&configuration.director.connections_file, Now::read());
-        for message in loaded.messages.iter().chain(&connections.messages) {
-            tracing::warn!("{message}");
-        }
-        launch::unlock_memory();
-        let links = find_links(&configuration).await?;
-        let launch = Self::launch(&configuration, &store, &loaded, &mut connections, links)?;
+        let director = &configuration.director;
+        let permissions =
+            Permissions::of(director.socket_group.as_ref(), director.socket_read_group.as_ref())
+                .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let mut advance = Advance::default();
+        let (estate, links) = if takeover {
+            advance::take_over(&configuration, permissions, &mut advance).await?
+        } else {
+            let estate = Estate::take(director, permissions).await?;
+            launch::unlock_memory();
+            (estate, find_links(&configuration).await?)
+        };
+        estate.tell();
+        let Estate { server, store, loaded, mut connections } = estate;
+        let launch = Self::launch(&configuration, &store, &loaded, &mut connections, links, &mut advance)?;
         let (links, launched, registry, table) = launch;
-        let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
-        let kernel = Kernel::open(&names).await.map_err(|error| kernel_failure(&error))?;
+        let kernel = match advance.kernel.take() {
+            Some(kernel) => kernel,
+            None => open_kernel(&links).await?,
+        };
         let more_rights = configuration.director.sandbox.then(tokio::runtime::Handle::current);
         let health = HealthThread::start(launch::random_seed()?.0[0], more_rights)
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
@@ -65,6 +99,7 @@ impl Daemon {
             health,
             launched: Facts { links, modes: Vec::new(), zero_copy, connections: tables, memory_bytes },
             host: HostPath::default(),
+            succession: Succession::default(),
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
@@ -75,17 +110,12 @@ impl Daemon {
             departed: 0,
             started: Instant::now(),
         };
-        let sandboxed = daemon.configuration.director.sandbox;
-        let begin = move || {
-            if sandboxed {
-                sandbox::enter(Part::Worker)
-            }
-        };
-        keep_memory_ahead(&daemon.launched.connections, begin)
-            .map_err(|error| Failure::Runtime(format!("the thread of memory can't be started: {error}")))?;
-        daemon.keep_all();
         daemon.want_real_servers();
-        daemon.await_neighbors().await?;
+        if !takeover {
+            daemon.keep_memory_ahead();
+            daemon.keep_all();
+            daemon.await_neighbors().await?;
+        }
         daemon.defend();
         // What a predecessor left attached is taken over with its clients. Unless all their connections are there, they died with
         // it: until clients had the time to find out, no segment of theirs is answered with a reset. Whether there is a
@@ -99,11 +129,30 @@ impl Daemon {
             daemon.registry.set_resets_from(Now(0));
             daemon.publish();
         }
+        daemon.has_taken_over(&mut advance).await;
+        if takeover {
+            daemon.keep_memory_ahead();
+        }
         daemon.give_up_rights();
         daemon.announce();
         daemon.tell_neighbors();
         service_manager::tell_ready();
         Ok(daemon)
+    }
+
+    /// Has memory made ready for connections to come. It waits for what has a fixed size, which a take-over has no time for.
+    pub(super) fn keep_memory_ahead(&self) {
+        let sandboxed = self.configuration.director.sandbox;
+        let begin = move || {
+            if sandboxed {
+                sandbox::enter(Part::Worker);
+            }
+        };
+        if let Err(error) = keep_memory_ahead(&self.launched.connections, begin) {
+            tracing::warn!(
+                "memory for connections to come is not made ready, so that a new one may wait for it: {error}"
+            );
+        }
     }
 
     /// Launches on these links; should several together fail, on those that work.
@@ -113,6 +162,7 @@ impl Daemon {
         loaded: &Loaded,
         kept: &mut Connections,
         mut links: Vec<Link>,
+        advance: &mut Advance,
     ) -> Result<(Vec<Link>, Launched, Registry, Arc<ServiceTable>), Failure> {
         let director = &configuration.director;
         loop {
@@ -120,6 +170,7 @@ impl Daemon {
             let cores = launch::cores(director, workers)?;
             let mut registry = Registry::new(cores.len(), launch::random_seed()?.0[0]);
             kept.remember(&mut registry);
+            registry.remember_reports(advance.reports.iter().cloned());
             let refused = loaded.restore(&mut registry);
             for error in registry.apply(configuration).1 {
                 tracing::error!("left out of the configuration: {error}");
@@ -133,7 +184,12 @@ impl Daemon {
                 .map_err(|error| Failure::Runtime(format!("the connections can't be had: {error}")))?;
             let restoration = Restoration::begin(connections.clone(), Arc::clone(&table), Now::read());
             registry.free_unused_ids();
-            match launch::launch(director, &links, &cores, connections, &table) {
+            let prepared = match advance.prepared.take() {
+                Some(prepared) => Ok(prepared),
+                None => launch::prepare(director, &links, workers),
+            };
+            let launched = prepared.and_then(|it| launch::launch(director, it, &cores, connections, &table));
+            match launched {
                 Ok(launched) => {
                     tell_refused(store, &refused);
                     restore(kept, restoration)?;
@@ -225,8 +281,14 @@ impl Daemon {
     }
 }
 
+/// Follows the kernel's network state of these interfaces.
+async fn open_kernel(links: &[Link]) -> Result<Kernel, Failure> {
+    let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+    Kernel::open(&names).await.map_err(|error| kernel_failure(&error))
+}
+
 /// Has the connections of the former run found, beside everything else.
-fn restore(kept: &mut Connections, restoration: Restoration) -> Result<(), Failure> {
+pub(super) fn restore(kept: &mut Connections, restoration: Restoration) -> Result<(), Failure> {
     let told = kept.messages.len();
     kept.note(restoration.found());
     for message in &kept.messages[told..] {

@@ -23,6 +23,7 @@ impl Daemon {
                 "the health thread has ended, which is a bug; servers stay what they are until the director is started again"
             );
         }
+        self.succession.look_after_child();
         let ended = launch::ended(&self.crew);
         if let Some(number) = ended.first() {
             // The steering program stays attached: clients wait for the restart rather than being reset.

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::spec::CheckSpec;
@@ -21,7 +22,7 @@ const MAX_WEIGHT: i64 = 2_147_483_647;
 
 /// The weights that checks of a server tell. Each stands for its difference from the weight that the server was given, and the
 /// differences add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ToldWeights {
     count: u32,
     sum: u64,
@@ -43,7 +44,7 @@ impl ToldWeights {
 }
 
 /// What is known of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Whether all its checks are up.
     pub(crate) up: bool,
@@ -65,7 +66,7 @@ impl Report {
 }
 
 /// A failure of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {
     /// Why, in plain words.
     pub(crate) reason: String,

@@ -9,7 +9,7 @@
 //! Contract: [`Kernel::open`] in the network namespace that is meant and within a current-thread tokio runtime with time and
 //! I/O; then [`Kernel::next`] in a `select!` (it may be dropped at any point), and [`Kernel::close`] at a clean exit, which
 //! deletes the neighbour entries that were made. A [`Kernel`] that is dropped has this done by its task, if the runtime
-//! goes on. Views may run ahead of [`Kernel::next`], never behind it.
+//! goes on. [`Kernel::leave`] leaves them to another process. Views may run ahead of [`Kernel::next`], never behind it.
 
 mod address;
 mod events;
@@ -255,6 +255,13 @@ impl Kernel {
     pub fn probe(&self, address: IpAddr) {
         // A full queue means that the probing is at its bound anyway.
         let _full = self.probes.try_send(address);
+    }
+
+    /// Stops, and leaves the neighbour entries to a successor.
+    pub fn leave(self) {
+        if let Some(task) = self.task {
+            task.abort();
+        }
     }
 
     /// Stops, and deletes the neighbour entries that were made. Bounded to ten seconds; what is left then expires in the

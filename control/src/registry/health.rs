@@ -6,6 +6,7 @@
 //! (`on_failure = "remove"`), or with weight 0. While the weights of those that are up don't reach the quorum, the sorry
 //! server serves alone; without one, those that are left go on. Until the first results are in, no quorum counts as lost.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -167,6 +168,18 @@ impl Registry {
         self.reports.get(&ServerName { service: *service, real })
     }
 
+    /// All reports there are, for a director that comes after this one.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (&ServerName, &Report)> {
+        self.reports.iter()
+    }
+
+    /// What a former director knew of servers that are checked. Only of an empty registry.
+    pub(crate) fn remember_reports(&mut self, reports: impl IntoIterator<Item = (ServerName, Report)>) {
+        self.reports.extend(reports);
+        let checked = self.reports.iter().filter(|(_, report)| !report.waiting);
+        self.former_health = checked.map(|(name, report)| (*name, report.up)).collect();
+    }
+
     /// Takes a report in, of a server that is checked; whether it is up or down now, if that is new.
     pub(crate) fn report(&mut self, name: ServerName, report: Report) -> Option<Transition> {
         let before = self.reports.get_mut(&name)?;
@@ -186,10 +199,16 @@ impl Registry {
                 if checks.is_empty() {
                     continue;
                 }
-                let starts_up = destination.health_spec.start.unwrap_or(entry.health.start) == StartState::Up;
                 let name = ServerName { service, real: destination.real };
+                let start = destination.health_spec.start.unwrap_or(entry.health.start);
+                let starts_up = self.former_health.get(&name).map_or(start == StartState::Up, |up| *up);
                 plan.push(PlannedServer { name, checks: Arc::clone(checks), starts_up });
             }
+        }
+        // One that is not checked any more begins anew should it be checked again.
+        if !self.former_health.is_empty() {
+            let planned: BTreeSet<ServerName> = plan.iter().map(|server| server.name).collect();
+            self.former_health.retain(|name, _| planned.contains(name));
         }
         let mut former = std::mem::take(&mut self.reports);
         self.reports = plan

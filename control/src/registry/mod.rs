@@ -121,6 +121,8 @@ pub struct Registry {
     worker_estimators: Box<[Estimator]>,
     /// What was reported last of each server that is checked.
     reports: BTreeMap<ServerName, Report>,
+    /// Servers that a former director has checked, and whether they were up.
+    former_health: BTreeMap<ServerName, bool>,
 }
 
 impl Registry {
@@ -150,6 +152,7 @@ impl Registry {
             estimator: Estimator::default(),
             worker_estimators: vec![Estimator::default(); workers.max(1)].into(),
             reports: BTreeMap::new(),
+            former_health: BTreeMap::new(),
         }
     }
 

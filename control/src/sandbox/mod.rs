@@ -10,7 +10,8 @@
 //!
 //! "None" are all five sets: effective, permitted, inheritable, ambient, bounding. A set never grows by this, so that what was
 //! missing at the start is still missing. None of them can get anything back, as `no_new_privs` is set too: a set-user-ID
-//! program or one with file capabilities runs as any other.
+//! program or one with file capabilities runs as any other. (A successor that SIGUSR2 has started has the four in the bounding
+//! set of each thread: nobody is left with the right to narrow it. With `no_new_privs` that gives nobody anything.)
 //!
 //! PERFMON is what the kernel asks of who loads a program that computes with pointers into packets, where it guards against
 //! speculation. Two rights are kept in the place of others: SYS_ADMIN for BPF and PERFMON where that is how the daemon was given

@@ -32,7 +32,7 @@ mod tests;
 pub(crate) mod texts;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -136,7 +136,7 @@ pub(crate) struct Store<D = System> {
     disk: D,
     directory: PathBuf,
     /// Held as long as this lives.
-    _lock: File,
+    lock: File,
     /// The state file on disk, and its content's checksum and length.
     snapshot: Option<(Stamp, (u32, usize))>,
     /// The last generation that a state file had.
@@ -161,6 +161,15 @@ impl Store<System> {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Loaded), StateError> {
         Self::open_on(System, directory)
     }
+
+    /// Takes the directory from a predecessor, whose lock this is, and reads what is there. Nothing is written before the first
+    /// [`Store::save`] or [`Store::commit`].
+    ///
+    /// # Errors
+    /// When it can't be used, or a damaged file can't be set aside.
+    pub(crate) fn inherit(directory: &Path, lock: File) -> Result<(Self, Loaded), StateError> {
+        Self::locked(System, directory, lock)
+    }
 }
 
 fn lock(directory: &Path) -> Result<File, StateError> {
@@ -168,7 +177,7 @@ fn lock(directory: &Path) -> Result<File, StateError> {
     let failed = |source| StateError::Directory { path: path.clone(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
+    let file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -180,14 +189,26 @@ fn lock(directory: &Path) -> Result<File, StateError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    sign(&file).map_err(failed)?;
     Ok(file)
+}
+
+/// Writes who this is into the lock's file.
+fn sign(mut lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
 }
 
 impl<D: Disk> Store<D> {
     fn open_on(disk: D, directory: &Path) -> Result<(Self, Loaded), StateError> {
         let failed = |source| StateError::Directory { path: directory.to_owned(), source };
         disk::make_directory(directory).map_err(failed)?;
+        Self::locked(disk, directory, lock(directory)?)
+    }
+
+    fn locked(disk: D, directory: &Path, lock: File) -> Result<(Self, Loaded), StateError> {
+        let failed = |source| StateError::Directory { path: directory.to_owned(), source };
         let mut loaded = Loaded::default();
         let mode = std::fs::metadata(directory).map_err(failed)?.mode();
         if mode & 0o022 != 0 {
@@ -200,7 +221,7 @@ impl<D: Disk> Store<D> {
         let mut store = Self {
             disk,
             directory: directory.to_owned(),
-            _lock: lock(directory)?,
+            lock,
             snapshot: None,
             generation: 0,
             journal: None,
@@ -291,6 +312,19 @@ impl<D: Disk> Store<D> {
             .filter(|path| path.exists())
             .map(|path| disk::set_aside(path, true, disk::MAX_ASIDE))
             .collect()
+    }
+
+    /// The directory's lock, for a successor.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// Notes that the directory is this director's again, after a successor may have had it, or from a predecessor: what is there now
+    /// is written anew at the next occasion.
+    pub(crate) fn own(&mut self) {
+        (self.snapshot, self.journal) = (None, None);
+        // It is only told.
+        let _ = sign(&self.lock);
     }
 
     /// Whether changes were made that are not on disk.

@@ -33,6 +33,29 @@ pub(crate) struct Status {
     /// Frames not forwarded, by reason; reasons without a frame are left out.
     pub(crate) drops: BTreeMap<String, u64>,
     pub(crate) memory: MemoryStatus,
+    #[serde(default)]
+    pub(crate) takeover: TakeoverStatus,
+}
+
+/// Upgrades in place.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TakeoverStatus {
+    /// How this director began, if it took over.
+    pub(crate) from: Option<TakenOver>,
+    /// How often another process began to take over from it and did not come to serve.
+    pub(crate) failed: u64,
+    /// Why, the last time.
+    pub(crate) last_failure: Option<String>,
+}
+
+/// Whom a director took over from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TakenOver {
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    pub(crate) at_unix_ms: u64,
+    /// For how long nobody forwarded, in milliseconds.
+    pub(crate) pause_ms: u64,
 }
 
 /// One of the director's interfaces.

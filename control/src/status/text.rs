@@ -19,6 +19,16 @@ impl fmt::Display for Status {
             self.connections.live,
             self.connections.limit,
         )?;
+        if let Some(from) = &self.takeover.from {
+            writeln!(
+                f,
+                "took over from process {} (xlvs {}) within {} ms",
+                from.pid, from.version, from.pause_ms
+            )?;
+        }
+        if let Some(why) = &self.takeover.last_failure {
+            writeln!(f, "{} failed to take over; the last: {why}", self.takeover.failed)?;
+        }
         let kept = &self.connections.kept;
         for message in &kept.messages {
             writeln!(f, "connections: {message}")?;

@@ -142,6 +142,15 @@ impl Restoration {
         Self { tables, services, threads, found }
     }
 
+    /// The same for a director that had these connections before, and did not have them meanwhile.
+    #[must_use]
+    pub fn begin_again(tables: ConnectionTables, services: Arc<ServiceTable>, now: Now) -> Self {
+        for destination in services.destinations() {
+            destination.counters.connections_forgotten();
+        }
+        Self::begin(tables, services, now)
+    }
+
     /// What was found.
     #[must_use]
     pub fn found(&self) -> Found {

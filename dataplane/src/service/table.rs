@@ -159,6 +159,11 @@ impl ServiceTable {
         self.destinations.get(id.0 as usize)?.as_deref()
     }
 
+    /// All destinations, in the order of their positions.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.destinations.iter().filter_map(Option::as_deref)
+    }
+
     /// How many ids of destinations there are; the highest is below.
     #[inline]
     #[must_use]

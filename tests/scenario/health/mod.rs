@@ -30,7 +30,7 @@ fn health(daemon: &Daemon<'_>, service: (IpAddr, u16), server: IpAddr) -> (Strin
 
 /// Waits until a destination is `up` or `down`; since when it is, and why a check failed last.
 #[track_caller]
-fn becomes(
+pub(super) fn becomes(
     daemon: &Daemon<'_>,
     service: (IpAddr, u16),
     server: IpAddr,
@@ -50,7 +50,7 @@ fn becomes(
 
 /// Has the page that checks ask for, or not; the server's `/` works in any case.
 #[track_caller]
-fn has_page(lab: &Lab, role: &str, has: bool) {
+pub(super) fn has_page(lab: &Lab, role: &str, has: bool) {
     let (page, away) =
         (lab.dir().join(format!("web-{role}/page")), lab.dir().join(format!("web-{role}/away")));
     let (from, to) = if has { (away, page) } else { (page, away) };

@@ -217,3 +217,29 @@ fn reloads_keep_what_is_known_and_tools_can_take_out_and_put_back() {
     assert!(plan(&mut registry).is_empty());
     assert_eq!(served(&mut registry), [(11, 5), (12, 1), (13, 1)]);
 }
+
+#[test]
+fn what_a_former_director_knew_counts_until_there_are_results() {
+    let mut former = with("", &[11, 13]);
+    let served_by_former = served(&mut former);
+    let mut registry = Registry::new(1, 7);
+    registry.remember_reports(former.reports().map(|(name, report)| (*name, report.clone())));
+    apply(&mut registry, &checked(""));
+    assert_eq!(served(&mut registry), served_by_former);
+    let starts = |registry: &mut Registry| {
+        let plan = registry.plan_health(|up| Report::first(up, NOW));
+        let mut starts: Vec<_> =
+            plan.iter().map(|server| (host(server.name.real.ip()), server.starts_up)).collect();
+        starts.sort_unstable();
+        starts
+    };
+    for _ in 0..2 {
+        assert_eq!(starts(&mut registry), [(11, true), (12, false), (13, true)]);
+    }
+    assert_eq!(served(&mut registry), served_by_former);
+    // Those that were not checked for a while begin anew.
+    apply(&mut registry, &configuration(""));
+    assert_eq!(starts(&mut registry), []);
+    apply(&mut registry, &checked(""));
+    assert_eq!(starts(&mut registry), starts(&mut with("", &[])));
+}

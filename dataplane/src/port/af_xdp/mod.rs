@@ -26,6 +26,6 @@ pub use attach::{Attached, RequestedMode, XdpMode, detach_interface, pinned_mode
 pub use config::{MAX_INTERFACES, PortConfig, PortInterface};
 pub use error::AfXdpError;
 pub use frame::{AfXdpFrame, MAX_BUFFERS};
-pub use port::{AfXdpPort, FrameCensus, PortSocket};
+pub use port::{AfXdpPort, FrameCensus, PortSocket, PreparedPort};
 pub use steering::{SteeredInterface, Steering, SteeringCounters, SteeringVerdict};
 pub use steering_keys::{MAX_NETWORKS, MAX_PORTS, MAX_VIPS};

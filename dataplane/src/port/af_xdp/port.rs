@@ -80,19 +80,34 @@ pub struct AfXdpPort {
     memory_bytes: usize,
 }
 
-impl AfXdpPort {
-    /// Opens the port: its memory and all its sockets, with full fill rings. Blocks for up to a second for each interface
-    /// whose queue is still in use.
+/// A port whose memory the kernel has already, and no queue: what takes long of opening one and can be done while another process
+/// still has the queues.
+pub struct PreparedPort {
+    config: PortConfig,
+    memory: PacketMemory,
+}
+
+impl PreparedPort {
+    /// Has the memory registered.
     ///
     /// # Errors
     /// When the configuration can't work, or the kernel refuses.
-    pub fn open(config: &PortConfig) -> Result<Self, AfXdpError> {
+    pub fn new(config: PortConfig) -> Result<Self, AfXdpError> {
         config.check()?;
-        let mut memory = PacketMemory::new(config)?;
+        let memory = PacketMemory::new(&config)?;
+        Ok(Self { config, memory })
+    }
+
+    /// Opens all sockets, with full fill rings. Blocks for up to a second for each interface whose queue is still in use.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open(self) -> Result<AfXdpPort, AfXdpError> {
+        let Self { config, mut memory } = self;
         let mut slots = Vec::with_capacity(config.interfaces.len());
         for interface in &config.interfaces {
             let socket = (config.queue < interface.queues)
-                .then(|| QueueSocket::open(config, interface, &memory))
+                .then(|| QueueSocket::open(&config, interface, &memory))
                 .transpose()?;
             slots.push(socket.map(|mut socket| {
                 socket.refill(&mut memory);
@@ -109,7 +124,7 @@ impl AfXdpPort {
             .collect();
         // Descriptors of the receive and transmit rings are 16 bytes, those of the other two 8.
         let rings = sockets * config.ring_size as usize * (2 * 16 + 2 * 8);
-        Ok(Self {
+        Ok(AfXdpPort {
             slots,
             memory,
             scratch: Box::new([FrameDesc::default(); BATCH]),
@@ -122,6 +137,16 @@ impl AfXdpPort {
             total: config.frames as usize,
             memory_bytes: config.umem_bytes() + rings,
         })
+    }
+}
+
+impl AfXdpPort {
+    /// Opens a port, see [`PreparedPort`].
+    ///
+    /// # Errors
+    /// When the configuration can't work, or the kernel refuses.
+    pub fn open(config: &PortConfig) -> Result<Self, AfXdpError> {
+        PreparedPort::new(config.clone())?.open()
     }
 
     /// The sockets, to be registered with the steering program of their interface.

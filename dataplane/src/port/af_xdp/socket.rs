@@ -21,7 +21,7 @@ use super::umem::PacketMemory;
 
 /// How long a queue may be busy, as it is for a moment after its owner died.
 const BUSY_LIMIT: Duration = Duration::from_secs(1);
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// Ethernet header and two VLAN tags.
 const LINK_HEADER: u32 = 22;
 /// What the kernel keeps free before a packet in its frame.
@@ -141,8 +141,15 @@ impl QueueSocket {
             zero_copy: manner.zero_copy,
             multi_buffer: manner.multi_buffer,
         };
+        socket.close_on_exec();
         socket.raise_budget();
         Ok(socket)
+    }
+
+    /// A program that this process starts must not have the socket: the queue would stay in use for as long as it runs.
+    fn close_on_exec(&self) {
+        // Refused for none that is open.
+        let _ = rustix::io::fcntl_setfd(self.fd(), rustix::io::FdFlags::CLOEXEC);
     }
 
     /// Lets one system call send a whole ring in copy mode. Older kernels have no such option: then it takes several.

@@ -1,0 +1,201 @@
+//! Processes that can't take over, or end while they do: the director that runs goes on, with all its connections, and both say so.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use xlvs_tests::{Config, Daemon, Lab, Running, within};
+
+use super::{SERVERS, SOON, active, all_complete, downloads, resets, take_over};
+
+/// How often a successor is killed.
+const KILLS: u32 = 20;
+
+/// The director is still this process, and serves.
+#[track_caller]
+fn goes_on(lab: &Lab, daemon: &mut Daemon<'_>, pid: u32) {
+    let ((), _) = within("the former process answers", SOON, || {
+        let status = daemon.try_status()?;
+        if status["pid"] == pid { Ok(()) } else { Err(status["pid"].to_string()) }
+    });
+    assert_eq!(daemon.pid(), pid);
+    assert!(!daemon.has_ended(), "{}", daemon.log());
+    for vip in [lab.v4("vip"), lab.v6("vip")] {
+        lab.get(vip, "/", 5).unwrap();
+    }
+}
+
+/// Whether a text stands in a process's log.
+fn logs(running: &Running, text: &str) -> bool {
+    running.stderr().contains(text)
+}
+
+#[test]
+fn a_successor_that_can_not_take_over_says_why_and_changes_nothing() {
+    let lab = Lab::with_web(&[]);
+    let config = Config::web(&lab, &SERVERS);
+    let mut daemon = Daemon::start(&lab, &config);
+    let pid = daemon.pid();
+    let steering = lab.xdp_on("eth0");
+    // A file that is wrong; by SIGUSR2 the running one says so too.
+    daemon.write(&config.text().replace("\"rr\"", "\"lightest-moon\""));
+    let ended = daemon.successor(&[]).finish(SOON);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    daemon.signal(Signal::SIGUSR2);
+    within("it says that nobody took over", SOON, || {
+        let log = daemon.log();
+        let told = log.contains("nobody took over: process") && log.contains("ended with exit status: 2");
+        if told && log.contains("lightest-moon") { Ok(()) } else { Err(log) }
+    });
+    goes_on(&lab, &mut daemon, pid);
+    // Other connections, another state, no rights to load a program, not root. What each says, and the director.
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let without = ["setpriv", "--bounding-set=-all,+dac_override", "--inh-caps=-all"];
+    let cases: [(&str, &[&str], i32, &str, &str); 4] = [
+        ("connections_file = \"none\"", &[], 1, "connections_file is none", "connections_file is none"),
+        ("interface = \"eth9\"", &[], 1, "eth9", "ended before it could"),
+        ("", &without, 3, "CAP_", "ended before it could"),
+        ("", &nobody, 1, "Permission denied", ""),
+    ];
+    for (line, wrapper, code, said, told) in cases {
+        let changed = match line.starts_with("interface") {
+            true => config.text().replace("interface = \"eth0\"", line),
+            false => config.clone().with(line).text(),
+        };
+        daemon.write(&changed);
+        let before = daemon.log().len();
+        let ended = daemon.successor(wrapper).finish(SOON);
+        assert_eq!(ended.code, Some(code), "{ended:#?}");
+        assert!(ended.stderr.contains(said), "{said}: {ended:#?}");
+        within("the director says it too", SOON, || {
+            let log = daemon.log();
+            if log[before..].contains(told) { Ok(()) } else { Err(format!("no {told} in {log}")) }
+        });
+        goes_on(&lab, &mut daemon, pid);
+    }
+    assert_eq!(lab.xdp_on("eth0"), steering, "its own program stayed attached");
+    let status = daemon.status();
+    assert!(status["takeover"]["failed"].as_u64().unwrap() >= 3, "{:#}", status["takeover"]);
+    assert_eq!(status["takeover"]["from"], serde_json::Value::Null);
+    // One that can does so afterwards.
+    daemon.write(&config.text());
+    let _ = take_over(&mut daemon);
+    lab.get(lab.v4("vip"), "/", 5).unwrap();
+    // Without a director there is nobody to take over from.
+    let _ = daemon.stop();
+    let ended = daemon_less(&lab, &config);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(ended.stderr.contains("there is no director to take over from"), "{ended:#?}");
+}
+
+fn daemon_less(lab: &Lab, config: &Config) -> xlvs_tests::Finished {
+    let file = lab.dir().join("alone.toml");
+    std::fs::write(&file, config.text()).unwrap();
+    let (xlvs, socket) = (xlvs_tests::lab::xlvs(), lab.dir().join("alone.sock"));
+    let words =
+        [xlvs.as_os_str(), "run".as_ref(), "--takeover".as_ref(), "--config".as_ref(), file.as_os_str()];
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+    lab.exec("director", &[&words[..], &["--socket", socket.to_str().unwrap()]].concat())
+}
+
+#[test]
+fn a_successor_that_is_killed_at_any_time_leaves_the_old_one_running() {
+    const BYTES: usize = 20 << 20;
+    let lab = Lab::with_web(&[]);
+    let config = Config::web(&lab, &SERVERS);
+    let mut daemon = Daemon::start(&lab, &config);
+    let mut resets = resets(&lab);
+    let downloads = downloads(&lab, 20, BYTES, "600K");
+    within("all are under way", SOON, || match active(&daemon) {
+        20 => Ok(()),
+        some => Err(some),
+    });
+    // How long one takes from the start, to choose times of killing by.
+    let began = Instant::now();
+    let _ = take_over(&mut daemon);
+    let whole = began.elapsed();
+    let (mut before, mut amid, mut served) = (0, 0, 0);
+    for kill in 0..KILLS {
+        let pid = daemon.pid();
+        let mut successor = daemon.successor(&[]);
+        if kill % 3 == 0 {
+            std::thread::sleep(whole * kill / KILLS);
+        } else {
+            // Between the hand-over and its service, which are not far from each other.
+            let deadline = Instant::now() + SOON;
+            while !logs(&successor, "has handed over") && Instant::now() < deadline {
+                std::hint::spin_loop();
+            }
+            std::thread::sleep(Duration::from_millis(2) * kill);
+        }
+        successor.signal(Signal::SIGKILL);
+        within("it is gone", SOON, || if successor.has_ended() { Ok(()) } else { Err("it runs") });
+        let log = successor.stderr();
+        // It had said that it serves if the former one has ended; then it is the director that was killed.
+        let over = within("it is clear who serves", SOON, || {
+            let told = daemon.log().contains(&format!("process {} serves", successor.pid()));
+            match (told, daemon.try_status().is_ok()) {
+                (true, _) if daemon.has_ended() => Ok(true),
+                (false, true) => Ok(false),
+                _ => Err(daemon.log()),
+            }
+        });
+        if over.0 {
+            served += 1;
+            let _ = daemon.succeeded_by(successor);
+            daemon.respawn();
+            daemon.wait_ready(true);
+            continue;
+        }
+        if log.contains("has handed over") {
+            amid += 1;
+        } else {
+            before += 1;
+        }
+        goes_on(&lab, &mut daemon, pid);
+        // Requests of the test itself have ended, or their ends are still on their way.
+        within("the downloads are its connections", SOON, || match active(&daemon) {
+            20 => Ok(()),
+            some => Err(some),
+        });
+    }
+    println!(
+        "killed before the hand-over {before} times, after it {amid} times, when it served {served} times"
+    );
+    assert!(before > 0 && amid > 0, "{before}, {amid}, {served}");
+    all_complete(downloads, BYTES);
+    let resets = resets.frames();
+    assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
+    let drops = daemon.drops();
+    assert!(!drops.contains_key("no_connection"), "{drops:?}");
+}
+
+#[test]
+fn a_successor_that_hangs_is_killed() {
+    let lab = Lab::with_web(&[]);
+    let mut daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
+    // It takes some tries to stop one just then.
+    let ((), _) = within("a successor hangs after the hand-over", Duration::from_secs(60), || {
+        let pid = daemon.pid();
+        let mut successor = daemon.successor(&[]);
+        let deadline = Instant::now() + SOON;
+        while !logs(&successor, "has handed over") && Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
+        successor.signal(Signal::SIGSTOP);
+        let told = within("one of them goes", SOON, || {
+            if successor.has_ended() || daemon.has_ended() { Ok(()) } else { Err(daemon.log()) }
+        });
+        if daemon.has_ended() {
+            successor.signal(Signal::SIGCONT);
+            let _ = daemon.succeeded_by(successor);
+            return Err("it served already");
+        }
+        println!("killed after {:?}", told.1);
+        goes_on(&lab, &mut daemon, pid);
+        let log = daemon.log();
+        assert!(log.contains("did not serve within 1000 ms, and was killed"), "{log}");
+        let status = daemon.status();
+        assert_eq!(status["takeover"]["failed"], 1, "{:#}", status["takeover"]);
+        Ok(())
+    });
+}
