@@ -26,6 +26,7 @@ mod sandbox;
 mod segment;
 mod state;
 mod status;
+mod watchdog;
 
 /// The whole program: does what the process's arguments say.
 pub fn main() -> std::process::ExitCode {

@@ -23,6 +23,7 @@ use crate::launch::{self, Launched};
 use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
 use crate::state::{Loaded, Store};
+use crate::watchdog::Condition;
 
 impl Daemon {
     pub(super) async fn start(start: Start) -> Result<Self, Failure> {
@@ -48,7 +49,8 @@ impl Daemon {
         let more_rights = configuration.director.sandbox.then(tokio::runtime::Handle::current);
         let health = HealthThread::start(launch::random_seed()?.0[0], more_rights)
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
-        let Launched { steerings, zero_copy, handles, crew, connections: tables, memory_bytes } = launched;
+        let Launched { steerings, zero_copy, handles, crew, connections: tables, fragments } = launched;
+        let conditions = vec![Condition::default(); links.len()];
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,
@@ -61,7 +63,15 @@ impl Daemon {
             connections,
             crew,
             health,
-            launched: Facts { links, modes: Vec::new(), zero_copy, connections: tables, memory_bytes },
+            former: Default::default(),
+            launched: Facts {
+                links,
+                modes: Vec::new(),
+                zero_copy,
+                conditions,
+                fragments,
+                connections: tables,
+            },
             host: HostPath::default(),
             dirty: true,
             told_neighbors: BTreeMap::new(),
@@ -208,7 +218,7 @@ impl Daemon {
              control socket {}",
             cores.len(),
             self.configuration.director.idle.name(),
-            self.launched.memory_bytes as f64 / f64::from(1 << 20),
+            self.memory_bytes() as f64 / f64::from(1 << 20),
             self.configuration.director.max_connections,
             self.configuration.director.socket.display(),
         );

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{DestinationStatus, ServiceStatus, Status};
+use super::{DestinationStatus, ServiceStatus, Status, WorkerStatus};
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,6 +40,12 @@ impl fmt::Display for Status {
                 interface.redirected,
                 interface.passed,
             )?;
+            if matches!(interface.state.as_str(), "down" | "missing") {
+                writeln!(f, "     {}: its frames are lost until it is back", interface.state)?;
+            }
+            if let Some(trouble) = &interface.trouble {
+                writeln!(f, "     {trouble}")?;
+            }
         }
         if !self.settings.is_empty() {
             let settings: Vec<String> =
@@ -78,6 +84,7 @@ impl fmt::Display for Status {
                 worker.dropped,
                 worker.answered
             )?;
+            worker.write_condition(f)?;
         }
         if self.connections.dropped > 0 {
             writeln!(f, "connections dropped by drop_entry: {}", self.connections.dropped)?;
@@ -211,6 +218,28 @@ impl DestinationStatus {
             writeln!(f, "     overloaded: it has reached its upper threshold, {}", self.upper_threshold)?;
         }
         self.reason.as_ref().map_or(Ok(()), |reason| writeln!(f, "     {reason}"))
+    }
+}
+
+impl WorkerStatus {
+    /// What is wrong with it, and what was.
+    fn write_condition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(trouble) = &self.trouble {
+            write!(f, "     {} for {}: it {trouble}", self.state, duration(self.trouble_ms / 1000))?;
+            match &self.failure {
+                Some(failure) => writeln!(f, "; its queue can't be opened again: {failure}")?,
+                None => writeln!(f, "; its queue is being opened again")?,
+            }
+        }
+        match &self.reopened_for {
+            Some(reason) => writeln!(
+                f,
+                "     its queue was opened again {} time(s), the last one {} ago: it {reason}",
+                self.reopened,
+                duration(self.reopened_s)
+            ),
+            None => Ok(()),
+        }
     }
 }
 

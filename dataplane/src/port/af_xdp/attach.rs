@@ -74,6 +74,24 @@ impl Steering {
         self.adopt_or_attach(&pins, requested).inspect_err(|_| pins.tidy())
     }
 
+    /// Goes over to the interface that has the name now, as after the old one was deleted: with all rules, and without sockets,
+    /// which have to be registered anew. Blocks as [`Self::attach`] does. After an error it can be called again.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn move_to(
+        &mut self,
+        interface: SteeredInterface,
+        requested: RequestedMode,
+    ) -> Result<Attached, AfXdpError> {
+        self.link = None;
+        // The old interface may be there yet, under another name.
+        detach_interface(self.interface.index)?;
+        self.set_mac(interface.mac)?;
+        self.interface = interface;
+        self.attach(requested)
+    }
+
     fn adopt_or_attach(
         &mut self,
         pins: &PinDirectory,

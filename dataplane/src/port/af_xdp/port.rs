@@ -19,12 +19,15 @@ use xsk_rs::umem::frame::FrameDesc;
 use super::config::PortConfig;
 use super::error::AfXdpError;
 use super::frame::{AfXdpFrame, MAX_BUFFERS, Reassembly, Taken};
-use super::socket::{Kick, QueueSocket};
+use super::grip::PortGrip;
+use super::socket::{BUSY_LIMIT, Kick, QueueSocket};
 use super::umem::{FillError, PacketMemory};
 use crate::port::{BATCH, InterfaceSlot, Port, PortCounters, TransmitRefused};
 
 /// How soon frames that the kernel did not take are tried again.
 const RETRY: Duration = Duration::from_millis(1);
+/// How long [`AfXdpPort::reopen`] waits for a queue, which the kernel frees some milliseconds after its last socket is closed.
+const REOPEN_PATIENCE: Duration = Duration::from_millis(100);
 
 struct Slot {
     socket: QueueSocket,
@@ -87,12 +90,25 @@ impl AfXdpPort {
     /// # Errors
     /// When the configuration can't work, or the kernel refuses.
     pub fn open(config: &PortConfig) -> Result<Self, AfXdpError> {
+        Self::open_within(config, BUSY_LIMIT)
+    }
+
+    /// The same for queues that this process has just given up. Blocks for a tenth of a second at most for each interface, so
+    /// that who has other things to do can try again later.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(config: &PortConfig) -> Result<Self, AfXdpError> {
+        Self::open_within(config, REOPEN_PATIENCE)
+    }
+
+    fn open_within(config: &PortConfig, patience: Duration) -> Result<Self, AfXdpError> {
         config.check()?;
         let mut memory = PacketMemory::new(config)?;
         let mut slots = Vec::with_capacity(config.interfaces.len());
         for interface in &config.interfaces {
             let socket = (config.queue < interface.queues)
-                .then(|| QueueSocket::open(config, interface, &memory))
+                .then(|| QueueSocket::open(config, interface, &memory, patience))
                 .transpose()?;
             slots.push(socket.map(|mut socket| {
                 socket.refill(&mut memory);
@@ -136,6 +152,12 @@ impl AfXdpPort {
                 multi_buffer: socket.multi_buffer,
             })
         })
+    }
+
+    /// What takes this port's sockets away from the thread that has it.
+    #[must_use]
+    pub fn grip(&self) -> PortGrip {
+        PortGrip::of(self.slots.iter().flatten().map(|slot| slot.socket.fd()))
     }
 
     /// The memory that the kernel holds for the port, in bytes: packet memory and rings.
@@ -305,6 +327,8 @@ impl Port for AfXdpPort {
     fn counters(&self) -> PortCounters {
         let mut counters = self.counters;
         for slot in self.slots.iter().flatten() {
+            counters.completed += slot.socket.completed();
+            counters.pending += slot.socket.sending() as u64;
             let kernel = slot.socket.statistics();
             counters.receive_ring_full += kernel.rx_ring_full();
             counters.fill_ring_empty += kernel.rx_fill_ring_empty_descs();
