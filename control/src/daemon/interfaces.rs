@@ -36,10 +36,9 @@ impl Daemon {
                     let before = std::mem::replace(known, link.clone());
                     if is_new {
                         tracing::warn!("interface {} was deleted and is there again", link.name);
-                        let what = "was made again, and has no steering program yet".to_owned();
-                        let condition = &mut self.launched.conditions[slot];
-                        condition.begin(Trouble::new(what, now));
-                        condition.retry = Default::default();
+                        self.unsteered(slot, "was made again, and has no steering program yet", now);
+                    } else if link.rx_queues > before.rx_queues {
+                        self.unsteered(slot, "has new queues, without the steering program maybe", now);
                     }
                     self.tell_link(slot, &before, link);
                 }
@@ -47,6 +46,12 @@ impl Daemon {
         }
         self.steer_again(now);
         self.find_misplaced_workers(now);
+    }
+
+    fn unsteered(&mut self, slot: usize, what: &str, now: Now) {
+        let condition = &mut self.launched.conditions[slot];
+        condition.begin(Trouble::new(what.to_owned(), now));
+        condition.retry = Default::default();
     }
 
     /// Tells what has changed of an interface that is there, and has the steering program know its address.
@@ -73,8 +78,8 @@ impl Daemon {
         }
     }
 
-    /// Attaches the steering program to interfaces that were made again, where a try is due. Until it is there the host itself
-    /// gets the frames, and would reset connections.
+    /// Attaches the steering program to interfaces that were made again, or have new queues, where a try is due. Until it is there the
+    /// host itself gets the frames, and would reset connections.
     pub(super) fn steer_again(&mut self, now: Now) {
         let requested = self.configuration.director.xdp_mode;
         let facts = &mut self.launched;
@@ -85,12 +90,12 @@ impl Daemon {
             }
             condition.retry.begin(now);
             let name = &link.name;
-            match steering.move_to(launch::steered(link), requested) {
+            match steering.attach_again(launch::steered(link), requested) {
                 Ok(Attached { mode: attached, fallback, .. }) => {
-                    *mode = attached;
+                    let before = std::mem::replace(mode, attached);
                     condition.end(now);
                     tracing::info!("{name}: the steering program is attached again, XDP {}", attached.name());
-                    if let Some(why) = fallback {
+                    if let Some(why) = fallback.filter(|_| attached != before) {
                         tracing::warn!("{name}: XDP runs in generic mode ({why})");
                     }
                 }

@@ -22,7 +22,7 @@ use crate::addresses::HostAddresses;
 /// How long changes are gathered before the kernel is asked what they come to.
 const GATHER: Duration = Duration::from_millis(5);
 /// How often the numbers of queues are looked at: a change of theirs the kernel tells nobody.
-const QUEUES: Duration = Duration::from_secs(1);
+const QUEUES: Duration = Duration::from_millis(250);
 /// When the kernel refuses to tell, how long until it is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 

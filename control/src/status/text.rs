@@ -263,7 +263,9 @@ mod tests {
 
     #[test]
     fn the_text_names_what_is_not_served_and_why() {
-        let json = r#"{"version":"1","pid":7,"uptime_s":3700,"epoch":1,"interfaces":[],"services":[{"service":
+        let json = r#"{"version":"1","pid":7,"uptime_s":3700,"epoch":1,"interfaces":[{"name":"eth7","state":"missing",
+            "trouble":"no program yet","index":3,"mac":"","mtu":1500,"driver":"","xdp_mode":"native","zero_copy":false,"queues":0,
+            "redirected":0,"passed":0}],"services":[{"service":
             "tcp [fd00::100]:80","protocol":"tcp","address":"fd00::100","port":80,"mark":null,"family":"ipv6",
             "scheduler":"rr","persistence":{"timeout_s":50,"netmask":null,"prefix":64},"drain":"reset","slow_start_s":null,
             "owner":"file","served":false,"reason":"fd00::100 is away","connections":4,"packets":9,"bytes":900,
@@ -278,10 +280,13 @@ mod tests {
             "neighbor":"unknown","reason":null,"forwarding":"masq"}]}],
             "settings":{"sloppy_tcp":1},
             "connections":{"live":3,"limit":10,"kept":{"place":"/x","restoring":true,"connections":3,"templates":0,"lost":1,
-            "messages":["left out of /x: 1 damaged record(s)"]}},"workers":[],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
+            "messages":["left out of /x: 1 damaged record(s)"]}},"workers":[{"worker":0,"core":1,"queue":0,"received":5,"forwarded":4,
+            "dropped":1,"state":"running","reopened":2,"reopened_for":"has stood still for 750 ms","reopened_s":61},
+            {"worker":1,"core":0,"queue":1,"received":0,"forwarded":0,"dropped":0,"state":"stopped","trouble":"has a queue that is new",
+            "trouble_ms":2500,"failure":"in use"}],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
         let text = serde_json::from_str::<Status>(json).unwrap().to_string();
         for expected in [
-            "xlvs 1, pid 7, up 1 h 1 min, 0 workers, 3 of 10 connections\n",
+            "xlvs 1, pid 7, up 1 h 1 min, 2 workers, 3 of 10 connections\n",
             "connections: left out of /x: 1 damaged record(s)\nconnections: those of the former run are still being found\n",
             "settings: sloppy_tcp = 1\n",
             "TCP [fd00::100]:80 rr persistent 50 mask 64 drain reset ",
@@ -291,6 +296,10 @@ mod tests {
             "     its connections are reset, or scheduled anew\n",
             "mark 7 sh (sh-port) ",
             "     never picked: its forwarding method is masq, which is not built\n",
+            "answered\n     its queue was opened again 2 time(s), the last one 1 min 1 s ago: it has stood still for 750 ms\n",
+            "     stopped for 2 s: it has a queue that is new; its queue can't be opened again: in use\n",
+            "interface eth7 (driver unknown): XDP native, copy, 0 queues, ",
+            "     missing: its frames are lost until it is back\n     no program yet\n",
             "  no_service               2\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
