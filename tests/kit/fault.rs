@@ -2,10 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+
+use crate::within;
 
 /// A thread that stands still, as in a debugger, until this is dropped: by the thread that made it, which is the tracer.
 #[derive(Debug)]
@@ -72,16 +75,19 @@ const fn page(ring: Ring) -> &'static str {
     }
 }
 
-/// The place of a ring's flags, as the kernel of x86-64 lays it out, and of its descriptors.
+/// The places of a ring's counts, flags and descriptors, as the kernel of x86-64 lays them out.
+const PRODUCER: u64 = 0;
+const CONSUMER: u64 = 128;
 const FLAGS: u64 = 196;
 const DESCRIPTORS: u64 = 320;
 
 /// Spoils the rings of this kind of all of a program's sockets, as a faulty driver might: what is on the transmit ring is not sent,
-/// as nobody seems to have to wake the kernel; what is on the fill ring are places that there are not.
+/// as nobody seems to have to wake the kernel; what is on the fill ring are places that there are not, of which the kernel finds out
+/// as frames come in.
 #[track_caller]
 pub fn damage(program: u32, ring: Ring) {
     let maps = std::fs::read_to_string(format!("/proc/{program}/maps")).unwrap();
-    let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{program}/mem")).unwrap();
+    let memory = &OpenOptions::new().read(true).write(true).open(format!("/proc/{program}/mem")).unwrap();
     let rings: Vec<(u64, u64)> = maps
         .lines()
         .filter_map(|line| {
@@ -99,11 +105,26 @@ pub fn damage(program: u32, ring: Ring) {
                 let mut flags = [0; 4];
                 memory.read_exact_at(&mut flags, first + FLAGS).unwrap();
                 assert_eq!(u32::from_ne_bytes(flags), 1, "the flag that the kernel is to be woken");
-                write(&memory, first + FLAGS, &[0; 4]);
+                write(memory, first + FLAGS, &[0; 4]);
             }
             Ring::Fill => {
                 let length = usize::try_from(end - first - DESCRIPTORS).unwrap();
-                write(&memory, first + DESCRIPTORS, &vec![0xff; length]);
+                let count = |at| {
+                    let mut count = [0; 4];
+                    memory.read_exact_at(&mut count, first + at).unwrap();
+                    count
+                };
+                // Frames that the program has in its hands at that moment come back to the ring, and have to be spoilt too: until
+                // the kernel has used all there are, and none is added any more.
+                within("the ring is spoilt", Duration::from_secs(1), || {
+                    write(memory, first + DESCRIPTORS, &vec![0xff; length]);
+                    let seen = [(); 3].map(|()| {
+                        std::thread::sleep(Duration::from_millis(5));
+                        (count(PRODUCER), count(CONSUMER))
+                    });
+                    let is_empty = seen.iter().all(|&(added, used)| added == used && added == seen[0].0);
+                    if is_empty { Ok(()) } else { Err(format!("{seen:?}")) }
+                });
             }
         }
     }
