@@ -5,9 +5,11 @@
 
 mod health;
 mod host;
+mod interfaces;
 mod keep;
 mod marks;
 mod never_picked;
+mod recovery;
 mod report;
 mod requests;
 mod rights;
@@ -20,6 +22,7 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +30,7 @@ use tokio::time::MissedTickBehavior;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::destination::Path;
 use xlvs_dataplane::flow::Family;
+use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::af_xdp::XdpMode;
 use xlvs_dataplane::service::ServiceKey;
 
@@ -42,6 +46,7 @@ use crate::publish::Publisher;
 use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
 use crate::sandbox::{self, Part};
 use crate::state::Store;
+use crate::watchdog::Condition;
 
 /// How long changes are gathered before they are published.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -121,6 +126,7 @@ struct Daemon {
     connections: Connections,
     publisher: Publisher,
     crew: Vec<Crew>,
+    former: recovery::Former,
     health: HealthThread,
     launched: Facts,
     host: host::HostPath,
@@ -142,14 +148,16 @@ struct Daemon {
     started: Instant,
 }
 
-/// What stays as it was at the launch.
+/// What was launched, beside the workers.
 struct Facts {
-    /// By interface slot.
+    /// By interface slot, as it was last.
     links: Vec<Link>,
     modes: Vec<XdpMode>,
     zero_copy: Vec<bool>,
+    /// How it stands with the steering program of each.
+    conditions: Vec<Condition>,
+    fragments: Arc<Reassembly>,
     connections: xlvs_dataplane::director::ConnectionTables,
-    memory_bytes: usize,
 }
 
 impl Daemon {
@@ -177,6 +185,7 @@ impl Daemon {
             tokio::select! {
                 event = self.kernel.next() => {
                     self.note(event.map_err(|error| kernel_failure(&error))?);
+                    self.recover(Now::read())?;
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
                 Some(report) = self.health.reports.recv() => self.take_reports(report),
@@ -245,34 +254,6 @@ impl Daemon {
         }
     }
 
-    /// Follows changes of the director's interfaces: new MAC addresses and MTUs.
-    fn follow_links(&mut self) {
-        let now = self.kernel.links();
-        for (slot, known) in self.launched.links.iter_mut().enumerate() {
-            match now.get(&known.name) {
-                None => {
-                    tracing::error!("interface {} is gone: its frames are lost until it is back", known.name)
-                }
-                Some(link) if link.index != known.index => tracing::error!(
-                    "interface {} was deleted and made again: restart the director to serve it",
-                    known.name
-                ),
-                Some(link) => {
-                    if link.mac != known.mac
-                        && let Some(steering) = self.publisher.steerings().get_mut(slot)
-                        && let Err(error) = steering.set_mac(link.mac)
-                    {
-                        tracing::error!("{error}");
-                    }
-                    if link.up != known.up {
-                        tracing::warn!("interface {} is {}", known.name, if link.up { "up" } else { "down" });
-                    }
-                    known.clone_from(link);
-                }
-            }
-        }
-    }
-
     /// Reads the file again. When it says so in the log, every worker follows the new configuration.
     async fn reload(&mut self) {
         let Some(file) = &self.file else {
@@ -319,9 +300,10 @@ impl Daemon {
         );
     }
 
-    /// The oldest epoch that a worker still uses.
+    /// The oldest epoch that a worker still uses. One that stands still is waited for by nobody.
     fn oldest_epoch(&self) -> u64 {
-        self.crew.iter().map(|worker| worker.counters.epoch.get()).min().unwrap_or(0)
+        let well = self.crew.iter().filter(|worker| worker.condition.trouble.is_none());
+        well.map(|worker| worker.counters.epoch.get()).min().unwrap_or(u64::MAX)
     }
 
     /// Waits until every worker uses the table that was published last, or [`INSTALL_LIMIT`] is over.
@@ -417,7 +399,8 @@ impl Daemon {
         while !self.publisher.stop() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        while launch::ended(&self.crew).len() < self.crew.len() && Instant::now() < deadline {
+        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         self.health.stop();

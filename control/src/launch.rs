@@ -2,7 +2,6 @@
 //! threads. Nothing is attached here; the daemon does that once the workers know the services and the real servers'
 //! neighbours are known.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -13,7 +12,8 @@ use xlvs_dataplane::flow::HashSeed;
 use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::port::af_xdp::{
-    AfXdpError, AfXdpPort, PortConfig, PortInterface, PreparedPort, SteeredInterface, Steering,
+    AfXdpError, AfXdpPort, PortConfig, PortGrip, PortInterface, PreparedPort, SteeredInterface, Steering,
+    fits_one_frame,
 };
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::worker::{Worker, WorkerHandle};
@@ -22,6 +22,7 @@ use crate::config::DirectorConfig;
 use crate::failure::Failure;
 use crate::kernel::Link;
 use crate::sandbox::{self, Part};
+use crate::watchdog::{Condition, Watch};
 
 /// A worker as the control thread knows it.
 pub(crate) struct Crew {
@@ -31,8 +32,31 @@ pub(crate) struct Crew {
     pub(crate) queue: u32,
     /// What it counts.
     pub(crate) counters: Arc<WorkerCounters>,
-    /// Its thread.
-    pub(crate) thread: JoinHandle<AfXdpPort>,
+    /// What its predecessors of this number have counted.
+    pub(crate) past: WorkerCounters,
+    /// Its thread; none while its queue can't be opened.
+    pub(crate) thread: Option<JoinHandle<AfXdpPort>>,
+    /// By interface slot.
+    pub(crate) sockets: Vec<Option<OpenSocket>>,
+    /// Its packet memory and rings, in bytes.
+    pub(crate) memory_bytes: usize,
+    /// What takes its sockets away from it.
+    pub(crate) grip: PortGrip,
+    /// How it is watched.
+    pub(crate) watch: Watch,
+    /// What is wrong with it, and what was.
+    pub(crate) condition: Condition,
+}
+
+/// One of a worker's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenSocket {
+    /// The index of the interface that it was opened on.
+    pub(crate) index: u32,
+    /// Whether it receives frames that are larger than a UMEM frame.
+    pub(crate) multi_buffer: bool,
+    /// Whether it shares memory with the driver.
+    pub(crate) zero_copy: bool,
 }
 
 /// What was launched.
@@ -47,8 +71,8 @@ pub(crate) struct Launched {
     pub(crate) crew: Vec<Crew>,
     /// The shared tables.
     pub(crate) connections: ConnectionTables,
-    /// UMEM and rings of all workers, in bytes.
-    pub(crate) memory_bytes: usize,
+    /// The fragments that all workers hold together.
+    pub(crate) fragments: Arc<Reassembly>,
 }
 
 /// The failure that people see of an AF_XDP error, with the exit code that goes with it.
@@ -140,81 +164,97 @@ pub(crate) fn prepare_ports(
     (0..workers).map(prepare).collect()
 }
 
-/// Where a worker works.
-#[derive(Clone, Debug)]
-pub(crate) struct Post {
-    /// The core its thread is pinned to.
-    pub(crate) core: usize,
-    /// What it counts.
-    pub(crate) counters: Arc<WorkerCounters>,
-}
-
 /// Opens every worker's sockets, registers them with the steering programs, and starts the workers.
 ///
 /// # Errors
 /// When a socket is refused; what was opened is closed again.
 pub(crate) fn launch(
     director: &DirectorConfig,
+    links: &[Link],
     prepared: Prepared,
     cores: &[usize],
     connections: ConnectionTables,
     table: &Arc<ServiceTable>,
 ) -> Result<Launched, Failure> {
     let Prepared { mut steerings, ports } = prepared;
-    let posts: Vec<Post> =
-        cores.iter().map(|&core| Post { core, counters: Arc::new(WorkerCounters::default()) }).collect();
-    let Opened { zero_copy, handles, crew, memory_bytes } =
-        open_workers(director, &mut steerings, ports, &posts, &connections, table)?;
-    Ok(Launched { steerings, zero_copy, handles, crew, connections, memory_bytes })
-}
-
-/// Workers that work.
-pub(crate) struct Opened {
-    /// As in [`Launched`].
-    zero_copy: Vec<bool>,
-    /// By worker number.
-    pub(crate) handles: Vec<WorkerHandle>,
-    /// By worker number.
-    pub(crate) crew: Vec<Crew>,
-    memory_bytes: usize,
-}
-
-/// Opens the sockets of the workers at these posts, registers them, and starts the workers.
-///
-/// # Errors
-/// When a socket is refused; what was opened is closed again.
-pub(crate) fn open_workers(
-    director: &DirectorConfig,
-    steerings: &mut [Steering],
-    ports: Vec<PreparedPort>,
-    posts: &[Post],
-    connections: &ConnectionTables,
-    table: &Arc<ServiceTable>,
-) -> Result<Opened, Failure> {
-    let mut zero_copy = vec![true; steerings.len()];
-    let mut memory_bytes = 0;
-    let (mut handles, mut crew) = (Vec::new(), Vec::new());
     let fragments = Arc::new(Reassembly::new());
-    for (number, (Post { core, counters }, port)) in posts.iter().cloned().zip(ports).enumerate() {
+    let post = Post { director, links, connections: &connections, fragments: &fragments, table };
+    let mut zero_copy = vec![true; links.len()];
+    let (mut handles, mut crew) = (Vec::new(), Vec::new());
+    for (number, (&core, port)) in cores.iter().zip(ports).enumerate() {
+        let (handle, worker) = post.open(number, core, port, &mut steerings)?;
+        for (all, socket) in zero_copy.iter_mut().zip(&worker.sockets) {
+            *all &= socket.is_none_or(|socket| socket.zero_copy);
+        }
+        handles.push(handle);
+        crew.push(worker);
+    }
+    Ok(Launched { steerings, zero_copy, handles, crew, connections, fragments })
+}
+
+/// What workers have in common.
+pub(crate) struct Post<'a> {
+    pub(crate) director: &'a DirectorConfig,
+    pub(crate) links: &'a [Link],
+    pub(crate) connections: &'a ConnectionTables,
+    pub(crate) fragments: &'a Arc<Reassembly>,
+    pub(crate) table: &'a Arc<ServiceTable>,
+}
+
+impl Post<'_> {
+    /// Opens a worker's queue with memory that is registered already, and starts its thread.
+    ///
+    /// # Errors
+    /// When the queue can't be opened, or no thread be had.
+    pub(crate) fn open(
+        &self,
+        number: usize,
+        core: usize,
+        port: PreparedPort,
+        steerings: &mut [Steering],
+    ) -> Result<(WorkerHandle, Crew), Failure> {
         let port = port.open().map_err(|error| failure(&error))?;
-        memory_bytes += port.memory_bytes();
+        self.start(number, core, port, steerings)
+    }
+
+    /// Opens a worker's queue that was open before, and starts a new thread for it.
+    ///
+    /// # Errors
+    /// When the queue can't be opened now, or no thread be had.
+    pub(crate) fn open_again(
+        &self,
+        number: usize,
+        core: usize,
+        steerings: &mut [Steering],
+    ) -> Result<(WorkerHandle, Crew), Failure> {
+        let config = port_config(self.director, self.links, number as u32);
+        let port = AfXdpPort::reopen(&config).map_err(|error| failure(&error))?;
+        self.start(number, core, port, steerings)
+    }
+
+    /// Registers a port's sockets and starts its worker.
+    fn start(
+        &self,
+        number: usize,
+        core: usize,
+        port: AfXdpPort,
+        steerings: &mut [Steering],
+    ) -> Result<(WorkerHandle, Crew), Failure> {
+        let mut sockets = vec![None; self.links.len()];
         for socket in port.sockets() {
             let slot = usize::from(socket.slot.0);
-            zero_copy[slot] &= socket.zero_copy;
             steerings[slot].register(socket.queue, socket.fd).map_err(|error| failure(&error))?;
+            let (index, zero_copy) = (self.links[slot].index, socket.zero_copy);
+            sockets[slot] = Some(OpenSocket { index, multi_buffer: socket.multi_buffer, zero_copy });
         }
-        let packet_path = Director::new(
-            Arc::clone(table),
-            connections,
-            Arc::clone(&fragments),
-            Arc::clone(&counters),
-            number,
-            Now::read(),
-        );
-        let (worker, handle) = Worker::new(port, packet_path, director.idle)
+        let (counters, now) = (Arc::new(WorkerCounters::default()), Now::read());
+        let (table, fragments) = (Arc::clone(self.table), Arc::clone(self.fragments));
+        let packet_path =
+            Director::new(table, self.connections, fragments, Arc::clone(&counters), number, now);
+        let (grip, memory_bytes) = (port.grip(), port.memory_bytes());
+        let (worker, handle) = Worker::new(port, packet_path, self.director.idle)
             .map_err(|error| Failure::Runtime(format!("worker {number} can't be made: {error}")))?;
-        handles.push(handle);
-        let sandboxed = director.sandbox;
+        let sandboxed = self.director.sandbox;
         let thread = std::thread::Builder::new()
             .name(format!("xlvs-worker-{number}"))
             .spawn(move || {
@@ -227,9 +267,49 @@ pub(crate) fn open_workers(
             .map_err(|error| {
                 Failure::Runtime(format!("worker {number}'s thread can't be started: {error}"))
             })?;
-        crew.push(Crew { core, queue: number as u32, counters, thread });
+        let watch = Watch::new(now);
+        let none = Crew::none(number, core);
+        let worker = Crew { counters, thread: Some(thread), sockets, memory_bytes, grip, watch, ..none };
+        Ok((handle, worker))
     }
-    Ok(Opened { zero_copy, handles, crew, memory_bytes })
+}
+
+impl Crew {
+    /// A worker whose queue is not open yet.
+    pub(crate) fn none(number: usize, core: usize) -> Self {
+        Self {
+            core,
+            queue: number as u32,
+            counters: Arc::default(),
+            past: WorkerCounters::default(),
+            thread: None,
+            sockets: Vec::new(),
+            memory_bytes: 0,
+            grip: PortGrip::default(),
+            watch: Watch::new(Now::read()),
+            condition: Condition::default(),
+        }
+    }
+
+    /// Why its sockets are not those that it should have on these links. An interface that is gone says nothing.
+    pub(crate) fn misses(&self, links: &[Link], frame_size: u32) -> Option<String> {
+        links.iter().enumerate().find_map(|(slot, link)| {
+            let Link { name, index, mtu, rx_queues, .. } = link;
+            let socket = self.sockets.get(slot).copied().flatten();
+            match (socket, self.queue < *rx_queues) {
+                _ if *rx_queues == 0 => None,
+                (None, true) => Some(format!("has no socket on {name}")),
+                (Some(_), false) => Some(format!("has a queue that {name} has no more")),
+                (Some(socket), true) if socket.index != *index => {
+                    Some(format!("has a socket on {name} as it was before it was made again"))
+                }
+                (Some(socket), true) if !socket.multi_buffer && !fits_one_frame(frame_size, *mtu) => {
+                    Some(format!("can't receive frames of {name}'s MTU, {mtu}, on its socket"))
+                }
+                _ => None,
+            }
+        })
+    }
 }
 
 /// The slot of the link at this position; there are at most [`crate::config::MAX_INTERFACES`].
@@ -242,7 +322,8 @@ pub(crate) fn slot_of(links: &[Link], name: &str) -> Option<InterfaceSlot> {
     links.iter().position(|link| link.name == name).map(slot)
 }
 
-fn steered(link: &Link) -> SteeredInterface {
+/// What is steered of a link.
+pub(crate) fn steered(link: &Link) -> SteeredInterface {
     SteeredInterface { name: link.name.clone(), index: link.index, mac: link.mac }
 }
 
@@ -271,13 +352,4 @@ pub(crate) fn usable(director: &DirectorConfig, links: &[Link], workers: u32) ->
         tried.map_err(|error| reasons.push(failure(&error))).is_ok()
     });
     (usable.cloned().collect(), reasons)
-}
-
-/// The threads that ended although nobody told them to.
-pub(crate) fn ended(crew: &[Crew]) -> BTreeSet<usize> {
-    crew.iter()
-        .enumerate()
-        .filter(|(_, worker)| worker.thread.is_finished())
-        .map(|(number, _)| number)
-        .collect()
 }

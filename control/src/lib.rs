@@ -27,6 +27,7 @@ mod segment;
 mod state;
 mod status;
 mod takeover;
+mod watchdog;
 
 /// The whole program: does what the process's arguments say.
 pub fn main() -> std::process::ExitCode {

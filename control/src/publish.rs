@@ -18,7 +18,8 @@ use xlvs_dataplane::worker::{Command, NotSent, WorkerHandle};
 /// The receivers of every change.
 pub(crate) struct Publisher {
     steerings: Vec<Steering>,
-    workers: Vec<WorkerHandle>,
+    /// By number; none of a worker that was withdrawn.
+    workers: Vec<Option<WorkerHandle>>,
     table: Arc<ServiceTable>,
     /// Workers, by number, that have not been sent `table` yet.
     behind: BTreeSet<usize>,
@@ -34,11 +35,38 @@ impl Publisher {
         workers: Vec<WorkerHandle>,
         table: Arc<ServiceTable>,
     ) -> Self {
+        let workers = workers.into_iter().map(Some).collect();
         Self { steerings, workers, table, behind: BTreeSet::new(), rules: BTreeSet::new(), host: None }
     }
 
+    /// Publishes to this worker no more, and has it leave as soon as it finds out.
+    pub(crate) fn withdraw(&mut self, number: usize) {
+        if let Some(handle) = self.workers.get_mut(number).and_then(Option::take) {
+            // Wakes it. That the handle is dropped says the same to one that takes no command.
+            let _ = handle.send(Command::Stop);
+        }
+    }
+
+    /// Publishes to this worker from now on, which has `table` already, and to its predecessor of this number no more.
+    pub(crate) fn admit(&mut self, number: usize, handle: WorkerHandle) {
+        self.withdraw(number);
+        if self.workers.len() <= number {
+            self.workers.resize_with(number + 1, || None);
+        }
+        self.workers[number] = Some(handle);
+        // What goes along with the table.
+        self.behind.insert(number);
+        self.retry();
+    }
+
+    /// Has a worker set timers for all connections. False when it could not be told.
+    pub(crate) fn adopt_timers(&self, number: usize) -> bool {
+        let handle = self.workers.get(number).and_then(Option::as_ref);
+        handle.is_some_and(|handle| handle.send(Command::AdoptTimers).is_ok())
+    }
+
     /// The table that was published last.
-    pub(crate) fn table(&self) -> &ServiceTable {
+    pub(crate) fn table(&self) -> &Arc<ServiceTable> {
         &self.table
     }
 
@@ -49,7 +77,7 @@ impl Publisher {
 
     /// Publishes to other workers from here on; each has the table that was published last.
     pub(crate) fn set_workers(&mut self, workers: Vec<WorkerHandle>) {
-        (self.workers, self.behind) = (workers, BTreeSet::new());
+        (self.workers, self.behind) = (workers.into_iter().map(Some).collect(), BTreeSet::new());
     }
 
     /// The steering programs, by interface slot.
@@ -86,8 +114,9 @@ impl Publisher {
     pub(crate) fn retry(&mut self) {
         let (workers, table, host) = (&self.workers, &self.table, &self.host);
         self.behind.retain(|&number| {
-            let sent = workers[number].send(Command::Install(Arc::clone(table), host.clone()));
-            // A worker that is gone is found by the daemon's watch over its thread.
+            // A worker that is gone is found by the watchdog, and one that comes has the table.
+            let Some(Some(worker)) = workers.get(number) else { return false };
+            let sent = worker.send(Command::Install(Arc::clone(table), host.clone()));
             matches!(sent, Err(NotSent::Full(_)))
         });
     }
@@ -111,6 +140,6 @@ impl Publisher {
     /// Tells every worker to leave. False when one could not be told yet.
     pub(crate) fn stop(&self) -> bool {
         let full = |worker: &&WorkerHandle| matches!(worker.send(Command::Stop), Err(NotSent::Full(_)));
-        self.workers.iter().filter(full).count() == 0
+        self.workers.iter().flatten().filter(full).count() == 0
     }
 }

@@ -1,8 +1,8 @@
 //! Counters. Each cell has one writer, its worker, so that counting is a load and a store and never a locked
 //! instruction; the control thread sums over the workers. Counts wrap at 2^64.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::port::PortCounters;
 use crate::verdict::DropReason;
@@ -77,20 +77,41 @@ impl Traffic {
 
 /// One lane a worker, shared by all snapshots that name the same service or destination.
 #[derive(Clone, Debug)]
-pub struct TrafficLanes(Arc<[TrafficLane]>);
+pub struct TrafficLanes {
+    lanes: Arc<[TrafficLane]>,
+    /// Those of workers that came later.
+    more: Arc<OnceLock<TrafficLanes>>,
+}
 
 impl TrafficLanes {
     /// Lanes for `workers` workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| TrafficLane::default()).collect())
+        let lanes = (0..workers.max(1)).map(|_| TrafficLane::default()).collect();
+        Self { lanes, more: Arc::default() }
+    }
+
+    /// Has lanes for this many workers at least.
+    pub fn grow(&self, workers: usize) {
+        let missing = workers.saturating_sub(self.lanes.len());
+        if missing > 0 {
+            self.more.get_or_init(|| Self::new(missing)).grow(missing);
+        }
     }
 
     /// The lane of one worker. A worker beyond the number that the lanes were made for shares lane 0.
     #[inline]
     #[must_use]
     pub fn lane(&self, worker: usize) -> &TrafficLane {
-        self.0.get(worker).unwrap_or(&self.0[0])
+        match self.lanes.get(worker) {
+            Some(lane) => lane,
+            None => self.later_lane(worker - self.lanes.len()),
+        }
+    }
+
+    #[cold]
+    fn later_lane(&self, worker: usize) -> &TrafficLane {
+        self.more.get().map_or(&self.lanes[0], |more| more.lane(worker))
     }
 
     /// All workers together.
@@ -101,7 +122,8 @@ impl TrafficLanes {
 
     /// Each worker by itself.
     pub fn workers(&self) -> impl Iterator<Item = Traffic> {
-        self.0.iter().map(|lane| Traffic {
+        let all = std::iter::successors(Some(self), |lanes| lanes.more.get());
+        all.flat_map(|lanes| lanes.lanes.iter()).map(|lane| Traffic {
             connections: lane.connections.get(),
             packets: lane.packets.get(),
             bytes: lane.bytes.get(),
@@ -145,6 +167,19 @@ pub struct WorkerCounters {
     pub rounds: Counter,
     /// Frames lost below the director, in the order of [`PORT_DROPS`].
     pub port_drops: [Counter; PORT_DROPS.len()],
+    /// Whether the port's transmit rings move, as it was seen last.
+    pub transmission: Transmission,
+}
+
+/// What shows whether transmit rings move; see [`PortCounters`].
+#[derive(Debug, Default)]
+pub struct Transmission {
+    /// Frames put on a transmit ring, or refused by a full one.
+    pub attempts: Counter,
+    /// Buffers that the kernel gave back as sent.
+    pub completed: Counter,
+    /// Buffers that the kernel has not given back: a level, not a count.
+    pub pending: Counter,
 }
 
 impl Default for WorkerCounters {
@@ -164,6 +199,7 @@ impl Default for WorkerCounters {
             epoch: Counter::default(),
             rounds: Counter::default(),
             port_drops: Default::default(),
+            transmission: Transmission::default(),
         }
     }
 }
@@ -204,5 +240,67 @@ impl WorkerCounters {
         for (counter, frames) in self.port_drops.iter().zip(lost) {
             counter.set(frames);
         }
+        self.transmission.attempts.set(port.transmitted.wrapping_add(port.transmit_ring_full));
+        self.transmission.completed.set(port.completed);
+        self.transmission.pending.set(port.pending);
+    }
+
+    /// Adds what another worker counted, to counters that no worker writes.
+    pub fn absorb(&self, other: &Self) {
+        for (own, other) in self.cells().zip(other.cells()) {
+            own.add(other.get());
+        }
+    }
+
+    /// All that are counts of frames or connections.
+    fn cells(&self) -> impl Iterator<Item = &Counter> {
+        let cells = [
+            &self.received,
+            &self.forwarded,
+            &self.to_host,
+            &self.answered,
+            &self.fragments_held,
+            &self.fragments_reassembled,
+            &self.packets_fragmented,
+            &self.connections_created,
+            &self.connections_expired,
+            &self.connections_dropped,
+        ];
+        cells.into_iter().chain(&self.drops).chain(&self.port_drops)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_grow_while_they_are_in_use_and_no_two_workers_share_one() {
+        let lanes = TrafficLanes::new(2);
+        let snapshot = lanes.clone();
+        lanes.lane(1).count_packet(10);
+        lanes.grow(2);
+        lanes.grow(3);
+        lanes.grow(7);
+        for worker in 0..7 {
+            snapshot.lane(worker).count_packet(100);
+        }
+        let packets: Vec<u64> = lanes.workers().map(|of| of.packets).collect();
+        assert_eq!(packets, [1, 2, 1, 1, 1, 1, 1]);
+        // Beyond all of them there is no lane of its own.
+        snapshot.lane(9).count_packet(1000);
+        assert_eq!((lanes.sum().packets, lanes.sum().bytes), (9, 1710));
+    }
+
+    #[test]
+    fn what_former_workers_counted_adds_up() {
+        let (past, one, other) =
+            (WorkerCounters::default(), WorkerCounters::default(), WorkerCounters::default());
+        one.received.add(5);
+        other.received.add(7);
+        other.drop_frame(DropReason::NoService);
+        other.note_port(&PortCounters { fill_ring_empty: 3, ..PortCounters::default() });
+        [one, other].iter().for_each(|its| past.absorb(its));
+        assert_eq!((past.received.get(), past.dropped_in_all(), past.port_drops[1].get()), (12, 1, 3));
     }
 }

@@ -315,6 +315,12 @@ impl Director {
         self.wall_clock = wall_clock;
     }
 
+    /// Has timers for all connections from now on, set by and by with [`Self::expire`]: a worker that had some is gone.
+    pub fn adopt_timers(&mut self) {
+        self.v4.adopt_all();
+        self.v6.adopt_all();
+    }
+
     /// Looks at up to `budget` timers of each family, and as many datagrams that wait for fragments, and removes the connections that have expired. With `drop_entry`, looks at
     /// as many entries for some to drop. True if more are due.
     pub fn expire(&mut self, now: Now, budget: usize) -> bool {

@@ -60,11 +60,14 @@ impl IdlePolicy {
 pub enum Command {
     /// Use this service table from the next batch on, and this way to the director's own host, which the table may need.
     Install(Arc<ServiceTable>, Option<HostPort>),
+    /// Set timers for all connections: another worker that had some is gone.
+    AdoptTimers,
     /// Leave: frames already received are still forwarded.
     Stop,
 }
 
-/// The control thread's end of a worker's channel.
+/// The control thread's end of a worker's channel. A worker whose handle is dropped leaves as soon as it finds out: after the batch
+/// that it is at, and without another.
 #[derive(Debug)]
 pub struct WorkerHandle {
     commands: Sender<Command>,
@@ -192,6 +195,7 @@ impl<P: Port> Worker<P> {
                     // The control thread frees it; should it be behind, this worker does.
                     let _ = self.retired.try_send(old);
                 }
+                Ok(Command::AdoptTimers) => self.director.adopt_timers(),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Next::Stop,
                 Err(TryRecvError::Empty) => return Next::GoOn,
             }

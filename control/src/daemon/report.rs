@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use xlvs_dataplane::counters::{Counter, PORT_DROPS};
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::counters::{Counter, PORT_DROPS, WorkerCounters};
 use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::flow::{Family, Granularity};
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 use xlvs_dataplane::verdict::DropReason;
 
+use super::interfaces::is_missing;
 use super::{Daemon, health};
 use crate::estimator::Rates;
 use crate::health::spec::HealthSpec;
 use crate::health::state::Report;
-use crate::kernel::NeighborState;
+use crate::kernel::{Link, NeighborState};
 use crate::registry::{DestinationEntry, Health, Owner, ServiceEntry};
 use crate::status::{
     ConnectionsStatus, DestinationStatus, HealthStatus, InterfaceStatus, KeptStatus, LeavingService,
     MemoryStatus, PersistenceStatus, QuorumStatus, RatesStatus, ServiceStatus, Status, WorkerStatus, mac,
 };
+use crate::watchdog::Condition;
 
 impl Daemon {
     /// Everything that `xlvs status` shows.
@@ -31,14 +34,18 @@ impl Daemon {
                 *drops.entry(name.to_owned()).or_default() += frames;
             }
         };
-        for worker in &self.crew {
+        for counters in (0..self.crew.len()).flat_map(|number| self.counted(number)) {
             for reason in DropReason::ALL {
-                count(reason.name(), worker.counters.dropped(*reason));
+                count(reason.name(), counters.dropped(*reason));
             }
-            for (name, frames) in PORT_DROPS.iter().zip(worker.counters.port_drops.iter().map(Counter::get)) {
+            for (name, frames) in PORT_DROPS.iter().zip(counters.port_drops.iter().map(Counter::get)) {
                 count(name, frames);
             }
         }
+        let dropped = (0..self.crew.len())
+            .flat_map(|number| self.counted(number))
+            .map(|of| of.connections_dropped.get())
+            .sum();
         for steering in self.publisher.steerings() {
             count("no_socket", steering.counters().map_or(0, |counters| counters.dropped_no_socket));
         }
@@ -56,14 +63,19 @@ impl Daemon {
             connections: ConnectionsStatus {
                 live: population.live(),
                 limit: population.limit(),
-                dropped: self.crew.iter().map(|worker| worker.counters.connections_dropped.get()).sum(),
+                dropped,
                 kept: self.kept(),
             },
             workers: self.workers(),
             drops,
-            memory: MemoryStatus { umem_and_rings: self.launched.memory_bytes },
+            memory: MemoryStatus { umem_and_rings: self.memory_bytes() },
             takeover: self.succession.status.clone(),
         }
+    }
+
+    /// UMEM and rings of all workers, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.crew.iter().map(|worker| worker.memory_bytes).sum()
     }
 
     fn kept(&self) -> KeptStatus {
@@ -88,8 +100,16 @@ impl Daemon {
             .enumerate()
             .map(|(slot, (link, steering))| {
                 let counters = steering.counters().unwrap_or_default();
+                let trouble = facts.conditions[slot].trouble.as_ref();
+                let state = match link {
+                    link if is_missing(link) => "missing",
+                    Link { up: true, .. } => "up",
+                    _ => "down",
+                };
                 InterfaceStatus {
                     name: link.name.clone(),
+                    state: state.to_owned(),
+                    trouble: trouble.map(|trouble| trouble.failure.as_ref().unwrap_or(&trouble.what).clone()),
                     index: link.index,
                     mac: mac(link.mac),
                     mtu: link.mtu,
@@ -232,20 +252,36 @@ impl Daemon {
     }
 
     fn workers(&self) -> Vec<WorkerStatus> {
-        self.crew
-            .iter()
-            .enumerate()
-            .map(|(number, worker)| WorkerStatus {
-                worker: number,
-                core: worker.core,
-                queue: worker.queue,
-                received: worker.counters.received.get(),
-                forwarded: worker.counters.forwarded.get(),
-                to_host: worker.counters.to_host.get(),
-                dropped: worker.counters.dropped_in_all(),
-                answered: worker.counters.answered.get(),
-            })
-            .collect()
+        (0..self.crew.len()).map(|number| self.worker(number)).collect()
+    }
+
+    fn worker(&self, number: usize) -> WorkerStatus {
+        let (worker, now) = (&self.crew[number], Now::read());
+        let sum = |count: fn(&WorkerCounters) -> u64| self.counted(number).map(count).sum();
+        let Condition { trouble, reopened, last, .. } = &worker.condition;
+        let ago_ms = |then: Now| now.0.saturating_sub(then.0);
+        let state = match (trouble, &worker.thread) {
+            (None, _) => "running",
+            (Some(_), Some(_)) => "stalled",
+            (Some(_), None) => "stopped",
+        };
+        WorkerStatus {
+            worker: number,
+            core: worker.core,
+            queue: worker.queue,
+            received: sum(|of| of.received.get()),
+            forwarded: sum(|of| of.forwarded.get()),
+            to_host: sum(|of| of.to_host.get()),
+            dropped: sum(WorkerCounters::dropped_in_all),
+            answered: sum(|of| of.answered.get()),
+            state: state.to_owned(),
+            trouble: trouble.as_ref().map(|trouble| trouble.what.clone()),
+            trouble_ms: trouble.as_ref().map_or(0, |trouble| ago_ms(trouble.since)),
+            failure: trouble.as_ref().and_then(|trouble| trouble.failure.clone()),
+            reopened: *reopened,
+            reopened_for: last.as_ref().map(|(what, _)| what.clone()),
+            reopened_s: last.as_ref().map_or(0, |(_, then)| ago_ms(*then) / 1000),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
 use crate::sandbox::{self, Part};
 use crate::state::{Loaded, Store};
+use crate::watchdog::Condition;
 use advance::Advance;
 
 /// What only one director may have, and what was found there.
@@ -84,7 +85,8 @@ impl Daemon {
         let more_rights = configuration.director.sandbox.then(tokio::runtime::Handle::current);
         let health = HealthThread::start(launch::random_seed()?.0[0], more_rights)
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
-        let Launched { steerings, zero_copy, handles, crew, connections: tables, memory_bytes } = launched;
+        let Launched { steerings, zero_copy, handles, crew, connections: tables, fragments } = launched;
+        let conditions = vec![Condition::default(); links.len()];
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,
@@ -97,7 +99,15 @@ impl Daemon {
             connections,
             crew,
             health,
-            launched: Facts { links, modes: Vec::new(), zero_copy, connections: tables, memory_bytes },
+            former: Default::default(),
+            launched: Facts {
+                links,
+                modes: Vec::new(),
+                zero_copy,
+                conditions,
+                fragments,
+                connections: tables,
+            },
             host: HostPath::default(),
             succession: Succession::default(),
             dirty: true,
@@ -188,7 +198,8 @@ impl Daemon {
                 Some(prepared) => Ok(prepared),
                 None => launch::prepare(director, &links, workers),
             };
-            let launched = prepared.and_then(|it| launch::launch(director, it, &cores, connections, &table));
+            let launched =
+                prepared.and_then(|it| launch::launch(director, &links, it, &cores, connections, &table));
             match launched {
                 Ok(launched) => {
                     tell_refused(store, &refused);
@@ -274,7 +285,7 @@ impl Daemon {
              control socket {}",
             cores.len(),
             self.configuration.director.idle.name(),
-            self.launched.memory_bytes as f64 / f64::from(1 << 20),
+            self.memory_bytes() as f64 / f64::from(1 << 20),
             self.configuration.director.max_connections,
             self.configuration.director.socket.display(),
         );

@@ -15,7 +15,7 @@ use xlvs_dataplane::port::af_xdp::AfXdpPort;
 use super::start::restore;
 use super::{Daemon, STOP_LIMIT, service_manager};
 use crate::failure::Failure;
-use crate::launch::{self, Crew, Opened, Post};
+use crate::launch::{self, Crew, Post};
 use crate::takeover::{Answer, Consent, Handed, Heir, Hello};
 
 /// How long a successor may take to serve, with few connections ...
@@ -61,7 +61,7 @@ impl Daemon {
         tracing::info!("handing over to process {}", heir.pid);
         let (began, stopped) = (Instant::now(), Now::read());
         self.server.pause();
-        let (posts, ports) = self.stop_workers().await;
+        let ports = self.stop_workers().await;
         let pid = heir.pid;
         let why = match self.await_successor(&heir, stopped, ports).await {
             Ok(interfaces) => {
@@ -73,7 +73,7 @@ impl Daemon {
             Err(why) => why,
         };
         heir.end().await;
-        self.go_on(&posts)?;
+        self.go_on()?;
         self.succession.failed_heir(pid, &why);
         tracing::info!("forwarding again, after {} ms", began.elapsed().as_millis());
         Ok(None)
@@ -93,6 +93,11 @@ impl Daemon {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // Nor would a thread that was left standing: should it come to life, it has the tables.
+        let is_well = |worker: &Crew| worker.thread.is_some() && worker.condition.trouble.is_none();
+        if !self.crew.iter().all(is_well) || self.abandoned_epochs().next().is_some() {
+            return Err("one of its workers stands still, or its queue can't be opened".to_owned());
+        }
         // One that does not listen would not stop either.
         self.publish();
         self.await_workers().await;
@@ -102,23 +107,26 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has the workers end. Returns where they worked, and their queues, which are still open.
-    async fn stop_workers(&mut self) -> (Vec<Post>, Vec<AfXdpPort>) {
+    /// Has the workers end. Returns their queues, which are still open.
+    async fn stop_workers(&mut self) -> Vec<AfXdpPort> {
         let deadline = Instant::now() + STOP_LIMIT;
         while !self.publisher.stop() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        while launch::ended(&self.crew).len() < self.crew.len() && Instant::now() < deadline {
+        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let crew = std::mem::take(&mut self.crew);
-        let post = |worker: &Crew| Post { core: worker.core, counters: Arc::clone(&worker.counters) };
-        let posts = crew.iter().map(post).collect();
-        let ended = crew.into_iter().filter(|worker| worker.thread.is_finished());
-        let ports = ended.filter_map(|worker| worker.thread.join().ok()).collect();
+        let mut ports = Vec::with_capacity(self.crew.len());
+        for worker in &mut self.crew {
+            let ended = worker.thread.take_if(|thread| thread.is_finished());
+            ports.extend(ended.and_then(|thread| thread.join().ok()));
+            worker.past.absorb(&worker.counters);
+            worker.counters = Arc::default();
+        }
         // Where schedulers have come to.
         self.connections.keep(&self.registry, Now::read());
-        (posts, ports)
+        ports
     }
 
     /// Gives everything to the successor, and waits until it serves. It reads what it has got while the queues are closed.
@@ -149,9 +157,9 @@ impl Daemon {
     }
 
     /// Forwards again, with the connections as they are now.
-    fn go_on(&mut self, posts: &[Post]) -> Result<(), Failure> {
+    fn go_on(&mut self) -> Result<(), Failure> {
         let director = &self.configuration.director;
-        let ports = launch::prepare_ports(director, &self.launched.links, posts.len() as u32)?;
+        let ports = launch::prepare_ports(director, &self.launched.links, self.crew.len() as u32)?;
         self.connections.keep(&self.registry, Now::read());
         let tables = self
             .connections
@@ -160,13 +168,21 @@ impl Daemon {
         let table = self.publisher.shared_table();
         let restoration = Restoration::begin_again(tables.clone(), table.clone(), Now::read());
         let steerings = self.publisher.steerings();
-        let Opened { handles, crew, .. } =
-            launch::open_workers(director, steerings, ports, posts, &tables, &table)?;
+        let facts = &self.launched;
+        let (links, fragments) = (&facts.links, &facts.fragments);
+        let post = Post { director, links, connections: &tables, fragments, table: &table };
+        let mut handles = Vec::with_capacity(self.crew.len());
+        for (number, (worker, port)) in self.crew.iter_mut().zip(ports).enumerate() {
+            let (handle, new) = post.open(number, worker.core, port, steerings)?;
+            let Crew { past, .. } = std::mem::replace(worker, new);
+            worker.past = past;
+            handles.push(handle);
+        }
         for steering in steerings {
             steering.attach(director.xdp_mode).map_err(|error| launch::failure(&error))?;
         }
         self.publisher.set_workers(handles);
-        (self.crew, self.launched.connections) = (crew, tables);
+        self.launched.connections = tables;
         self.keep_memory_ahead();
         restore(&mut self.connections, restoration)?;
         self.server

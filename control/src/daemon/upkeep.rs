@@ -5,7 +5,6 @@ use xlvs_dataplane::clock::Now;
 
 use super::Daemon;
 use crate::failure::Failure;
-use crate::launch;
 
 impl Daemon {
     /// Four times a second.
@@ -13,7 +12,10 @@ impl Daemon {
         if self.publisher.is_behind() {
             self.publisher.retry();
         }
-        if self.registry.forget_removed(self.oldest_epoch()) {
+        // Also by threads that stand still and may go on.
+        let in_use =
+            self.crew.iter().map(|worker| worker.counters.epoch.get()).chain(self.abandoned_epochs()).min();
+        if self.registry.forget_removed(in_use.unwrap_or(0)) {
             self.want_real_servers();
             self.dirty = true;
         }
@@ -24,14 +26,8 @@ impl Daemon {
             );
         }
         self.succession.look_after_child();
-        let ended = launch::ended(&self.crew);
-        if let Some(number) = ended.first() {
-            // The steering program stays attached: clients wait for the restart rather than being reset.
-            return Err(Failure::Runtime(format!(
-                "worker {number} has ended, which is a bug; frames of the VIPs are dropped until the director is started again"
-            )));
-        }
-        Ok(())
+        self.steer_again(Now::read());
+        self.watch_workers()
     }
 
     /// Once a second.

@@ -74,6 +74,13 @@ impl Links {
         Err(KernelError::NoInterface { name: name.to_owned(), present })
     }
 
+    /// Whether one of the director's has another number of queues now.
+    pub(super) fn have_other_queues(&self) -> bool {
+        self.director
+            .values()
+            .any(|link| active_queues(&link.name).is_some_and(|now| now.max(1) != link.rx_queues))
+    }
+
     /// How to call the interface of an index.
     pub(super) fn name(&self, index: u32) -> String {
         self.names.get(&index).cloned().unwrap_or_else(|| format!("number {index}"))
@@ -129,7 +136,6 @@ fn facts(message: &LinkMessage, name: &str) -> Option<Link> {
     // A driver without ethtool support is served as netlink shows it.
     let device = Device::open(name).ok();
     let driver = device.as_ref().and_then(|device| device.driver().ok()).unwrap_or_default();
-    let active_queues = device.and_then(|device| device.channels().ok()).map(|channels| channels.rx);
     let is_veth = kind.as_deref() == Some("veth");
     Some(Link {
         name: name.to_owned(),
@@ -139,9 +145,14 @@ fn facts(message: &LinkMessage, name: &str) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
         kind,
         driver,
-        rx_queues: active_queues.unwrap_or(allocated_queues).max(1),
+        rx_queues: active_queues(name).unwrap_or(allocated_queues).max(1),
         peer: lower.filter(|_| is_veth && !elsewhere),
     })
+}
+
+/// How many receive queues are active, where the driver says.
+fn active_queues(name: &str) -> Option<u32> {
+    Some(Device::open(name).ok()?.channels().ok()?.rx)
 }
 
 /// A setting of an interface that breaks direct routing, or may. Displayed, it is one sentence.

@@ -21,6 +21,8 @@ use crate::addresses::HostAddresses;
 
 /// How long changes are gathered before the kernel is asked what they come to.
 const GATHER: Duration = Duration::from_millis(5);
+/// How often the numbers of queues are looked at: a change of theirs the kernel tells nobody.
+const QUEUES: Duration = Duration::from_millis(250);
 /// When the kernel refuses to tell, how long until it is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -61,6 +63,8 @@ impl Watcher {
     async fn follow(&mut self) -> Result<(), KernelError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut queues = tokio::time::interval(QUEUES);
+        queues.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Vec::new();
         // Work waits until here.
         let mut rest_until = Instant::now();
@@ -81,6 +85,7 @@ impl Watcher {
                     self.wanted();
                 }
                 Some(address) = self.orders.probes.recv() => self.neighbors.ask(address),
+                _ = queues.tick() => self.stale_links |= self.links.have_other_queues(),
                 _ = ticks.tick(), if !self.neighbors.is_empty() => self.neighbors.tick(),
                 () = tokio::time::sleep_until(rest_until), if self.has_work() => {
                     let began = Instant::now();

@@ -156,6 +156,24 @@ impl Registry {
         }
     }
 
+    /// There are this many workers from now on, if that is more than before.
+    pub fn grow(&mut self, workers: usize) {
+        if workers <= self.workers {
+            return;
+        }
+        self.workers = workers;
+        let mut past = self.past.to_vec();
+        past.resize(workers, Traffic::default());
+        self.past = past.into();
+        let mut estimators = self.worker_estimators.to_vec();
+        estimators.resize(workers, Estimator::default());
+        self.worker_estimators = estimators.into();
+        let present = self.services.values().flat_map(ServiceEntry::entries);
+        for entry in present.chain(self.removed.iter().map(RemovedDestination::entry)) {
+            entry.counters.traffic.grow(workers);
+        }
+    }
+
     /// All services, in the order of their names.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &ServiceEntry)> {
         self.services.iter()

@@ -62,6 +62,13 @@ pub(crate) struct TakenOver {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InterfaceStatus {
     pub(crate) name: String,
+    /// `up`, `down` or `missing`; the other facts of one that is missing are its last ones, but for its queues, of which there is
+    /// none.
+    #[serde(default)]
+    pub(crate) state: String,
+    /// What is wrong with its steering program.
+    #[serde(default)]
+    pub(crate) trouble: Option<String>,
     pub(crate) index: u32,
     pub(crate) mac: String,
     pub(crate) mtu: u32,
@@ -261,6 +268,23 @@ pub(crate) struct WorkerStatus {
     /// ICMP errors sent in answer to dropped frames.
     #[serde(default)]
     pub(crate) answered: u64,
+    /// `running`; `stalled`: it does not serve its queue, which is to be opened again; `stopped`: its queue can't be opened.
+    #[serde(default)]
+    pub(crate) state: String,
+    /// What is wrong with one that is not running, for how long that has been known, and why it could not be put right yet.
+    #[serde(default)]
+    pub(crate) trouble: Option<String>,
+    #[serde(default)]
+    pub(crate) trouble_ms: u64,
+    #[serde(default)]
+    pub(crate) failure: Option<String>,
+    /// How often its queue was opened again, what for the last time, and how long ago that was.
+    #[serde(default)]
+    pub(crate) reopened: u32,
+    #[serde(default)]
+    pub(crate) reopened_for: Option<String>,
+    #[serde(default)]
+    pub(crate) reopened_s: u64,
 }
 
 /// What was sized from the configuration.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{DestinationStatus, ServiceStatus, Status};
+use super::{DestinationStatus, ServiceStatus, Status, WorkerStatus};
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +50,12 @@ impl fmt::Display for Status {
                 interface.redirected,
                 interface.passed,
             )?;
+            if matches!(interface.state.as_str(), "down" | "missing") {
+                writeln!(f, "     {}: its frames are lost until it is back", interface.state)?;
+            }
+            if let Some(trouble) = &interface.trouble {
+                writeln!(f, "     {trouble}")?;
+            }
         }
         if !self.settings.is_empty() {
             let settings: Vec<String> =
@@ -88,6 +94,7 @@ impl fmt::Display for Status {
                 worker.dropped,
                 worker.answered
             )?;
+            worker.write_condition(f)?;
         }
         if self.connections.dropped > 0 {
             writeln!(f, "connections dropped by drop_entry: {}", self.connections.dropped)?;
@@ -224,6 +231,28 @@ impl DestinationStatus {
     }
 }
 
+impl WorkerStatus {
+    /// What is wrong with it, and what was.
+    fn write_condition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(trouble) = &self.trouble {
+            write!(f, "     {} for {}: it {trouble}", self.state, duration(self.trouble_ms / 1000))?;
+            match &self.failure {
+                Some(failure) => writeln!(f, "; its queue can't be opened again: {failure}")?,
+                None => writeln!(f, "; its queue is being opened again")?,
+            }
+        }
+        match &self.reopened_for {
+            Some(reason) => writeln!(
+                f,
+                "     its queue was opened again {} time(s), the last one {} ago: it {reason}",
+                self.reopened,
+                duration(self.reopened_s)
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
 fn endpoint(address: IpAddr, port: u16) -> String {
     SocketAddr::new(address, port).to_string()
 }
@@ -244,7 +273,9 @@ mod tests {
 
     #[test]
     fn the_text_names_what_is_not_served_and_why() {
-        let json = r#"{"version":"1","pid":7,"uptime_s":3700,"epoch":1,"interfaces":[],"services":[{"service":
+        let json = r#"{"version":"1","pid":7,"uptime_s":3700,"epoch":1,"interfaces":[{"name":"eth7","state":"missing",
+            "trouble":"no program yet","index":3,"mac":"","mtu":1500,"driver":"","xdp_mode":"native","zero_copy":false,"queues":0,
+            "redirected":0,"passed":0}],"services":[{"service":
             "tcp [fd00::100]:80","protocol":"tcp","address":"fd00::100","port":80,"mark":null,"family":"ipv6",
             "scheduler":"rr","persistence":{"timeout_s":50,"netmask":null,"prefix":64},"drain":"reset","slow_start_s":null,
             "owner":"file","served":false,"reason":"fd00::100 is away","connections":4,"packets":9,"bytes":900,
@@ -259,10 +290,13 @@ mod tests {
             "neighbor":"unknown","reason":null,"forwarding":"masq"}]}],
             "settings":{"sloppy_tcp":1},
             "connections":{"live":3,"limit":10,"kept":{"place":"/x","restoring":true,"connections":3,"templates":0,"lost":1,
-            "messages":["left out of /x: 1 damaged record(s)"]}},"workers":[],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
+            "messages":["left out of /x: 1 damaged record(s)"]}},"workers":[{"worker":0,"core":1,"queue":0,"received":5,"forwarded":4,
+            "dropped":1,"state":"running","reopened":2,"reopened_for":"has stood still for 750 ms","reopened_s":61},
+            {"worker":1,"core":0,"queue":1,"received":0,"forwarded":0,"dropped":0,"state":"stopped","trouble":"has a queue that is new",
+            "trouble_ms":2500,"failure":"in use"}],"drops":{"no_service":2},"memory":{"umem_and_rings":1}}"#;
         let text = serde_json::from_str::<Status>(json).unwrap().to_string();
         for expected in [
-            "xlvs 1, pid 7, up 1 h 1 min, 0 workers, 3 of 10 connections\n",
+            "xlvs 1, pid 7, up 1 h 1 min, 2 workers, 3 of 10 connections\n",
             "connections: left out of /x: 1 damaged record(s)\nconnections: those of the former run are still being found\n",
             "settings: sloppy_tcp = 1\n",
             "TCP [fd00::100]:80 rr persistent 50 mask 64 drain reset ",
@@ -272,6 +306,10 @@ mod tests {
             "     its connections are reset, or scheduled anew\n",
             "mark 7 sh (sh-port) ",
             "     never picked: its forwarding method is masq, which is not built\n",
+            "answered\n     its queue was opened again 2 time(s), the last one 1 min 1 s ago: it has stood still for 750 ms\n",
+            "     stopped for 2 s: it has a queue that is new; its queue can't be opened again: in use\n",
+            "interface eth7 (driver unknown): XDP native, copy, 0 queues, ",
+            "     missing: its frames are lost until it is back\n     no program yet\n",
             "  no_service               2\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in\n{text}");

@@ -324,6 +324,12 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             common.extend(free.0.drain(..FREE_BATCH));
         }
     }
+
+    pub(super) fn give_all(&self, free: &mut FreeSlots) {
+        if !free.0.is_empty() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).append(&mut free.0);
+        }
+    }
 }
 
 /// Free slots that one worker keeps at hand: at most twice the batch.

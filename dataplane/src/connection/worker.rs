@@ -1,5 +1,7 @@
-//! One worker's hand on the connection table: its free slots and the timers of the connections that it made.
+//! One worker's hand on the connection table: its free slots and the timers of the connections that it made. A hand that is
+//! dropped gives its slots back; the timers go with it, and another hand sets them anew ([`WorkerConnections::adopt_all`]).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::State;
@@ -19,6 +21,15 @@ pub struct WorkerConnections<const WORDS: usize> {
     wheel: Wheel,
     /// Whether, between the last two batches, connections of a former director were still being found.
     restoring: bool,
+    /// Slots whose connections are to have timers of this hand, whoever had them before.
+    adopting: Range<u32>,
+}
+
+/// What it had at hand is for others, as after the end of a worker that was replaced.
+impl<const WORDS: usize> Drop for WorkerConnections<WORDS> {
+    fn drop(&mut self) {
+        self.table.give_all(&mut self.free);
+    }
 }
 
 /// A connection that was found.
@@ -55,7 +66,8 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     /// A hand on `table` from `now` on.
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
-        Self { restoring: table.is_restoring(), table, free: FreeSlots::default(), wheel: Wheel::new(now) }
+        let (restoring, free) = (table.is_restoring(), FreeSlots::default());
+        Self { restoring, table, free, wheel: Wheel::new(now), adopting: 0..0 }
     }
 
     /// The shared table.
@@ -168,30 +180,41 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
         self.restoring
     }
 
+    /// Sets timers for all connections that there are now, by and by with [`Self::expire`]: another hand that had timers is
+    /// gone. Timers that others have beside these do not count any more.
+    pub fn adopt_all(&mut self) {
+        self.adopting = 0..self.table.slots_used();
+    }
+
     /// Looks at up to `budget` timers that are due, removes the connections that have expired and tells `removed` of each; sets
-    /// timers for as many connections of a former director. Returns how many there were of the more frequent.
+    /// timers for as many connections of a former director, or of another hand. Returns how many there were of the more frequent.
     pub fn expire(&mut self, now: Now, budget: usize, removed: impl FnMut(Removed)) -> usize {
         // What was looked up since the last time is answered by what was so then.
         self.restoring = self.restoring && self.table.is_restoring();
         self.fire(now, budget, removed).max(self.adopt(budget))
     }
 
-    /// Sets timers for connections of a former director; returns for how many slots that is done.
+    /// Sets timers for connections that may have none; returns for how many slots that is done.
     fn adopt(&mut self, budget: usize) -> usize {
         if self.restoring {
             return 0;
         }
-        let slots = self.table.adopt(budget);
-        let count = slots.len();
-        for slot in slots {
-            let Some(record) = self.table.record(slot) else { continue };
-            if let Some((word, _)) = record.read()
-                && record.armed() == 0
-            {
-                self.arm(slot, word);
-            }
-        }
+        let restored = self.table.adopt(budget);
+        let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        let end = self.adopting.start.saturating_add(budget).min(self.adopting.end);
+        let others = self.adopting.start..end;
+        self.adopting.start = end;
+        let count = restored.len().max(others.len());
+        restored.for_each(|slot| self.adopt_slot(slot, |record| record.armed() == 0));
+        others.for_each(|slot| self.adopt_slot(slot, |_| true));
         count
+    }
+
+    fn adopt_slot(&mut self, slot: u32, needs_timer: impl FnOnce(&Record<WORDS>) -> bool) {
+        let record = self.table.record(slot).filter(|record| needs_timer(record));
+        if let Some((word, _)) = record.and_then(Record::read) {
+            self.arm(slot, word);
+        }
     }
 
     fn fire(&mut self, now: Now, budget: usize, mut removed: impl FnMut(Removed)) -> usize {
@@ -294,6 +317,45 @@ mod tests {
             hand.expire(now, usize::MAX, |_| panic!("ended early"));
         }
         assert!(hand.wheel.len() < 100, "{} timers of one connection", hand.wheel.len());
+    }
+
+    #[test]
+    fn what_a_hand_had_goes_on_in_another_one() {
+        let table = table(1024);
+        let mut first = WorkerConnections::new(Arc::clone(&table), Now(0));
+        for client in 0..1000 {
+            let hash = first.hash(&key(client));
+            first.add(&key(client), hash, &new(client, 5_000 + u64::from(client))).unwrap();
+        }
+        let mut second = WorkerConnections::new(Arc::clone(&table), Now(0));
+        let hash = second.hash(&key(1000));
+        second.add(&key(1000), hash, &new(1000, 5_000)).unwrap();
+        // The first one stands still, with all of its timers.
+        second.adopt_all();
+        let mut ended = Vec::new();
+        while second.expire(Now(4_000), 100, |removed| ended.push(removed)) == 100 {}
+        assert!(ended.is_empty());
+        second.expire(Now(5_500), usize::MAX, |removed| ended.push(removed));
+        assert!((200..=501).contains(&ended.len()), "{}", ended.len());
+        second.expire(Now(7_000), usize::MAX, |removed| ended.push(removed));
+        assert_eq!((ended.len(), table.population().live()), (1001, 0));
+        // And comes to life again.
+        first.expire(Now(7_000), usize::MAX, |removed| ended.push(removed));
+        assert_eq!(ended.len(), 1001);
+    }
+
+    #[test]
+    fn hands_that_come_and_go_take_no_slots_along() {
+        let table = table(1024);
+        for round in 0..1000 {
+            let mut hand = WorkerConnections::new(Arc::clone(&table), Now(round));
+            let hash = hand.hash(&key(1));
+            let Ok(Added::New(slot, word)) = hand.add(&key(1), hash, &new(0, 1_000_000)) else {
+                panic!("no slot in round {round}")
+            };
+            assert!(hand.remove(slot, word).is_some());
+        }
+        assert!(table.slots_used() <= 512, "{}", table.slots_used());
     }
 
     #[test]

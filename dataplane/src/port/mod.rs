@@ -61,6 +61,10 @@ pub struct PortCounters {
     pub fill_ring_empty: u64,
     /// Frames the kernel dropped for other reasons (XDP_STATISTICS rx_dropped: larger than the frames allow, …).
     pub receive_dropped: u64,
+    /// Buffers that the kernel has given back as sent.
+    pub completed: u64,
+    /// Buffers on transmit rings, or sent and not given back, at the moment: a level, not a count.
+    pub pending: u64,
     /// Descriptors that the kernel refused (XDP_STATISTICS tx_invalid_descs, rx_invalid_descs): our bug if not 0.
     pub invalid_descriptors: u64,
 }

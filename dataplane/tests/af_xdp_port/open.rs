@@ -24,6 +24,41 @@ fn a_port_has_no_socket_where_the_interface_lacks_its_queue() {
 }
 
 #[test]
+fn sockets_are_taken_from_a_port_that_stays_and_their_queues_are_free() {
+    let wires = Wires { pairs: 2, ..Wires::default() };
+    let lab = Lab::new(wires);
+    inside(&lab.director, || {
+        let mut first = AfXdpPort::open(&config(2, wires, 0)).unwrap();
+        let grip = first.grip();
+        for _ in 0..2 {
+            grip.take_sockets().unwrap();
+        }
+        let mut second = AfXdpPort::reopen(&config(2, wires, 0)).unwrap();
+        // Whoever has the first one finds it as it was: its frames are where they were, and nothing comes or goes.
+        let before = first.frame_census();
+        let mut frames = Vec::new();
+        assert_eq!(first.receive(&mut frames), 0);
+        first.send(&[0; 60], InterfaceSlot(1)).unwrap();
+        first.flush();
+        let after = first.frame_census();
+        assert_eq!((after.free, after.transmit, after.fill), (before.free - 1, 1, before.fill));
+        assert_eq!(first.send(&[0; 60], InterfaceSlot(1)), Err(TransmitRefused::NoSuchInterface));
+        let (waker, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        first.wait(waker.as_fd(), Duration::from_millis(1));
+        drop(first);
+        // Its end is not the other one's, whose descriptors may have the same numbers as closed ones.
+        second.send(&[0; 60], InterfaceSlot(1)).unwrap();
+        assert_all_frames_accounted_for(&mut second);
+        assert_eq!(second.counters().completed, 1);
+        let grip = second.grip();
+        drop(second);
+        // Nothing is left to take.
+        grip.take_sockets().unwrap();
+        AfXdpPort::open(&config(2, wires, 0)).unwrap();
+    });
+}
+
+#[test]
 fn what_cannot_be_opened_says_why() {
     let wires = Wires::default();
     let lab = Lab::new(wires);

@@ -105,4 +105,14 @@ fn each_worker_has_its_part_of_all() {
     assert_eq!(parts(&registry), [3, 6]);
     registry.zero_all();
     assert_eq!(parts(&registry), [0, 0]);
+    // A worker that comes later has a part of its own, of old destinations and of new ones.
+    registry.grow(3);
+    registry.grow(2);
+    registry.add_destination(&web(), real(13), weighing(1)).unwrap();
+    let later = table(&mut registry);
+    for destination in [0, 1] {
+        later.destination(DestinationId(destination)).unwrap().counters.traffic.lane(2).count_packet(100);
+    }
+    registry.estimate();
+    assert_eq!((parts(&registry), registry.total().counted().packets), (vec![0, 0, 2], 2));
 }

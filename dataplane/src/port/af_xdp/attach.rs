@@ -74,6 +74,33 @@ impl Steering {
         self.adopt_or_attach(&pins, requested).inspect_err(|_| pins.tidy())
     }
 
+    /// Attaches the program again, with all rules: to the interface that has the name now, if the old one was deleted, whose
+    /// sockets have to be registered anew; or on all the queues that it has now, as a driver may have given the program only to
+    /// those of before (veth does). Blocks as [`Self::attach`] does. After an error it can be called again.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_again(
+        &mut self,
+        interface: SteeredInterface,
+        requested: RequestedMode,
+    ) -> Result<Attached, AfXdpError> {
+        self.link = None;
+        if interface.index == self.interface.index {
+            // The kernel takes no notice of a program that is attached already: it has to be another one.
+            let program = xdp_program(&mut self.program)?;
+            // Fails where it was done by a call before.
+            let _ = program.unload();
+            program.load().map_err(|error| AfXdpError::bpf("loading the steering program again", error))?;
+        } else {
+            // The old interface may be there yet, under another name.
+            detach_interface(self.interface.index)?;
+        }
+        self.set_mac(interface.mac)?;
+        self.interface = interface;
+        self.attach(requested)
+    }
+
     fn adopt_or_attach(
         &mut self,
         pins: &PinDirectory,

@@ -2,7 +2,7 @@
 //! them. The files are a ladder, each uses those before it:
 //!
 //! ```text
-//! error ── config ── frame, umem (packet memory) ── socket (four rings of a queue) ── port (a worker's)
+//! error ── config ── frame, umem (packet memory) ── socket (four rings of a queue) ── grip ── port (a worker's)
 //!      └── steering_keys ── steering (an interface's program) ── bpf_link, pin ── attach
 //! ```
 //!
@@ -14,6 +14,7 @@ mod config;
 mod error;
 pub mod ethtool;
 mod frame;
+mod grip;
 pub mod namespace;
 mod pin;
 mod port;
@@ -26,6 +27,8 @@ pub use attach::{Attached, RequestedMode, XdpMode, detach_interface, pinned_mode
 pub use config::{MAX_INTERFACES, PortConfig, PortInterface};
 pub use error::AfXdpError;
 pub use frame::{AfXdpFrame, MAX_BUFFERS};
+pub use grip::PortGrip;
 pub use port::{AfXdpPort, FrameCensus, PortSocket, PreparedPort};
+pub use socket::fits_one_frame;
 pub use steering::{SteeredInterface, Steering, SteeringCounters, SteeringVerdict};
 pub use steering_keys::{MAX_NETWORKS, MAX_PORTS, MAX_VIPS};

@@ -19,12 +19,15 @@ use xsk_rs::umem::frame::FrameDesc;
 use super::config::PortConfig;
 use super::error::AfXdpError;
 use super::frame::{AfXdpFrame, MAX_BUFFERS, Reassembly, Taken};
-use super::socket::{Kick, QueueSocket};
+use super::grip::PortGrip;
+use super::socket::{BUSY_LIMIT, Kick, QueueSocket};
 use super::umem::{FillError, PacketMemory};
 use crate::port::{BATCH, InterfaceSlot, Port, PortCounters, TransmitRefused};
 
 /// How soon frames that the kernel did not take are tried again.
 const RETRY: Duration = Duration::from_millis(1);
+/// How long [`AfXdpPort::reopen`] waits for a queue, which the kernel frees some milliseconds after its last socket is closed.
+const REOPEN_PATIENCE: Duration = Duration::from_millis(100);
 
 struct Slot {
     socket: QueueSocket,
@@ -103,11 +106,15 @@ impl PreparedPort {
     /// # Errors
     /// When the kernel refuses.
     pub fn open(self) -> Result<AfXdpPort, AfXdpError> {
+        self.open_within(BUSY_LIMIT)
+    }
+
+    fn open_within(self, patience: Duration) -> Result<AfXdpPort, AfXdpError> {
         let Self { config, mut memory } = self;
         let mut slots = Vec::with_capacity(config.interfaces.len());
         for interface in &config.interfaces {
             let socket = (config.queue < interface.queues)
-                .then(|| QueueSocket::open(&config, interface, &memory))
+                .then(|| QueueSocket::open(&config, interface, &memory, patience))
                 .transpose()?;
             slots.push(socket.map(|mut socket| {
                 socket.refill(&mut memory);
@@ -149,6 +156,15 @@ impl AfXdpPort {
         PreparedPort::new(config.clone())?.open()
     }
 
+    /// The same for queues that this process has just given up. Blocks for a tenth of a second at most for each interface, so
+    /// that who has other things to do can try again later.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(config: &PortConfig) -> Result<Self, AfXdpError> {
+        PreparedPort::new(config.clone())?.open_within(REOPEN_PATIENCE)
+    }
+
     /// The sockets, to be registered with the steering program of their interface.
     pub fn sockets(&self) -> impl Iterator<Item = PortSocket<'_>> {
         self.slots.iter().zip(0..=u8::MAX).filter_map(|(slot, number)| {
@@ -161,6 +177,12 @@ impl AfXdpPort {
                 multi_buffer: socket.multi_buffer,
             })
         })
+    }
+
+    /// What takes this port's sockets away from the thread that has it.
+    #[must_use]
+    pub fn grip(&self) -> PortGrip {
+        PortGrip::of(self.slots.iter().flatten().map(|slot| slot.socket.fd()))
     }
 
     /// The memory that the kernel holds for the port, in bytes: packet memory and rings.
@@ -330,6 +352,8 @@ impl Port for AfXdpPort {
     fn counters(&self) -> PortCounters {
         let mut counters = self.counters;
         for slot in self.slots.iter().flatten() {
+            counters.completed += slot.socket.completed();
+            counters.pending += slot.socket.sending() as u64;
             let kernel = slot.socket.statistics();
             counters.receive_ring_full += kernel.rx_ring_full();
             counters.fill_ring_empty += kernel.rx_fill_ring_empty_descs();

@@ -20,7 +20,7 @@ use super::error::{AfXdpError, os_error};
 use super::umem::PacketMemory;
 
 /// How long a queue may be busy, as it is for a moment after its owner died.
-const BUSY_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// Ethernet header and two VLAN tags.
 const LINK_HEADER: u32 = 22;
@@ -28,6 +28,12 @@ const LINK_HEADER: u32 = 22;
 const HEADROOM: u32 = 256;
 // Socket option of AF_XDP, kernel ABI since 6.17: how many frames one send() may send in copy mode.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
+/// Whether packets of this MTU fit a UMEM frame of this size, so that a socket needs no multi-buffer for them.
+#[must_use]
+pub const fn fits_one_frame(frame_size: u32, mtu: u32) -> bool {
+    mtu.saturating_add(LINK_HEADER) <= frame_size - HEADROOM
+}
 
 /// What became of the frames on the transmit ring.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,7 @@ pub(super) struct QueueSocket {
     share: usize,
     filled: usize,
     sending: usize,
+    completed: u64,
     gone: bool,
     pub(super) zero_copy: bool,
     pub(super) multi_buffer: bool,
@@ -60,14 +67,15 @@ struct Manner {
 }
 
 impl QueueSocket {
-    /// Opens the socket: zero-copy if the driver can, else by copying.
+    /// Opens the socket: zero-copy if the driver can, else by copying. Waits for a queue in use as long as `patience`.
     pub(super) fn open(
         config: &PortConfig,
         interface: &PortInterface,
         memory: &PacketMemory,
+        patience: Duration,
     ) -> Result<Self, AfXdpError> {
-        let deadline = Instant::now() + BUSY_LIMIT;
-        let fits = interface.mtu.saturating_add(LINK_HEADER) <= config.frame_size - HEADROOM;
+        let deadline = Instant::now() + patience;
+        let fits = fits_one_frame(config.frame_size, interface.mtu);
         let manner = |zero_copy, multi_buffer| Manner { zero_copy, multi_buffer };
         let manners = [
             (true, manner(true, true)),
@@ -137,6 +145,7 @@ impl QueueSocket {
             share: config.share() as usize,
             filled: 0,
             sending: 0,
+            completed: 0,
             gone: false,
             zero_copy: manner.zero_copy,
             multi_buffer: manner.multi_buffer,
@@ -178,6 +187,10 @@ impl QueueSocket {
 
     pub(super) fn sending(&self) -> usize {
         self.sending
+    }
+
+    pub(super) fn completed(&self) -> u64 {
+        self.completed
     }
 
     /// Whether the interface has been deleted: the socket will never send or receive again.
@@ -231,6 +244,7 @@ impl QueueSocket {
             let count = unsafe { self.completion.consume(scratch) };
             memory.free().extend_from_slice(&scratch[..count]);
             self.sending -= count.min(self.sending);
+            self.completed += count as u64;
             if count < scratch.len() {
                 break;
             }
