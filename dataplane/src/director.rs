@@ -10,10 +10,13 @@
 //! forwarded in place + handed to the host as it came + dropped + still held + `fragments_reassembled` + `packets_fragmented`,
 //! over all workers.
 //!
+//! A full connection table leaves known flows alone; what becomes of others then is in [`overload`].
+//!
 //! A known flow costs no lock and no allocation, and a batch's flows are looked for together (see [`prefetch`]).
 
 mod datagram;
 mod defend;
+mod overload;
 mod peer;
 mod persist;
 mod prefetch;
@@ -81,6 +84,7 @@ pub struct Director {
     joined: Option<Datagram>,
     whole: Vec<u8>,
     wall_clock: WallClock,
+    is_pressed: bool,
 }
 
 impl Director {
@@ -109,6 +113,7 @@ impl Director {
             joined: None,
             whole: Vec::new(),
             wall_clock: WallClock::default(),
+            is_pressed: false,
         }
     }
 
@@ -204,7 +209,8 @@ impl Director {
         now: Now,
     ) -> Result<Path, Detour> {
         let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
-        let context = Context { services, counters, worker, ingress, sender, now };
+        let context =
+            Context { services, counters, worker, ingress, sender, is_pressed: self.is_pressed, now };
         let destination = match packet.key {
             Key::V4(key) => route::route(&context, &mut self.v4, &key, place, packet),
             Key::V6(key) => route::route(&context, &mut self.v6, &key, place, packet),
@@ -220,7 +226,7 @@ impl Director {
     #[cold]
     fn went_round(&mut self, packet: &Packet, sender: Sender<'_>, ingress: InterfaceSlot, now: Now) -> bool {
         let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
-        let context = Context { services, counters, worker, ingress, sender, now };
+        let context = Context { services, counters, worker, ingress, sender, is_pressed: false, now };
         match packet.key {
             Key::V4(key) => peer::take_home(&context, &mut self.v4, &key, packet),
             Key::V6(key) => peer::take_home(&context, &mut self.v6, &key, packet),
@@ -287,6 +293,12 @@ impl Director {
         self.answerer.prepare(&Refused { frame, packet, reason, mtu, tells_of_none }, now);
     }
 
+    /// Whether frames come faster than they are dealt with. See [`DropReason::Shed`].
+    #[inline]
+    pub fn set_pressed(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+    }
+
     /// Answers without a limit from now on; see [`Answerer::lift_limit`].
     pub fn lift_answer_limit(&mut self) {
         self.answerer.lift_limit();
@@ -324,6 +336,7 @@ impl Director {
             worker: self.worker,
             ingress: InterfaceSlot(0),
             sender: Sender(&[]),
+            is_pressed: false,
             now,
         };
         let v4 = self.v4.expire(now, budget, |ended| context.settle(&ended));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use xlvs_dataplane::counters::{Counter, PORT_DROPS};
+use xlvs_dataplane::counters::{Counter, PORT_DROPS, WorkerCounters};
 use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::flow::{Family, Granularity};
 use xlvs_dataplane::service::{Persistence, ServiceKey};
@@ -42,6 +42,9 @@ impl Daemon {
         for steering in self.publisher.steerings() {
             count("no_socket", steering.counters().map_or(0, |counters| counters.dropped_no_socket));
         }
+        let sum = |of: fn(&WorkerCounters) -> &Counter| -> u64 {
+            self.crew.iter().map(|worker| of(&worker.counters).get()).sum()
+        };
         let population = self.launched.connections.v4.population();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -56,7 +59,9 @@ impl Daemon {
             connections: ConnectionsStatus {
                 live: population.live(),
                 limit: population.limit(),
-                dropped: self.crew.iter().map(|worker| worker.counters.connections_dropped.get()).sum(),
+                dropped: sum(|counters| &counters.connections_dropped),
+                displaced: sum(|counters| &counters.connections_displaced),
+                stateless_packets: sum(|counters| &counters.stateless),
                 kept: self.kept(),
             },
             workers: self.workers(),

@@ -10,19 +10,11 @@ use crate::clock::Now;
 const TICK_SHIFT: u32 = 8;
 const SLOTS: usize = 4096;
 
-/// A timer: the record's slot and the generation it was set for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// The record's slot.
-    pub slot: u32,
-    /// The generation of the record when the timer was set.
-    pub generation: u32,
-}
-
-/// A timing wheel.
+/// A timing wheel. A timer is the slot of the record that it is for: whoever is in there when it fires tells by the tick whether it
+/// is the one that counts.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Box<[Vec<Timer>]>,
+    slots: Box<[Vec<u32>]>,
     /// The tick that is being fired; all before it have been.
     cursor: u32,
 }
@@ -40,11 +32,11 @@ impl Wheel {
     }
 
     /// Sets a timer for the first tick that begins after `deadline`; returns that tick, which the record must remember.
-    pub fn set(&mut self, timer: Timer, deadline: Now) -> u32 {
+    pub fn set(&mut self, slot: u32, deadline: Now) -> u32 {
         let due = tick_of(deadline).wrapping_add(1);
         let ahead = due.saturating_sub(self.cursor).clamp(1, SLOTS as u32 - 1);
         let tick = self.cursor.wrapping_add(ahead);
-        self.slots[tick as usize % SLOTS].push(timer);
+        self.slots[tick as usize % SLOTS].push(slot);
         tick
     }
 
@@ -54,12 +46,12 @@ impl Wheel {
         tick_of(deadline).wrapping_add(1)
     }
 
-    /// The next timer that is due at `now`, with the tick it was due at.
-    pub fn pop(&mut self, now: Now) -> Option<(Timer, u32)> {
+    /// The slot of the next timer that is due at `now`, and the tick it was due at.
+    pub fn pop(&mut self, now: Now) -> Option<(u32, u32)> {
         let today = tick_of(now);
         loop {
-            if let Some(timer) = self.slots[self.cursor as usize % SLOTS].pop() {
-                return Some((timer, self.cursor));
+            if let Some(slot) = self.slots[self.cursor as usize % SLOTS].pop() {
+                return Some((slot, self.cursor));
             }
             if self.cursor >= today {
                 return None;
@@ -86,14 +78,14 @@ mod tests {
     use super::*;
 
     fn fired(wheel: &mut Wheel, now: Now) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.pop(now)).map(|(timer, _)| timer.slot).collect()
+        std::iter::from_fn(|| wheel.pop(now)).map(|(slot, _)| slot).collect()
     }
 
     #[test]
     fn timers_fire_within_a_tick_after_their_deadline_and_not_before() {
         let mut wheel = Wheel::new(Now(1_000_000));
         for (slot, ahead) in [(1, 0), (2, 10_000), (3, 60_000), (4, 900_000)] {
-            wheel.set(Timer { slot, generation: 0 }, Now(1_000_000 + ahead));
+            wheel.set(slot, Now(1_000_000 + ahead));
         }
         let mut seen = Vec::new();
         for step in 0..1_000_000 / 50 {
@@ -114,7 +106,7 @@ mod tests {
     fn a_timer_beyond_the_horizon_fires_at_its_end_to_be_set_anew() {
         let mut wheel = Wheel::new(Now(0));
         let month = Now(31 * 86_400 * 1000);
-        let tick = wheel.set(Timer { slot: 9, generation: 0 }, month);
+        let tick = wheel.set(9, month);
         assert_eq!(tick, SLOTS as u32 - 1);
         assert_eq!(fired(&mut wheel, Now(u64::from(tick) << TICK_SHIFT)), [9]);
     }
@@ -123,7 +115,7 @@ mod tests {
     fn a_clock_that_jumps_ahead_fires_everything_once() {
         let mut wheel = Wheel::new(Now(0));
         for slot in 0..100 {
-            wheel.set(Timer { slot, generation: 0 }, Now(u64::from(slot) * 1000));
+            wheel.set(slot, Now(u64::from(slot) * 1000));
         }
         let mut slots = fired(&mut wheel, Now(10_000_000));
         slots.sort_unstable();
