@@ -1,6 +1,6 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
-//! a wire ([`capture`]), servers that say who they are ([`named`]) or count what comes ([`numbered`]), requests that go on while
+//! a wire ([`capture`]), floods of them ([`flood`]), servers that say who they are ([`named`]) or count what comes ([`numbered`]), requests that go on while
 //! something changes ([`traffic`]), keepalived ([`keepalived`]), and waiting for a condition rather than for a time
 //! ([`wait`]).
 //!
@@ -12,6 +12,7 @@ pub mod capture;
 pub mod command;
 pub mod config;
 pub mod daemon;
+pub mod flood;
 pub mod frame;
 pub mod ftp;
 pub mod keepalived;
@@ -27,6 +28,7 @@ pub use capture::{Capture, Captured};
 pub use command::{Finished, Running};
 pub use config::{Config, Service};
 pub use daemon::{Daemon, Failed};
+pub use flood::Flood;
 pub use keepalived::Keepalived;
 pub use lab::Lab;
 pub use named::Named;

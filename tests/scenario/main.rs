@@ -6,6 +6,7 @@ mod access;
 mod crash;
 mod demo;
 mod doctor;
+mod flood;
 mod health;
 mod hostile_clients;
 mod idle;
