@@ -66,6 +66,7 @@ impl Window {
 /// What a director counted.
 #[derive(Clone, Copy, Debug)]
 struct Told {
+    received: u64,
     shed: u64,
     stateless: u64,
     displaced: u64,
@@ -89,6 +90,8 @@ struct Figure {
     /// More than the bare forwarder in the same round: the median of the differences.
     beyond_bare_percent: Option<f64>,
     flood_through_percent: f64,
+    /// Of the frames offered, those that came to the director; the others were lost on the way to it.
+    received_percent: Option<f64>,
     /// Of the frames offered, those that were shed.
     shed_percent: Option<f64>,
     stateless: Option<u64>,
@@ -104,7 +107,7 @@ struct Figure {
 impl Row for Figure {
     const NOTES: &'static [&'static str] = &[
         "lost %: of the frames of known connections, median over rounds, ± distance of the quartiles; beyond: more than bare in the same round",
-        "through %: of the flood's frames, what came out · shed %: of all frames, what was dropped for known connections' sake",
+        "through %: of the flood's frames, what came out · seen %: of all frames, what came to the director · shed %: what was dropped for known connections' sake",
         "stateless: sent on without a connection · displaced: made room for others · live: connections at the end · MiB: memory grown",
     ];
 
@@ -119,6 +122,7 @@ impl Row for Figure {
             row.beyond_bare_percent.map_or("-".to_owned(), |more| format!("{more:+.4}"))
         }),
         right("through %", 9, |row| format!("{:.2}", row.flood_through_percent)),
+        right("seen %", 7, |row| row.received_percent.map_or("-".to_owned(), |share| format!("{share:.2}"))),
         right("shed %", 7, |row| row.shed_percent.map_or("-".to_owned(), |share| format!("{share:.2}"))),
         right("stateless", 10, |row| of(row.stateless)),
         right("displaced", 10, |row| of(row.displaced)),
@@ -170,6 +174,7 @@ pub(crate) fn run(options: &FloodBench, printer: &Printer) -> Result<(), String>
             let sum = |count: &dyn Fn(&WorkerCounters) -> u64| forwarder.counters().map(count).sum();
             let get = |of: fn(&WorkerCounters) -> &Counter| sum(&|counters| of(counters).get());
             window.told = Some(Told {
+                received: get(|counters| &counters.received),
                 shed: sum(&|counters| counters.dropped(DropReason::Shed)),
                 stateless: get(|counters| &counters.stateless),
                 displaced: get(|counters| &counters.connections_displaced),
@@ -199,6 +204,7 @@ pub(crate) fn run(options: &FloodBench, printer: &Printer) -> Result<(), String>
                 spread: lost.spread,
                 beyond_bare_percent: beyond,
                 flood_through_percent: over(&|window| percent(window.flood_through, window.flooded)).median,
+                received_percent: last.told.map(|told| percent(told.received, last.known + last.flooded)),
                 shed_percent: last.told.map(|told| percent(told.shed, last.known + last.flooded)),
                 stateless: last.told.map(|told| told.stateless),
                 displaced: last.told.map(|told| told.displaced),

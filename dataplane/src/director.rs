@@ -84,7 +84,6 @@ pub struct Director {
     joined: Option<Datagram>,
     whole: Vec<u8>,
     wall_clock: WallClock,
-    is_pressed: bool,
 }
 
 impl Director {
@@ -113,7 +112,6 @@ impl Director {
             joined: None,
             whole: Vec::new(),
             wall_clock: WallClock::default(),
-            is_pressed: false,
         }
     }
 
@@ -209,8 +207,7 @@ impl Director {
         now: Now,
     ) -> Result<Path, Detour> {
         let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
-        let context =
-            Context { services, counters, worker, ingress, sender, is_pressed: self.is_pressed, now };
+        let context = Context { services, counters, worker, ingress, sender, now };
         let destination = match packet.key {
             Key::V4(key) => route::route(&context, &mut self.v4, &key, place, packet),
             Key::V6(key) => route::route(&context, &mut self.v6, &key, place, packet),
@@ -226,7 +223,7 @@ impl Director {
     #[cold]
     fn went_round(&mut self, packet: &Packet, sender: Sender<'_>, ingress: InterfaceSlot, now: Now) -> bool {
         let (services, counters, worker) = (&*self.services, &*self.counters, self.worker);
-        let context = Context { services, counters, worker, ingress, sender, is_pressed: false, now };
+        let context = Context { services, counters, worker, ingress, sender, now };
         match packet.key {
             Key::V4(key) => peer::take_home(&context, &mut self.v4, &key, packet),
             Key::V6(key) => peer::take_home(&context, &mut self.v6, &key, packet),
@@ -296,7 +293,8 @@ impl Director {
     /// Whether frames come faster than they are dealt with. See [`DropReason::Shed`].
     #[inline]
     pub fn set_pressed(&mut self, is_pressed: bool) {
-        self.is_pressed = is_pressed;
+        self.v4.is_pressed = is_pressed;
+        self.v6.is_pressed = is_pressed;
     }
 
     /// Answers without a limit from now on; see [`Answerer::lift_limit`].
@@ -336,7 +334,6 @@ impl Director {
             worker: self.worker,
             ingress: InterfaceSlot(0),
             sender: Sender(&[]),
-            is_pressed: false,
             now,
         };
         let v4 = self.v4.expire(now, budget, |ended| context.settle(&ended));

@@ -183,7 +183,8 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
     let vip = lab.v4("vip");
     // What came before there was a steering program, only the driver knows.
     let (earlier, _) = within("the wire is quiet", Duration::from_secs(20), || {
-        let earlier = [(); 2].map(|()| counted(&lab, &daemon)).map(|it| it.received.wrapping_sub(it.steered()));
+        let earlier =
+            [(); 2].map(|()| counted(&lab, &daemon)).map(|it| it.received.wrapping_sub(it.steered()));
         if earlier[0] == earlier[1] { Ok(earlier[0]) } else { Err(format!("{earlier:?}")) }
     });
     let traffic = Traffic::start(&lab, &xlvs_tests::lab::url(vip, "/"), 2, 20);

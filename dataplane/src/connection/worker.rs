@@ -19,6 +19,8 @@ pub struct WorkerConnections<const WORDS: usize> {
     wheel: Wheel,
     /// Whether, between the last two batches, connections of a former director were still being found.
     restoring: bool,
+    /// Whether frames come faster than the worker deals with them. Here, as only who looks at a flow that is not known asks.
+    pub(crate) is_pressed: bool,
     /// A timer that is set for a slot that was made free, and its tick.
     inherited: Option<(u32, u32)>,
 }
@@ -63,7 +65,8 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
         let (restoring, wheel) = (table.is_restoring(), Wheel::new(now));
-        Self { table, free: FreeSlots::default(), wheel, restoring, inherited: None }
+        let free = FreeSlots::default();
+        Self { table, free, wheel, restoring, is_pressed: false, inherited: None }
     }
 
     /// The shared table.

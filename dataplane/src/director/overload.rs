@@ -41,7 +41,7 @@ pub(super) fn sheds<const WORDS: usize>(
     connections: &WorkerConnections<WORDS>,
 ) -> bool {
     let full_at = || connections.table().population().full_at();
-    context.is_pressed && full_at().is_some_and(|at| context.now.0 < at.0 + SHEDS_FOR_MS)
+    connections.is_pressed && full_at().is_some_and(|at| context.now.0 < at.0 + SHEDS_FOR_MS)
 }
 
 /// Whether a packet without a connection may be of a flow that had found no room for one, or had to give it up.
@@ -136,6 +136,25 @@ fn is_spare<const WORDS: usize>(context: &Context<'_>, record: &Record<WORDS>, w
     };
     let touched = record.deadline().0.saturating_sub(timeout_ms);
     context.now.0.saturating_sub(touched) >= SPARED_MS
+}
+
+/// What becomes of a packet whose connection was refused: where there was no room for one, it goes without, where `to` says.
+pub(super) fn refused<'s>(
+    context: &Context<'_>,
+    packet: &Packet,
+    reason: DropReason,
+    to: impl FnOnce() -> Result<&'s Destination, DropReason>,
+) -> Result<&'s Destination, DropReason> {
+    if reason != DropReason::TableFull || context.services.when_full != WhenFull::Stateless {
+        return Err(reason);
+    }
+    Ok(go_without(context, to()?, packet))
+}
+
+/// Whether a flow's source has opened as many connections lately as it may. Datagrams that open none are not counted.
+pub(super) fn exceeds_share(context: &Context<'_>, service: &Service, flow: &NewFlow) -> bool {
+    let limit = context.services.source_limit.as_deref().filter(|_| !service.one_packet);
+    limit.is_some_and(|limit| !limit.admits(flow.client.ip(), context.now))
 }
 
 /// Sends a packet on without a connection.

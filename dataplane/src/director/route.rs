@@ -2,7 +2,8 @@
 //! see [`super::persist`]) gives a new connection. Everything that changes connections and their counts is here.
 //!
 //! Order, as the kernel's: connection, then whether it is to go on; otherwise whether the packet may open one, its mark, its
-//! service, the defences, the template, the scheduler (or, in a full table, what [`overload`] says). What another director gave this host (see [`super::peer`]) is not scheduled.
+//! service, the defences, the template, the scheduler (or, in a full table, what [`overload`] says). What another director gave
+//! this host (see [`super::peer`]) is not scheduled.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use crate::connection::{State, sctp, tcp};
 use crate::counters::WorkerCounters;
 use crate::destination::{Destination, Standing, Way};
 use crate::flow::{FlowKey, TableKey};
-use crate::overload::WhenFull;
 use crate::packet::{Packet, SctpChunk, Transport};
 use crate::port::InterfaceSlot;
 use crate::scheduler::NewFlow;
@@ -36,8 +36,6 @@ pub(super) struct Context<'s> {
     pub(super) ingress: InterfaceSlot,
     /// Who sent the frame on this link. Not read of a known flow's.
     pub(super) sender: Sender<'s>,
-    /// Whether frames come faster than the worker deals with them. Not read of a known flow's.
-    pub(super) is_pressed: bool,
     pub(super) now: Now,
 }
 
@@ -285,7 +283,7 @@ where
         if context.services.defense.drops_packet() {
             return Err(DropReason::DropPacket);
         }
-        if exceeds_share(context, service, &flow) {
+        if overload::exceeds_share(context, service, &flow) {
             return Err(DropReason::SourceLimit);
         }
         Some(next_state(context, first_state(packet.transport), packet.transport))
@@ -319,28 +317,8 @@ where
         // The FTP service took a packet that may be of its data, and may be anything: the host says that there is nothing.
         DropReason::NoDestination if is_foreign_to_ftp(service, &flow) => Err(no_service),
         // What a template says holds without a connection, too.
-        reason => go_without(context, packet, reason, || templates.map_or_else(by_hash, Ok)),
+        reason => overload::refused(context, packet, reason, || templates.map_or_else(by_hash, Ok)),
     })
-}
-
-/// What is to be done with a packet for which a connection was refused: where there was no room for one, it goes where `to` says
-/// without.
-fn go_without<'s>(
-    context: &Context<'_>,
-    packet: &Packet,
-    refused: DropReason,
-    to: impl FnOnce() -> Result<&'s Destination, DropReason>,
-) -> Result<&'s Destination, DropReason> {
-    if refused != DropReason::TableFull || context.services.when_full != WhenFull::Stateless {
-        return Err(refused);
-    }
-    Ok(overload::go_without(context, to()?, packet))
-}
-
-/// Whether a flow's source has opened as many connections lately as it may. Datagrams that open none are not counted.
-fn exceeds_share(context: &Context<'_>, service: &Service, flow: &NewFlow) -> bool {
-    let limit = context.services.source_limit.as_deref().filter(|_| !service.one_packet);
-    limit.is_some_and(|limit| !limit.admits(flow.client.ip(), context.now))
 }
 
 /// Whether a packet is scheduled by itself, and remembered nowhere.
@@ -373,7 +351,7 @@ pub(super) fn open_at_host<'s, const WORDS: usize>(
     }
     let state = next_state(context, first_state(packet.transport), packet.transport);
     let opened = begin(context, connections, flow, packet, (service, state), (host, None));
-    opened.or_else(|reason| go_without(context, packet, reason, || Ok(host)))
+    opened.or_else(|reason| overload::refused(context, packet, reason, || Ok(host)))
 }
 
 /// Adds the connection that a packet opens, of a flow and its hash, in this state, to a destination that was picked, by a template
