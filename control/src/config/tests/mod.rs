@@ -295,7 +295,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 43,
+            line: 44,
         },
         MarkConfig {
             protocol: None,
@@ -304,7 +304,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 50,
+            line: 51,
         },
     ];
     assert_eq!(configuration.marks, rules);
