@@ -18,12 +18,12 @@ use xlvs_dataplane::connection::table::{ConnectionTable, NewConnection, Populati
 use xlvs_dataplane::connection::worker::WorkerConnections;
 use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::director::ConnectionTables;
-use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
+use xlvs_dataplane::flow::{FlowKey, Protocol};
 
 use crate::options::{Common, flows};
 use crate::report::{Column, Printer, Row, left, right};
 use crate::traffic::Mix;
-use crate::world::{Plan, World};
+use crate::world::{Plan, World, hash_seed};
 
 const BOOT: Boot = Boot(1);
 /// Connections live longer than any run.
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Restart, printer: &Printer) -> Result<(), String> {
 }
 
 fn tables(store: &Store, limit: u32, seed: u64) -> Result<ConnectionTables, String> {
-    let (population, seed) = (Arc::new(Population::new(limit)), HashSeed([seed, !seed]));
+    let (population, seed) = (Arc::new(Population::new(limit)), hash_seed(seed));
     let failed = |error: std::io::Error| format!("the file can't be mapped: {error}");
     Ok(ConnectionTables {
         v4: Arc::new(ConnectionTable::kept_in(store, Arc::clone(&population), seed).map_err(failed)?),

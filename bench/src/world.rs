@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::Timeouts;
+use xlvs_dataplane::connection::ahead::keep_memory_ahead;
 use xlvs_dataplane::connection::record::Record;
+use xlvs_dataplane::connection::store::{Boot, Store};
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationId, Path, Standing, Way};
 use xlvs_dataplane::director::ConnectionTables;
@@ -103,6 +106,32 @@ pub(crate) const fn roomy(flows: u64, passing: u64) -> u64 {
     if needed > DEFAULT_LIMIT { needed } else { DEFAULT_LIMIT }
 }
 
+/// What tables hash with.
+pub(crate) const fn hash_seed(seed: u64) -> HashSeed {
+    HashSeed([seed ^ 0x6a09_e667_f3bc_c908, seed ^ 0xbb67_ae85_84ca_a73b])
+}
+
+/// Tables as the daemon has them: in a file, with memory ready ahead of need. Where that can't be had, as under some of valgrind's
+/// tools, in nobody's memory, which is told.
+fn tables(population: &Arc<Population>, hash: HashSeed) -> ConnectionTables {
+    let kept = || -> std::io::Result<ConnectionTables> {
+        let store = Store::nameless("xlvs-bench", Boot(1), Now(0))?;
+        let tables = ConnectionTables {
+            v4: Arc::new(ConnectionTable::kept_in(&store, Arc::clone(population), hash)?),
+            v6: Arc::new(ConnectionTable::kept_in(&store, Arc::clone(population), hash)?),
+        };
+        keep_memory_ahead(&tables, || {})?;
+        Ok(tables)
+    };
+    kept().unwrap_or_else(|error| {
+        eprintln!("connections are in nobody's memory, as there is no file for them: {error}");
+        ConnectionTables {
+            v4: Arc::new(ConnectionTable::new(Arc::clone(population), hash)),
+            v6: Arc::new(ConnectionTable::new(Arc::clone(population), hash)),
+        }
+    })
+}
+
 impl World {
     /// Services for all kinds of traffic, and no connection yet.
     #[must_use]
@@ -130,7 +159,7 @@ impl World {
         let table =
             |epoch, timeouts| Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []));
         let population = Arc::new(Population::new(plan.limit as u32));
-        let hash = HashSeed([plan.seed ^ 0x6a09_e667_f3bc_c908, plan.seed ^ 0xbb67_ae85_84ca_a73b]);
+        let hash = hash_seed(plan.seed);
         Self {
             traffic: Traffic { mix: plan.mix, services: busy },
             lengths: plan.lengths,
@@ -141,10 +170,7 @@ impl World {
             lasting: table(1, timeouts(LONG)),
             passing: table(2, timeouts(Duration::from_millis(SHORT_MS))),
             fragments: Arc::default(),
-            tables: ConnectionTables {
-                v4: Arc::new(ConnectionTable::new(Arc::clone(&population), hash)),
-                v6: Arc::new(ConnectionTable::new(population, hash)),
-            },
+            tables: tables(&population, hash),
             all: services,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::ahead::keep_memory_ahead;
 use xlvs_dataplane::connection::restore::{Found, Restoration};
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
@@ -22,6 +23,7 @@ use crate::kernel::{self, Kernel, Link, NeighborState, link};
 use crate::launch::{self, Launched};
 use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
+use crate::sandbox::{self, Part};
 use crate::state::{Loaded, Store};
 
 impl Daemon {
@@ -74,6 +76,14 @@ impl Daemon {
             departed: 0,
             started: Instant::now(),
         };
+        let sandboxed = daemon.configuration.director.sandbox;
+        let begin = move || {
+            if sandboxed {
+                sandbox::enter(Part::Worker)
+            }
+        };
+        keep_memory_ahead(&daemon.launched.connections, begin)
+            .map_err(|error| Failure::Runtime(format!("the thread of memory can't be started: {error}")))?;
         daemon.keep_all();
         daemon.want_real_servers();
         daemon.await_neighbors().await?;

@@ -4,7 +4,7 @@
 //! | thread | capabilities | for |
 //! |---|---|---|
 //! | control, and what it has others do that blocks | NET_ADMIN, NET_RAW, BPF, PERFMON | neighbours, TUN device; AF_XDP sockets; steering maps and programs; `iptables-save` |
-//! | workers | none, and a filter of system calls | they have their sockets |
+//! | workers, and who has memory ready for them | none, and a filter of system calls | they have their sockets |
 //! | health | NET_RAW | ping, frames to servers |
 //! | checks' programs | none | they are others' |
 //!
@@ -31,7 +31,7 @@ use rustix::thread::{
 pub(crate) enum Part {
     /// The control thread, and the threads that do what blocks for it.
     Control,
-    /// A worker.
+    /// A worker, or the thread that has memory ready for them.
     Worker,
     /// The health thread.
     Health,

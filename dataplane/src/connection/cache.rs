@@ -49,6 +49,13 @@ impl FlowCache {
         Self { lines: Region::anonymous(lines) }
     }
 
+    /// Touches its memory, where that is much.
+    pub(super) fn make_ready(&self) {
+        if self.lines.is_large() {
+            self.lines.populate(0..self.lines.count());
+        }
+    }
+
     #[inline]
     fn line(&self, hash: u64) -> &Line {
         // A power of two: always within.

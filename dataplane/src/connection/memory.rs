@@ -157,6 +157,31 @@ mod mapped {
         }
     }
 
+    #[expect(private_bounds, reason = "what is plain is for this file to say")]
+    impl<T: Plain> Region<T> {
+        /// Touches the memory of these, so that who uses them first need not wait for it. Their content stays. A kernel before
+        /// 5.14 can't do it, and one without memory will not: then they are touched when they are used.
+        pub(in super::super) fn populate(&self, places: Range<usize>) {
+            let place = |place: usize| place.min(self.count) * size_of::<T>();
+            let (mut from, end) = (place(places.start).next_multiple_of(4096), place(places.end));
+            // A little at a time: who maps or unmaps memory meanwhile waits for the end of each.
+            let step = if self.piece.is_none() && self.is_large() { HUGE_PAGE } else { HUGE_PAGE / 16 };
+            while from < end {
+                let bytes = step.min(end - from);
+                // SAFETY: within the mapping, as `from` and `end` are.
+                let first = unsafe { self.first.cast::<u8>().add(from) };
+                // SAFETY: a part of the mapping whose content stays.
+                let _ = unsafe { madvise(first.as_ptr().cast(), bytes, Advice::LinuxPopulateWrite) };
+                from += bytes;
+            }
+        }
+
+        /// Whether it is worth huge pages: touching the first byte of one takes a processor's while.
+        pub(in super::super) const fn is_large(&self) -> bool {
+            self.count * size_of::<T>() >= LARGE
+        }
+    }
+
     impl<T: Plain> Drop for Region<T> {
         fn drop(&mut self) {
             let (base, bytes) = self.mapped;
@@ -244,6 +269,12 @@ mod checked {
 
         pub(in super::super) fn get(&self, at: usize) -> Option<&T> {
             self.chunks.get(at / CHUNK)?.get()?.get(at % CHUNK)
+        }
+
+        pub(in super::super) fn populate(&self, _: Range<usize>) {}
+
+        pub(in super::super) const fn is_large(&self) -> bool {
+            false
         }
 
         pub(in super::super) fn reserve(&self, places: Range<usize>) -> io::Result<()> {

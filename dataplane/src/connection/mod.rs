@@ -1,9 +1,10 @@
 //! Connections: what the director remembers of a flow. [`tcp`] moves the state, [`record`] is its place in
-//! memory, [`table`] finds and keeps it for all workers, [`worker`] is one worker's hand on the table. [`store`] is the
-//! file that they outlive the director in, [`restore`] what a new one makes of it.
+//! memory, [`table`] finds and keeps it for all workers, [`worker`] is one worker's hand on the table, [`ahead`] has memory ready
+//! for those to come. [`store`] is the file that they outlive the director in, [`restore`] what a new one makes of it.
 //!
 //! Timeouts are [`Duration`]s; states carry the kernel's names.
 
+pub mod ahead;
 pub mod cache;
 mod index;
 mod memory;

@@ -1,5 +1,6 @@
 //! The records of one table: where they are, and how many of them were ever handed out. Slots are handed out in order, in
-//! batches, and each only when there is memory for its record.
+//! batches, and each only when there is memory for its record. Memory is made ready ahead of need by a thread that may wait for
+//! it (`ahead.rs`); a worker that is faster than that gets a little by itself.
 
 use std::io;
 use std::ops::Range;
@@ -9,8 +10,10 @@ use super::record::Record;
 use super::store::{Store, Used};
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How many slots get memory at a time: a huge page of IPv4's.
-const RESERVED: u32 = if cfg!(feature = "loom") { 4 } else { 1 << 15 };
+/// How many slots a worker gets memory for at a time, where none is ready.
+const RESERVED: u32 = if cfg!(feature = "loom") { 4 } else { 1 << 10 };
+/// How many are made ready at a time: a huge page of IPv4's.
+const READY: u32 = 1 << 15;
 
 /// Records, all of them free at first.
 #[derive(Debug)]
@@ -45,9 +48,29 @@ impl<const WORDS: usize> Records<WORDS> {
         self.region.get(slot as usize)
     }
 
+    /// How many slots have memory.
+    #[cfg(test)]
+    pub(super) fn ready(&self) -> u32 {
+        self.reserved.load(Relaxed)
+    }
+
     /// How many slots were ever handed out.
     pub(super) fn used(&self) -> u32 {
         self.used.get()
+    }
+
+    /// Makes memory ready for `ahead` slots more than were handed out, by whole pieces of [`READY`]. Beside [`Self::take`].
+    pub(super) fn make_ready(&self, ahead: u32) {
+        let wanted = self.used.get().saturating_add(ahead).min(self.region.count() as u32);
+        let reserved = self.reserved.load(Relaxed);
+        if wanted > reserved {
+            let end = wanted.next_multiple_of(READY).min(self.region.count() as u32);
+            let places = reserved as usize..end as usize;
+            if self.region.reserve(places.clone()).is_ok() {
+                self.region.populate(places);
+                self.reserved.fetch_max(end, Relaxed);
+            }
+        }
     }
 
     /// Hands out the next slots, at most `count`; none at the bound, or where there is no memory for them. Only by one at a time.
@@ -59,7 +82,7 @@ impl<const WORDS: usize> Records<WORDS> {
             let more = end.next_multiple_of(RESERVED).min(self.region.count() as u32);
             let reserve = |to: u32| self.region.reserve(reserved as usize..to as usize).ok().map(|()| to);
             let Some(reserved) = reserve(more).or_else(|| reserve(end)) else { return first..first };
-            self.reserved.store(reserved, Relaxed);
+            self.reserved.fetch_max(reserved, Relaxed);
         }
         self.used.set(end);
         first..end

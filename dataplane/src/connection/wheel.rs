@@ -3,18 +3,27 @@
 //! tick tells which of the two counts.
 //!
 //! A tick is 256 ms. Timers beyond the horizon (4096 ticks, about 17 minutes) wait at its end and are set anew there.
+//!
+//! A tick's timers stand in pieces of one size: where a million of them are due at once, the next one must not wait until a million
+//! others have been moved to where there is room.
 
 use crate::clock::Now;
 
 /// log2 of a tick's milliseconds.
 const TICK_SHIFT: u32 = 8;
 const SLOTS: usize = 4096;
+/// Timers of a piece: 1 KiB.
+const PIECE: usize = 256;
+/// Empty pieces that are kept for use, at most: 1 MiB.
+const SPARES: usize = 1024;
 
 /// A timing wheel. A timer is the slot of the record that it is for: whoever is in there when it fires tells by the tick whether it
 /// is the one that counts.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Box<[Vec<u32>]>,
+    /// A tick's pieces: all full but the last, and none empty.
+    slots: Box<[Vec<Vec<u32>>]>,
+    spares: Vec<Vec<u32>>,
     /// The tick that is being fired; all before it have been.
     cursor: u32,
 }
@@ -28,7 +37,11 @@ impl Wheel {
     /// A wheel that begins at `now`.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS].into_boxed_slice(), cursor: tick_of(now) }
+        Self {
+            slots: vec![Vec::new(); SLOTS].into_boxed_slice(),
+            spares: Vec::with_capacity(SPARES),
+            cursor: tick_of(now),
+        }
     }
 
     /// Sets a timer for the first tick that begins after `deadline`; returns that tick, which the record must remember.
@@ -36,7 +49,15 @@ impl Wheel {
         let due = tick_of(deadline).wrapping_add(1);
         let ahead = due.saturating_sub(self.cursor).clamp(1, SLOTS as u32 - 1);
         let tick = self.cursor.wrapping_add(ahead);
-        self.slots[tick as usize % SLOTS].push(slot);
+        let pieces = &mut self.slots[tick as usize % SLOTS];
+        match pieces.last_mut().filter(|piece| piece.len() < PIECE) {
+            Some(piece) => piece.push(slot),
+            None => {
+                let mut piece = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
+                piece.push(slot);
+                pieces.push(piece);
+            }
+        }
         tick
     }
 
@@ -50,7 +71,7 @@ impl Wheel {
     pub fn pop(&mut self, now: Now) -> Option<(u32, u32)> {
         let today = tick_of(now);
         loop {
-            if let Some(slot) = self.slots[self.cursor as usize % SLOTS].pop() {
+            if let Some(slot) = self.take() {
                 return Some((slot, self.cursor));
             }
             if self.cursor >= today {
@@ -60,10 +81,24 @@ impl Wheel {
         }
     }
 
+    /// A timer of the tick that is being fired.
+    fn take(&mut self) -> Option<u32> {
+        let pieces = &mut self.slots[self.cursor as usize % SLOTS];
+        let piece = pieces.last_mut()?;
+        let slot = piece.pop();
+        if piece.is_empty() {
+            let piece = pieces.pop();
+            if self.spares.len() < SPARES {
+                self.spares.extend(piece);
+            }
+        }
+        slot
+    }
+
     /// How many timers are set, stale ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.iter().map(Vec::len).sum()
+        self.slots.iter().flatten().map(Vec::len).sum()
     }
 
     /// Whether no timer is set.
@@ -99,6 +134,24 @@ mod tests {
         for ((slot, at), (expected, deadline)) in seen.into_iter().zip(deadlines) {
             assert_eq!(slot, expected);
             assert!(at >= deadline && at <= deadline + 2 * 256, "timer {slot} fired at {at}");
+        }
+    }
+
+    #[test]
+    fn many_timers_of_a_tick_all_fire_and_their_pieces_serve_again() {
+        let mut wheel = Wheel::new(Now(0));
+        for round in 0..3 {
+            let due = Now(round * 10_000 + 5000);
+            for slot in 0..300_000 {
+                wheel.set(slot, due);
+            }
+            assert_eq!(wheel.len(), 300_000);
+            let mut seen = fired(&mut wheel, Now(due.0 + 256));
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..300_000));
+            assert!(wheel.is_empty());
+            assert_eq!(wheel.spares.len(), SPARES);
+            assert!(wheel.spares.iter().all(|piece| piece.is_empty() && piece.capacity() == PIECE));
         }
     }
 

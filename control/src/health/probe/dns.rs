@@ -17,9 +17,9 @@ pub(super) async fn query(probe: &DnsProbe, target: Target) -> Outcome {
     let name =
         Name::from_str(&probe.name).map_err(|error| format!("{} is no domain name: {error}", probe.name))?;
     let id = rand::random();
-    let mut message = Message::new();
-    message.set_id(id).set_message_type(MessageType::Query).set_op_code(OpCode::Query);
-    message.set_recursion_desired(true).add_query(Query::query(name, kind(probe.record)));
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, kind(probe.record)));
     let question = message.to_vec().map_err(|error| format!("the question can't be made: {error}"))?;
 
     let socket = udp::connect(target).await?;
@@ -31,10 +31,10 @@ pub(super) async fn query(probe: &DnsProbe, target: Target) -> Outcome {
             return Err("the answer is no DNS".to_owned());
         };
         // An answer to an earlier question of whoever had the port before.
-        if answer.id() != id || answer.message_type() != MessageType::Response {
+        if answer.metadata.id != id || answer.metadata.message_type != MessageType::Response {
             continue;
         }
-        return match answer.response_code() {
+        return match answer.metadata.response_code {
             ResponseCode::NoError => Ok(()),
             code => Err(format!("answered \"{code}\" to {} {}", probe.name, kind(probe.record))),
         };

@@ -196,6 +196,30 @@ fn spoilt_files() -> Vec<(&'static str, Vec<Patch>)> {
     ]
 }
 
+/// Fragments of two datagrams, by name.
+fn fragments() -> Vec<(&'static str, Vec<u8>)> {
+    use xlvs_fuzz_targets::fragments::how;
+    let (long, short) = ([1, 0x1f, 0x40], [5, 2, 0]);
+    let header = [long, short].concat();
+    let with = |fragments: &[[u8; 4]]| [&header[..], fragments.as_flattened()].concat();
+    let thirds = [[0, 0, 84, 0], [how::WORKER, 85, 84, 0], [0, 170, 85, 0]];
+    let second = thirds.map(|[how, from, len, argument]| [how | how::SECOND, from, len, argument]);
+    let backwards = [second[2], thirds[2], second[1], thirds[1], second[0], thirds[0]];
+    let twice = [thirds[0], thirds[0], thirds[1], thirds[2], thirds[1]];
+    let overlap = [thirds[0], [0, 60, 84, 0], thirds[1], thirds[2]];
+    let late = [thirds[0], [0xc0 | how::EXPIRED, 85, 84, 0], thirds[2]];
+    let spoiled = [thirds[0], [how::SPOILED | how::MENDED, 85, 84, 8], [how::SHORT, 170, 85, 9], thirds[1]];
+    vec![
+        ("in_order", with(&thirds)),
+        ("both_backwards", with(&backwards)),
+        ("twice", with(&twice)),
+        ("overlap", with(&overlap)),
+        ("late", with(&late)),
+        ("spoiled", with(&spoiled)),
+        ("whole", with(&[[0, 0, 255, 0], [how::SECOND, 0, 255, 0]])),
+    ]
+}
+
 fn write(target: &str, name: &str, pieces: &[Vec<u8>]) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("corpus").join(target);
     std::fs::create_dir_all(&directory).unwrap();
@@ -218,6 +242,9 @@ fn main() {
             [&(word << 2 | part).to_le_bytes()[..], &bytes].concat()
         };
         write("connections_file", name, &changes.into_iter().map(piece).collect::<Vec<_>>());
+    }
+    for (name, input) in fragments() {
+        write("fragments", name, &[input]);
     }
     for (name, frames) in flows() {
         let pieces: Vec<_> = frames.into_iter().map(|(how, frame)| [&how[..], &frame].concat()).collect();

@@ -9,6 +9,7 @@ pub mod command_line;
 pub mod configuration;
 pub mod connections_file;
 pub mod foreign;
+pub mod fragments;
 pub mod frame;
 pub mod iptables;
 // The packet path in memory, as its own tests have it.
@@ -22,10 +23,11 @@ pub mod wire;
 pub type Run = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Run); 8] = [
+pub const TARGETS: [(&str, Run); 9] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),
+    ("fragments", fragments::run),
     ("configuration", configuration::run),
     ("connections_file", connections_file::run),
     ("iptables", iptables::run),

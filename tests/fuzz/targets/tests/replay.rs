@@ -45,6 +45,11 @@ fn frame() {
 }
 
 #[test]
+fn fragments() {
+    replay("fragments");
+}
+
+#[test]
 fn configuration() {
     replay("configuration");
 }
