@@ -26,6 +26,9 @@ struct order {
 	__u64 stamped;  // whether frames carry the time
 	__u64 checksum; // the sum of the IP header's words, source and checksum left out
 	__u64 header[6]; // the frame's first 48 bytes
+	__u64 flood;     // of 256 frames, so many are of a flood: each from a source of its own
+	__u64 flood_checksum;
+	__u64 flood_header[6];
 };
 
 // What a generator knows from frame to frame.
@@ -34,6 +37,7 @@ struct progress {
 	__u64 due;    // when the next frame is due
 	__u64 sent;
 	__u64 late; // frames that were given up, as they were due too long ago
+	__u64 flooded; // of those sent, the flood's
 };
 
 struct {
@@ -73,6 +77,22 @@ INLINE __u32 random_below(struct progress *progress, __u64 bound)
 	return (((random * 0x2545f4914f6cdd1dull) >> 32) * bound) >> 32;
 }
 
+// Writes the headers of a frame from this source.
+INLINE void write_headers(__u8 *frame, const __u64 *header, __u64 checksum, __u32 source, __u16 port)
+{
+	__u32 sum = checksum + (source >> 16) + (source & 0xffff);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	__builtin_memcpy(frame, header, 48);
+	*(__u32 *)(frame + IP_SOURCE) = NET32(source);
+	*(__u16 *)(frame + UDP_SOURCE) = NET16(port);
+	*(__u16 *)(frame + IP_CHECKSUM) = NET16((__u16)~sum);
+}
+
+// A flood's sources are of 32.0.0.0/4.
+#define FLOOD_SOURCE (2u << 28)
+
 // Run over frames that the kernel makes for it (BPF_PROG_TEST_RUN with live frames). The frame's memory may have been on the
 // way before: everything that a forwarder changes is written anew.
 SEC("xdp")
@@ -83,7 +103,7 @@ int generate(struct xdp_md *context)
 	struct order *order = bpf_map_lookup_elem(&orders, &zero);
 	struct progress *progress = bpf_map_lookup_elem(&progresses, &zero);
 	__u64 *stop = bpf_map_lookup_elem(&stops, &zero);
-	__u32 flow, mixed, source, sum;
+	__u32 flow, mixed, chance;
 	__u64 now = 0;
 
 	if (!order || !progress || !stop || frame + FRAME > (__u8 *)(long)context->data_end || *stop)
@@ -100,17 +120,19 @@ int generate(struct xdp_md *context)
 		}
 		progress->due += order->interval;
 	}
+	chance = order->flood ? random_below(progress, 256) : 256;
+	if (chance < order->flood) {
+		mixed = random_below(progress, 1u << 28);
+		write_headers(frame, order->flood_header, order->flood_checksum, FLOOD_SOURCE | mixed,
+			      (__u16)progress->random);
+		progress->sent++;
+		progress->flooded++;
+		return bpf_redirect(order->egress, 0);
+	}
 	flow = order->first + random_below(progress, order->flows) * order->step;
 	// As src/traffic.rs has it.
 	mixed = flow * 0x9e3779b1u;
-	source = 16u << 24 | mixed >> 6;
-	__builtin_memcpy(frame, order->header, sizeof(order->header));
-	*(__u32 *)(frame + IP_SOURCE) = NET32(source);
-	*(__u16 *)(frame + UDP_SOURCE) = NET16(32768 + (mixed & 63));
-	sum = order->checksum + (source >> 16) + (source & 0xffff);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	*(__u16 *)(frame + IP_CHECKSUM) = NET16((__u16)~sum);
+	write_headers(frame, order->header, order->checksum, 16u << 24 | mixed >> 6, 32768 + (mixed & 63));
 	*(__u64 *)(frame + STAMP) = order->stamped ? (now ? now : bpf_ktime_get_ns()) : 0;
 	progress->sent++;
 	return bpf_redirect(order->egress, 0);
@@ -135,6 +157,14 @@ struct {
 	MAP_NUMBER(max_entries, BUCKETS);
 } delays SEC(".maps");
 
+// Frames of a flood that have arrived.
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_NUMBER(max_entries, 1);
+} flooded SEC(".maps");
+
 INLINE __u32 bucket(__u64 delay)
 {
 	__u32 shift = 0;
@@ -156,11 +186,11 @@ INLINE void count(void *map, __u32 key)
 		++*counter;
 }
 
-// Whether it is one of the generator's frames: UDP over IPv4 to 198.18.0.0/15.
+// Whether it is one of the generator's frames: over IPv4 to 198.18.0.0/15, UDP or a flood's.
 INLINE int is_generated(__u8 *frame, __u8 *end)
 {
-	return frame + FRAME <= end && *(__u16 *)(frame + 12) == NET16(0x0800) && frame[ETHERNET + 9] == 17 &&
-	       frame[ETHERNET + 16] == 198 && (frame[ETHERNET + 17] & 0xfe) == 18;
+	return frame + FRAME <= end && *(__u16 *)(frame + 12) == NET16(0x0800) && frame[ETHERNET + 16] == 198 &&
+	       (frame[ETHERNET + 17] & 0xfe) == 18 && (frame[ETHERNET + 9] == 17 || frame[IP_SOURCE] >> 4 == 2);
 }
 
 SEC("xdp")
@@ -171,6 +201,10 @@ int sink(struct xdp_md *context)
 
 	if (!is_generated(frame, (void *)(long)context->data_end))
 		return XDP_PASS;
+	if (frame[IP_SOURCE] >> 4 == 2) {
+		count(&flooded, 0);
+		return XDP_DROP;
+	}
 	count(&arrived, 0);
 	stamp = *(__u64 *)(frame + STAMP);
 	if (stamp) {

@@ -191,7 +191,7 @@ pub(crate) fn run(options: &Latency, printer: &Printer) -> Result<(), String> {
 
 impl Bench<'_> {
     fn order(&self, rate: Option<f64>, seed: u64) -> Order {
-        Order { traffic: self.traffic, flows: self.options.flows, rate, seed }
+        Order { traffic: self.traffic, flows: self.options.flows, rate, flood: None, seed }
     }
 
     fn director(

@@ -2,11 +2,12 @@
 //! references that were measured in the same run, in turns with it; seed and machine are printed with them.
 //!
 //! `pipeline` measures the director in memory, `stages` takes it apart, `memory` weighs its tables, `restart` finds
-//! them again; `wire` and `latency` send frames through the `lab`, `curves` draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
+//! them again; `wire`, `latency` and `flood` send frames through the `lab`, `curves` draws what the latter found. [`traffic`] makes frames, [`world`] what the director serves,
 //! `work` hands the ones to the other as a worker does, through `measured`; `reference` is what it is compared with, `instructions`
 //! counts, `samples` turns timings into medians, `report` prints. Times are nanoseconds unless a name ends otherwise.
 
 mod curves;
+mod flood;
 mod instructions;
 mod lab;
 mod latency;
@@ -51,6 +52,8 @@ enum Bench {
     Wire(wire::Wire),
     /// How long frames are on the way through the director, at shares of its greatest rate. Needs root.
     Latency(latency::Latency),
+    /// Known connections' frames in a flood of new flows, through the director and the bare forwarder. Needs root.
+    Flood(flood::FloodBench),
     /// What connections and templates take.
     Memory(memory::Memory),
     /// How long a director takes to know the connections that a former one left.
@@ -66,6 +69,7 @@ impl Bench {
             Self::Stages(options) => &options.sampling.common,
             Self::Wire(options) => &options.windows.common,
             Self::Latency(options) => &options.windows.common,
+            Self::Flood(options) => &options.windows.common,
             Self::Memory(options) => &options.common,
             Self::Restart(options) => &options.common,
         }
@@ -83,6 +87,7 @@ pub fn main() -> ExitCode {
         Bench::Stages(options) => stages::run(options, &printer),
         Bench::Wire(options) => wire::run(options, &printer),
         Bench::Latency(options) => latency::run(options, &printer),
+        Bench::Flood(options) => flood::run(options, &printer),
         Bench::Memory(options) => memory::run(options, &printer),
         Bench::Restart(options) => restart::run(options, &printer),
     };

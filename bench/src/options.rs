@@ -38,10 +38,10 @@ pub(crate) struct Sampling {
 /// How often and how long the benchmarks on the wire measure.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Windows {
-    /// Rounds of each figure; in each round every case is measured once [default: 9 of wire, 5 of latency].
+    /// Rounds of each figure; in each round every case is measured once [default: 9 of wire, 5 of latency, 3 of flood].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: Option<u32>,
-    /// How long is measured in each round, in milliseconds [default: 500 of wire, 2000 of latency].
+    /// How long is measured in each round, in milliseconds [default: 500 of wire, 2000 of latency, 30000 of flood].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     window_ms: Option<u64>,
     /// How long traffic flows before that, in milliseconds.

@@ -58,6 +58,9 @@ impl FromStr for Mix {
 }
 
 impl Mix {
+    /// TCP over IPv4 alone.
+    pub(crate) const TCP4: Self = MIXES[1];
+
     /// The kinds that occur.
     pub(crate) fn kinds(self) -> Vec<Kind> {
         let mut kinds = self.turns.to_vec();

@@ -13,6 +13,7 @@ use serde::Serialize;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::counters::WorkerCounters;
 use xlvs_dataplane::director::Director;
+use xlvs_dataplane::flow::Protocol;
 use xlvs_dataplane::worker::IdlePolicy;
 
 use crate::lab::{
@@ -307,10 +308,11 @@ pub(crate) fn mix() -> Result<Mix, String> {
     "udp4".parse().map_err(str::to_owned)
 }
 
-/// The addresses of those services of a world of UDP that `serves` says, by number.
-pub(crate) fn addresses(world: &World, serves: impl Fn(usize) -> bool) -> Vec<SocketAddr> {
+/// Protocols and addresses of those services of a world of UDP that `serves` says, by number.
+pub(crate) fn addresses(world: &World, serves: impl Fn(usize) -> bool) -> Vec<(Protocol, SocketAddr)> {
     let numbers = (0..world.services as u32).filter(|number| serves(*number as usize));
-    numbers.map(|number| virtual_address(world.traffic.mix.kind(0), number)).collect()
+    let kind = world.traffic.mix.kind(0);
+    numbers.map(|number| (kind.protocol, virtual_address(kind, number))).collect()
 }
 
 /// New directors on a world's tables, one a worker.
@@ -360,7 +362,7 @@ fn measure(
         None => None,
     };
     let traffic = Traffic { mix: mix()?, services: 1 };
-    let order = Order { traffic, flows: case.flows, rate: None, seed };
+    let order = Order { traffic, flows: case.flows, rate: None, flood: None, seed };
     let (rate, system_calls) = throughput_and(lab, cores, &order, &sink, schedule, || {
         let threads = forwarder.threads();
         if threads.is_empty() || !counts_calls {

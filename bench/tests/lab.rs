@@ -133,6 +133,26 @@ fn delays_are_measured_at_each_load_and_drawn() {
     assert_eq!(svg.matches("\nreloading\n").count(), 2);
 }
 
+#[test]
+fn a_flood_fills_the_table_and_no_more_and_is_measured_beside_the_bare_forwarder() {
+    let (figures, _) = figures(&["flood", "--window-ms=1500", "--flows=300", "--limit=4k"]);
+    let cases: Vec<_> =
+        figures.iter().map(|figure| ["case", "flood"].map(|name| figure[name].as_str().unwrap())).collect();
+    assert_eq!(cases, [["bare", "syn"], ["director", "syn"], ["bare", "udp"], ["director", "udp"]]);
+    for figure in &figures {
+        let number = |name: &str| figure[name].as_f64().unwrap();
+        assert!(number("offered_mpps") > 0.0 && number("known") > 0.0, "{figure}");
+        assert!((0.0..=100.0).contains(&number("lost_percent")), "{figure}");
+        if figure["case"] == "bare" {
+            assert!(figure["beyond_bare_percent"].is_null(), "{figure}");
+            continue;
+        }
+        assert!(number("beyond_bare_percent").abs() <= 100.0, "{figure}");
+        assert_eq!(number("live"), 4000.0, "{figure}");
+        assert!(number("stateless") > 0.0, "{figure}");
+    }
+}
+
 /// Whatever ends the run, its namespaces are gone: they have no names, and live no longer than the process.
 #[test]
 fn a_run_that_is_interrupted_leaves_nothing() {

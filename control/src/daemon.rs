@@ -141,6 +141,8 @@ struct Daemon {
     lost_quorums: BTreeMap<ServiceKey, String>,
     /// Whether it was said that the health thread has ended.
     told_health_ended: bool,
+    /// When it was last said that the connection table is full.
+    told_full: Option<Now>,
     /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
     forwards: [bool; 2],
     /// Removed services that still had connections when the last table was published.
@@ -286,8 +288,9 @@ impl Daemon {
         let director = self.configuration.director.clone();
         self.configuration = new;
         // What runs is what the keys say until the next start.
-        let config::DirectorConfig { vip, marks, .. } = self.configuration.director;
-        self.configuration.director = config::DirectorConfig { vip, marks, ..director };
+        let config::DirectorConfig { vip, marks, when_full, source_rate, .. } = self.configuration.director;
+        self.configuration.director =
+            config::DirectorConfig { vip, marks, when_full, source_rate, ..director };
         self.want_real_servers();
         self.keep_all();
         self.publish();

@@ -161,6 +161,10 @@ pub struct WorkerCounters {
     pub connections_expired: Counter,
     /// Connections and templates removed by `drop_entry`; counted as expired too.
     pub connections_dropped: Counter,
+    /// Connections and templates that had to make room for others in a full table; counted as expired too.
+    pub connections_displaced: Counter,
+    /// Packets that were sent on without a connection, as the table was full.
+    pub stateless: Counter,
     /// The epoch of the service table that the worker uses.
     pub epoch: Counter,
     /// Rounds of the worker's loop: a heartbeat.
@@ -196,6 +200,8 @@ impl Default for WorkerCounters {
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
             connections_dropped: Counter::default(),
+            connections_displaced: Counter::default(),
+            stateless: Counter::default(),
             epoch: Counter::default(),
             rounds: Counter::default(),
             port_drops: Default::default(),
@@ -265,6 +271,8 @@ impl WorkerCounters {
             &self.connections_created,
             &self.connections_expired,
             &self.connections_dropped,
+            &self.connections_displaced,
+            &self.stateless,
         ];
         cells.into_iter().chain(&self.drops).chain(&self.port_drops)
     }

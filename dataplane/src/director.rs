@@ -10,10 +10,13 @@
 //! forwarded in place + handed to the host as it came + dropped + still held + `fragments_reassembled` + `packets_fragmented`,
 //! over all workers.
 //!
+//! A full connection table leaves known flows alone; what becomes of others then is in [`overload`].
+//!
 //! A known flow costs no lock and no allocation, and a batch's flows are looked for together (see [`prefetch`]).
 
 mod datagram;
 mod defend;
+mod overload;
 mod peer;
 mod persist;
 mod prefetch;
@@ -285,6 +288,13 @@ impl Director {
     fn answer_to(&mut self, frame: &[u8], packet: &Packet, reason: DropReason, mtu: u32, now: Now) {
         let tells_of_none = now >= self.services.resets_from;
         self.answerer.prepare(&Refused { frame, packet, reason, mtu, tells_of_none }, now);
+    }
+
+    /// Whether frames come faster than they are dealt with. See [`DropReason::Shed`].
+    #[inline]
+    pub fn set_pressed(&mut self, is_pressed: bool) {
+        self.v4.is_pressed = is_pressed;
+        self.v6.is_pressed = is_pressed;
     }
 
     /// Answers without a limit from now on; see [`Answerer::lift_limit`].

@@ -257,7 +257,7 @@ impl<const WORDS: usize> FlowKey<WORDS> {
 
 /// Multiplies to 128 bits and folds the halves together: every input bit reaches every output bit.
 #[inline]
-const fn fold(a: u64, b: u64) -> u64 {
+pub(crate) const fn fold(a: u64, b: u64) -> u64 {
     let product = (a as u128) * ((b | 1) as u128);
     (product as u64) ^ (product >> 64) as u64
 }

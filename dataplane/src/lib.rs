@@ -14,6 +14,7 @@ pub mod director;
 pub mod flow;
 pub mod fragment;
 mod ip_option;
+pub mod overload;
 pub mod packet;
 pub mod port;
 pub mod scheduler;

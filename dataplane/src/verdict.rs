@@ -103,8 +103,13 @@ drop_reasons! {
     DropPacket => "drop_packet",
     /// The real server's neighbour entry is not resolved.
     NeighborUnresolved => "neighbor_unresolved",
-    /// The connection table is full (`max_connections`).
+    /// The connection table is full (`max_connections`), and new flows are to be dropped then (`when_full = "drop"`).
     TableFull => "table_full",
+    /// Of no known connection, while the table is full and frames come faster than the worker can deal with: those of known
+    /// connections go first.
+    Shed => "shed",
+    /// Its source has opened as many connections lately as one may (`new_per_source`).
+    SourceLimit => "source_limit",
     /// TTL or hop limit is used up.
     TtlExceeded => "ttl_exceeded",
     /// Larger than the MTU of the interface towards the real server.

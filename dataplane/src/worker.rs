@@ -34,6 +34,9 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(256);
 /// Rounds between two looks at the kernel's counters and the wall clock, at least; an idle worker looks at each wake-up.
 const ROUNDS_PER_STATISTICS: u64 = 4096;
 
+/// After so many full batches in a row, frames come faster than they are dealt with.
+const PRESSED: u32 = 3;
+
 /// What a worker does when nothing arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IdlePolicy {
@@ -115,6 +118,8 @@ pub struct Worker<P: Port> {
     /// What was seen of each of `frames`.
     seen: Vec<Prefetched>,
     host: Host,
+    /// Batches in a row, up to now, that were as large as they may be.
+    full_batches: u32,
 }
 
 /// The way to the director's own host, if there is one.
@@ -145,7 +150,9 @@ impl<P: Port> Worker<P> {
             WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
         let (frames, seen) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         let host = Host::default();
-        Ok((Self { port, director, commands, retired, waker, idle, frames, seen, host }, handle))
+        let worker =
+            Self { port, director, commands, retired, waker, idle, frames, seen, host, full_batches: 0 };
+        Ok((worker, handle))
     }
 
     /// Works until it is told to stop or the control thread is gone; returns the port, to be closed by its owner.
@@ -205,6 +212,8 @@ impl<P: Port> Worker<P> {
     /// Receives a batch and lets the director decide about each frame; returns how many came.
     pub fn forward_batch(&mut self, now: Now) -> usize {
         let received = self.port.receive(&mut self.frames);
+        self.full_batches = if received < BATCH { 0 } else { self.full_batches.saturating_add(1) };
+        self.director.set_pressed(self.full_batches >= PRESSED);
         self.seen.clear();
         for frame in &mut self.frames {
             let wire_len = self.port.wire_len(frame);

@@ -25,6 +25,7 @@ use xlvs_dataplane::connection::worker::WorkerConnections;
 use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::flow::{Family, FlowKey, Granularity, V4_WORDS};
+use xlvs_dataplane::overload::WhenFull;
 use xlvs_dataplane::service::Persistence;
 use xlvs_dataplane::verdict::DropReason;
 
@@ -37,6 +38,7 @@ fn set_up(lab: &mut Lab) {
         let timeout = Duration::from_secs(30);
         lab.persistent.insert(key, Persistence { timeout, granularity: Granularity::single(family) });
     }
+    lab.when_full = WhenFull::Drop;
     lab.publish(
         &[
             (v4(Tcp, 80), &[(1, 1), (2, 1)]),

@@ -8,6 +8,7 @@ use memory::frame::{Frame, icmp_error, tcp, udp};
 use memory::lab::{Connection, Lab, moved, moves, v4, v6};
 use xlvs_dataplane::connection::State::{self, Close, Established, FinWait, SynRecv, TimeWait};
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
+use xlvs_dataplane::overload::WhenFull;
 use xlvs_dataplane::verdict::DropReason::{
     self, DestinationRemoved, Icmp, NeighborUnresolved, NoConnection, NoDestination, NoService, TableFull,
 };
@@ -232,8 +233,9 @@ fn a_syn_on_an_ended_connection_is_scheduled_anew_and_others_are_not() {
 }
 
 #[test]
-fn a_full_table_refuses_new_flows_and_takes_them_again_once_others_ended() {
+fn a_full_table_may_refuse_new_flows_and_takes_them_again_once_others_ended() {
     let mut lab = Lab::new(1, 8);
+    lab.when_full = WhenFull::Drop;
     lab.publish(&[(v4(Tcp, 80), &[(1, 1)]), (v6(Tcp, 80), &[(2, 1)])], &[]);
     for port in 0..4 {
         assert_eq!(lab.send(0, &tcp("S").client_port(port)), Ok(1));

@@ -6,11 +6,13 @@ mod frame_rows;
 mod memory;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use frame_rows::{Expect, Given, Row, plans, rows};
 use memory::frame::{forwarded, ip_len, tcp};
 use memory::lab::{Lab, egress, moved, moves, server_mac};
 use xlvs_dataplane::destination::Standing;
+use xlvs_dataplane::overload::{SourceLimit, SourceRate, WhenFull};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::verdict::DropReason::{self, *};
 use xlvs_dataplane::verdict::Verdict;
@@ -39,7 +41,8 @@ fn lab(limit: u32) -> Lab {
 
 fn check(row: &Row) {
     let what = row.what;
-    let mut lab = lab(if row.given == Given::FullTable { 1 } else { 1024 });
+    let is_full = matches!(row.given, Given::FullTable | Given::FullStatelessTable | Given::Flooded);
+    let mut lab = lab(if is_full { 1 } else { 1024 });
     match row.given {
         Given::Nothing => {}
         Given::RemovedDestination | Given::EndingDestination => {
@@ -56,7 +59,25 @@ fn check(row: &Row) {
             lab.settings.set("am_droprate", 1).unwrap();
             lab.publish(&plans(), &[]);
         }
-        Given::FullTable => assert_eq!(lab.send(0, &tcp("S").client_port(1)), Ok(1)),
+        Given::FullTable => {
+            lab.when_full = WhenFull::Drop;
+            lab.publish(&plans(), &[]);
+            assert_eq!(lab.send(0, &tcp("S").client_port(1)), Ok(1));
+        }
+        Given::FullStatelessTable | Given::Flooded => {
+            for port in [1, 2] {
+                assert_eq!(lab.send(0, &tcp("S").client_port(port)), Ok(1));
+            }
+            lab.directors[0].set_pressed(row.given == Given::Flooded);
+        }
+        Given::ShareUsed => {
+            let rate = SourceRate { per_s: 2, v4_prefix: 32, v6_prefix: 64 };
+            lab.source_limit = Some(Arc::new(SourceLimit::new(rate, 1)));
+            lab.publish(&plans(), &[]);
+            for port in [1, 2] {
+                assert_eq!(lab.send(0, &tcp("S").client_port(port)), Ok(1));
+            }
+        }
     }
     for frame in &row.before {
         lab.process(&mut frame.clone());
@@ -80,6 +101,13 @@ fn check(row: &Row) {
         Expect::Open(id) => {
             let out = forwarded(&row.input, server_mac(id))[..head].to_vec();
             (Verdict::Forward(egress(id)), out, opened(id))
+        }
+        Expect::GoWithout(id) => {
+            let out = forwarded(&row.input, server_mac(id))[..head].to_vec();
+            let mut moving = moves(&[("received", 1), ("stateless", 1)]);
+            moving.insert(format!("{id} packets"), 1);
+            moving.insert(format!("{id} bytes"), ip_len(&row.input) as i64);
+            (Verdict::Forward(egress(id)), out, moving)
         }
         Expect::Drop(reason) => {
             (Verdict::Drop(reason), row.input[..head].to_vec(), moves(&[("received", 1)]))
@@ -120,7 +148,7 @@ fn each_reason_to_drop_has_a_row() {
             | Expect::DropAll(_, reason)
             | Expect::OpenAndDrop(_, reason)
             | Expect::EndAndDrop(_, reason) => Some(reason.name()),
-            Expect::Open(_) | Expect::Hold => None,
+            Expect::Open(_) | Expect::GoWithout(_) | Expect::Hold => None,
         })
         .collect();
     for reason in DropReason::ALL {

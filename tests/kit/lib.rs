@@ -1,8 +1,8 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
-//! a wire ([`capture`]), faults planted in a running program ([`fault`]), servers that say who they are ([`named`]) or count what
-//! comes ([`numbered`]), requests that go on while something changes ([`traffic`]), keepalived ([`keepalived`]), all of it in a random
-//! order for long ([`soak`]), and waiting for a condition rather than for a time
+//! a wire ([`capture`]), floods of them ([`flood`]), faults planted in a running program ([`fault`]), servers that say who they are
+//! ([`named`]) or count what comes ([`numbered`]), requests that go on while something changes ([`traffic`]), keepalived
+//! ([`keepalived`]), all of it in a random order for long ([`soak`]), and waiting for a condition rather than for a time
 //! ([`wait`]).
 //!
 //! Whatever the kit starts, it ends when the value is dropped, also in a test that fails. It panics where a test's set-up
@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod fault;
+pub mod flood;
 pub mod frame;
 pub mod ftp;
 pub mod keepalived;
@@ -31,6 +32,7 @@ pub use command::{Finished, Running};
 pub use config::{Config, Service};
 pub use daemon::{Daemon, Failed};
 pub use fault::{Ring, Stopped, damage};
+pub use flood::Flood;
 pub use keepalived::Keepalived;
 pub use lab::Lab;
 pub use named::Named;

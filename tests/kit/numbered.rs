@@ -113,6 +113,18 @@ impl Numbered {
         crate::until("datagrams are sent", Duration::from_secs(30), || self.sent() >= until);
     }
 
+    /// Stops sending, and gives those under way half a second; how many were sent, and how many have not come.
+    #[track_caller]
+    pub fn stop(mut self) -> (u32, usize) {
+        self.shared.enough.store(true, Relaxed);
+        self.threads.pop().unwrap().join().unwrap();
+        let begin = Instant::now();
+        while !self.missing().is_empty() && begin.elapsed() < Duration::from_millis(500) {
+            std::thread::sleep(TICK);
+        }
+        (self.sent(), self.missing().len())
+    }
+
     /// Stops sending; waits until all have come, and returns how many that are. A panic when one has not within the limit, or
     /// came twice.
     #[track_caller]

@@ -2,7 +2,7 @@
 
 use crate::Lab;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, send, socket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Sends frames as they are, from one interface.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ impl RawSender {
             socket
         });
         Self { socket }
+    }
+
+    /// Its socket.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// Puts one frame onto the wire.

@@ -15,6 +15,7 @@ use xlvs_dataplane::destination::{
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::fragment::Reassembly;
+use xlvs_dataplane::overload::WhenFull;
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{HashFlags, Scheduler, SchedulerName, SchedulerOptions};
@@ -143,6 +144,8 @@ impl World {
         self.epoch += 1;
         let mut table = ServiceTable::new(self.epoch, timeouts, services, removed);
         table.settings = settings(model);
+        // The reference knows connections alone.
+        table.when_full = WhenFull::Drop;
         self.defense.follow(&table.settings, u32::MAX);
         table.defense = Arc::clone(&self.defense);
         let rules: Vec<MarkRule> = model.rules.iter().map(rule).collect();

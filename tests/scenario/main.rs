@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod doctor;
 mod faults;
+mod flood;
 mod health;
 mod hostile_clients;
 mod idle;

@@ -37,7 +37,7 @@ pub(crate) struct InProcess {
 }
 
 impl InProcess {
-    /// Starts one worker for each of the lab's queues, with these directors, and steers the frames of UDP services to it.
+    /// Starts one worker for each of the lab's queues, with these directors, and steers the frames of these services to it.
     ///
     /// # Errors
     /// When the kernel refuses a program or a socket.
@@ -47,7 +47,7 @@ impl InProcess {
         arms: Arms,
         idle: IdlePolicy,
         directors: Vec<Director>,
-        services: &[SocketAddr],
+        services: &[(Protocol, SocketAddr)],
     ) -> Result<Self, String> {
         let mut running = Self {
             namespace: lab.director.share()?,
@@ -123,11 +123,16 @@ impl InProcess {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn steer_to(&mut self, services: &[SocketAddr]) -> Result<(), String> {
+    pub(crate) fn steer_to(&mut self, services: &[(Protocol, SocketAddr)]) -> Result<(), String> {
         let rules = rules(services);
         self.steerings
             .iter_mut()
             .try_for_each(|steering| steering.apply(&rules).map_err(|error| error.to_string()))
+    }
+
+    /// What each worker counts.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
+        self.counters.iter().map(|(counters, _)| &**counters)
     }
 
     /// Connections that have expired since they were created.
@@ -189,6 +194,9 @@ impl Drop for InProcess {
     }
 }
 
-fn rules(services: &[SocketAddr]) -> BTreeSet<SteeringRule> {
-    services.iter().map(|address| SteeringRule::port(address.ip(), Protocol::Udp, address.port())).collect()
+fn rules(services: &[(Protocol, SocketAddr)]) -> BTreeSet<SteeringRule> {
+    let rule = |(protocol, address): &(Protocol, SocketAddr)| {
+        SteeringRule::port(address.ip(), *protocol, address.port())
+    };
+    services.iter().map(rule).collect()
 }

@@ -15,7 +15,7 @@ use super::cores::Cores;
 use super::namespace::Namespace;
 use super::program::{Cell, Program, chain};
 use super::{FRONT_MAC, GENERATOR, GENERATOR_MAC, Lab, pause};
-use crate::traffic::{CHUNK, Segment, Traffic};
+use crate::traffic::{CHUNK, Mix, Segment, Traffic};
 
 /// Bytes of a frame without checksum: the least that Ethernet has.
 const LEN: usize = 60;
@@ -46,7 +46,23 @@ pub(crate) struct Order {
     pub(crate) flows: u64,
     /// Frames a second, of all queues together; `None` is as many as go. Paced frames carry the time.
     pub(crate) rate: Option<f64>,
+    /// What most of the frames are, if there is a flood.
+    pub(crate) flood: Option<Flood>,
     pub(crate) seed: u64,
+}
+
+/// Frames that each come from a source of their own: an address of 32.0.0.0/4 and any port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flood {
+    /// SYNs, to the service of TCP that has the same number.
+    Syn,
+    /// Datagrams, to the same service.
+    Udp,
+}
+
+impl Flood {
+    /// Of 256 frames, so many are the flood's.
+    const SHARE: u64 = 240;
 }
 
 /// A running generator.
@@ -56,7 +72,7 @@ pub(crate) struct Generator {
 }
 
 struct Queue {
-    progress: Cell<4>,
+    progress: Cell<5>,
     stop: Cell<1>,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
@@ -68,7 +84,8 @@ impl Generator {
     /// When the kernel refuses the program, or nothing is sent.
     pub(crate) fn start(lab: &Lab, cores: &Cores, order: &Order) -> Result<Self, String> {
         let mut generator = Self { stop: Arc::default(), queues: Vec::new() };
-        let (template, checksum) = template(order);
+        let (flood, flood_checksum) = template(order, order.flood);
+        let (template, checksum) = template(order, None);
         let egress = lab.generator.inside(index)?;
         for (number, core) in cores.generators.iter().enumerate() {
             let mut program = Program::load("generate")?;
@@ -77,7 +94,7 @@ impl Generator {
             let own = order.flows.saturating_sub(number as u64).div_ceil(step);
             let first = if own == 0 { 0 } else { number as u64 };
             let interval = order.rate.map_or(0, |rate| (step as f64 * 1e9 / rate).max(1.0) as u64);
-            let mut words = [0; 7 + HEADER_WORDS];
+            let mut words = [0; 9 + 2 * HEADER_WORDS];
             words[..7].copy_from_slice(&[
                 own.max(1),
                 first,
@@ -87,13 +104,14 @@ impl Generator {
                 u64::from(order.rate.is_some()),
                 checksum,
             ]);
-            for (word, bytes) in words[7..].iter_mut().zip(template.chunks_exact(8)) {
-                *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            }
+            fill(&mut words[7..], &template);
+            words[7 + HEADER_WORDS] = order.flood.map_or(0, |_| Flood::SHARE);
+            words[8 + HEADER_WORDS] = flood_checksum;
+            fill(&mut words[9 + HEADER_WORDS..], &flood);
             program.cell("orders")?.set(words)?;
             let mut progress = program.cell("progresses")?;
             let random = (order.seed.wrapping_add(number as u64) ^ 0x9e37_79b9_7f4a_7c15).max(1);
-            progress.set([random, 0, 0, 0])?;
+            progress.set([random, 0, 0, 0, 0])?;
             let stop = program.cell("stops")?;
             let (stopping, template, core) = (Arc::clone(&generator.stop), template.clone(), *core);
             let call = if order.rate.is_some() { PACED } else { UNPACED };
@@ -130,6 +148,11 @@ impl Generator {
     /// Frames that were due and given up, so far.
     pub(crate) fn late(&self) -> Result<u64, String> {
         self.sum(3)
+    }
+
+    /// Of the frames sent so far, those of the flood.
+    pub(crate) fn flooded(&self) -> Result<u64, String> {
+        self.sum(4)
     }
 
     fn sum(&self, word: usize) -> Result<u64, String> {
@@ -176,10 +199,21 @@ impl Drop for Generator {
     }
 }
 
+/// The first words of a frame.
+fn fill(words: &mut [u64], frame: &[u8]) {
+    for (word, bytes) in words.iter_mut().take(HEADER_WORDS).zip(frame.chunks_exact(8)) {
+        *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+}
+
 /// A frame whose source is 0, and the sum of its IP header's words without source and checksum.
-fn template(order: &Order) -> (Vec<u8>, u64) {
+fn template(order: &Order, flood: Option<Flood>) -> (Vec<u8>, u64) {
     let mut chunk = [0; CHUNK];
-    let _ = order.traffic.write(&mut chunk, 0, Segment::Data, LEN);
+    let traffic = match flood {
+        Some(Flood::Syn) => Traffic { mix: Mix::TCP4, ..order.traffic },
+        Some(Flood::Udp) | None => order.traffic,
+    };
+    let _ = traffic.write(&mut chunk, 0, Segment::Opening, LEN);
     chunk[..6].copy_from_slice(&FRONT_MAC);
     chunk[6..12].copy_from_slice(&GENERATOR_MAC);
     chunk[24..30].fill(0);
@@ -235,8 +269,8 @@ mod tests {
     #[test]
     fn frames_made_of_the_template_are_those_of_the_traffic() {
         let traffic = Traffic { mix: "udp4".parse().unwrap(), services: 1 };
-        let order = Order { traffic, flows: 1, rate: None, seed: 1 };
-        let (template, checksum) = template(&order);
+        let order = Order { traffic, flows: 1, rate: None, flood: None, seed: 1 };
+        let (template, checksum) = template(&order, None);
         for flow in [0, 1, 77, 1_000_000] {
             let mut frame = template.clone();
             let mixed = (flow as u32).wrapping_mul(0x9e37_79b1);

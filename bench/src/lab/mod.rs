@@ -24,7 +24,7 @@ pub(crate) use bare::Bare;
 pub(crate) use cores::Cores;
 pub(crate) use director::InProcess;
 pub(crate) use forwarder::{Arms, Forwarder, Idle};
-pub(crate) use generator::{Generator, Order};
+pub(crate) use generator::{Flood, Generator, Order};
 pub(crate) use interrupt::{pause, watch};
 pub(crate) use kernel::{IpForward, NftForward, Redirect};
 pub(crate) use sink::{Delays, Sink};

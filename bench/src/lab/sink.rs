@@ -15,6 +15,7 @@ const LONGEST: u64 = (1 << 37) - 1;
 pub(crate) struct Sink {
     _program: Program,
     arrived: Counters,
+    flooded: Counters,
     delays: Counters,
 }
 
@@ -44,14 +45,19 @@ impl Sink {
 
     fn on(interface: &str) -> Result<Self, String> {
         let mut program = Program::load("sink")?;
-        let (arrived, delays) = (program.counters("arrived")?, program.counters("delays")?);
+        let [arrived, flooded, delays] = ["arrived", "flooded", "delays"].map(|name| program.counters(name));
         program.attach(interface)?;
-        Ok(Self { _program: program, arrived, delays })
+        Ok(Self { _program: program, arrived: arrived?, flooded: flooded?, delays: delays? })
     }
 
-    /// Frames that have arrived.
+    /// Frames that have arrived, those of a flood left out.
     pub(crate) fn arrived(&self) -> Result<u64, String> {
         Ok(self.arrived.all()?.iter().sum())
+    }
+
+    /// Frames of a flood that have arrived.
+    pub(crate) fn flooded(&self) -> Result<u64, String> {
+        Ok(self.flooded.all()?.iter().sum())
     }
 
     /// The delays of those that carried a time.

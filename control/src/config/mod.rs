@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::destination::Thresholds;
 use xlvs_dataplane::flow::Protocol;
+use xlvs_dataplane::overload::SourceRate;
 use xlvs_dataplane::service::{Persistence, ServiceKey};
 use xlvs_dataplane::settings::Settings;
 
@@ -41,7 +42,7 @@ pub(crate) use import::{
 };
 pub(crate) use names::{
     ConnectionsFile, FrameSize, GroupName, HashFlags, IdlePolicy, InterfaceName, MarkSource, SchedulerName,
-    VipMode, XdpMode,
+    VipMode, WhenFull, XdpMode,
 };
 
 /// Where the daemon listens and its clients call, unless told otherwise.
@@ -101,6 +102,10 @@ pub(crate) struct DirectorConfig {
     pub(crate) sandbox: bool,
     /// The most connections remembered at a time.
     pub(crate) max_connections: u32,
+    /// What becomes of new flows when there are so many.
+    pub(crate) when_full: WhenFull,
+    /// How many connections one source may open; `None`: as many as it likes.
+    pub(crate) source_rate: Option<SourceRate>,
     /// The daemon's socket; short enough for a socket's address.
     pub(crate) socket: PathBuf,
     /// Whose users may do on the socket what the daemon's own user may.
@@ -289,7 +294,7 @@ impl Configuration {
     }
 
     /// The keys of `[director]` that differ in `new` and take effect only at the next start. All else (services,
-    /// destinations, marks, timeouts, settings, `vip`, `marks`) can change while frames flow.
+    /// destinations, marks, timeouts, settings, `vip`, `marks`, `when_full`, `new_per_source`) can change while frames flow.
     #[must_use]
     pub(crate) fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old, new) = (&self.director, &new.director);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use xlvs_dataplane::flow::{Family, Protocol};
+pub(crate) use xlvs_dataplane::overload::WhenFull;
 pub(crate) use xlvs_dataplane::port::af_xdp::RequestedMode as XdpMode;
 pub(crate) use xlvs_dataplane::scheduler::{HashFlags, SchedulerFlag, SchedulerName};
 pub(crate) use xlvs_dataplane::worker::IdlePolicy;
@@ -198,6 +199,10 @@ pub(crate) enum VipMode {
 
 impl Choice for VipMode {
     const ALL: &'static [(&'static str, Self)] = &[("local", Self::Local), ("always", Self::Always)];
+}
+
+impl Choice for WhenFull {
+    const ALL: &'static [(&'static str, Self)] = &[("stateless", Self::Stateless), ("drop", Self::Drop)];
 }
 
 /// Where mark rules come from.

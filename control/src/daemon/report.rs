@@ -42,13 +42,15 @@ impl Daemon {
                 count(name, frames);
             }
         }
-        let dropped = (0..self.crew.len())
-            .flat_map(|number| self.counted(number))
-            .map(|of| of.connections_dropped.get())
-            .sum();
         for steering in self.publisher.steerings() {
             count("no_socket", steering.counters().map_or(0, |counters| counters.dropped_no_socket));
         }
+        let sum = |of: fn(&WorkerCounters) -> &Counter| -> u64 {
+            (0..self.crew.len())
+                .flat_map(|number| self.counted(number))
+                .map(|counters| of(counters).get())
+                .sum()
+        };
         let population = self.launched.connections.v4.population();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,7 +65,9 @@ impl Daemon {
             connections: ConnectionsStatus {
                 live: population.live(),
                 limit: population.limit(),
-                dropped,
+                dropped: sum(|counters| &counters.connections_dropped),
+                displaced: sum(|counters| &counters.connections_displaced),
+                stateless_packets: sum(|counters| &counters.stateless),
                 kept: self.kept(),
             },
             workers: self.workers(),

@@ -117,6 +117,7 @@ impl Daemon {
             never_picked: BTreeSet::new(),
             lost_quorums: BTreeMap::new(),
             told_health_ended: false,
+            told_full: None,
             departed: 0,
             started: Instant::now(),
         };

@@ -1,10 +1,16 @@
 //! What the daemon does by the clock: looks after its workers, forgets what is no longer needed, has the defences follow the
 //! table's fill, and weights rise.
 
+use std::time::Duration;
+
 use xlvs_dataplane::clock::Now;
 
 use super::Daemon;
+use crate::config::WhenFull;
 use crate::failure::Failure;
+
+/// After so long without one more connection than there may be, the next is told.
+const PAUSE: Duration = Duration::from_secs(60);
 
 impl Daemon {
     /// Four times a second.
@@ -33,6 +39,7 @@ impl Daemon {
     /// Once a second.
     pub(super) fn each_second(&mut self) {
         self.defend();
+        self.tell_full();
         self.keep_host_path();
         self.connections.keep(&self.registry, Now::read());
         if self.store.is_behind() {
@@ -46,6 +53,26 @@ impl Daemon {
         if self.registry.is_ramping() || self.departed != self.registry.departed().count() {
             self.dirty = true;
         }
+    }
+
+    /// Says that the connection table is full, once for as long as that lasts with pauses of less than [`PAUSE`].
+    fn tell_full(&mut self) {
+        let population = self.launched.connections.v4.population();
+        let Some(full_at) = population.full_at() else { return };
+        let is_told = self.told_full.is_some_and(|told| full_at < told.after(PAUSE));
+        if !is_told {
+            let what = match self.configuration.director.when_full {
+                WhenFull::Stateless => {
+                    "others are sent where their hash says, and those that came to nothing make room"
+                }
+                WhenFull::Drop => "others are dropped",
+            };
+            tracing::warn!(
+                "the table is full, with {} connections (director.max_connections): {what}",
+                population.limit()
+            );
+        }
+        self.told_full = Some(full_at);
     }
 
     /// Has the defences against overload follow the settings and the room that is left.

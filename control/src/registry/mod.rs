@@ -40,6 +40,7 @@ use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::counters::Traffic;
 use xlvs_dataplane::destination::{self, DestinationId, Path};
+use xlvs_dataplane::overload::{SourceLimit, WhenFull};
 use xlvs_dataplane::service::ServiceKey;
 #[cfg(doc)]
 use xlvs_dataplane::service::table::ServiceTable;
@@ -106,6 +107,8 @@ pub struct Registry {
     /// When VIPs are served, for services that don't say.
     vip: VipMode,
     defense: Arc<Defense>,
+    when_full: WhenFull,
+    source_limit: Option<Arc<SourceLimit>>,
     resets_from: Now,
     free_ids: Vec<DestinationId>,
     next_id: u32,
@@ -141,6 +144,8 @@ impl Registry {
             file: None,
             vip: VipMode::default(),
             defense: Arc::default(),
+            when_full: WhenFull::default(),
+            source_limit: None,
             resets_from: Now(0),
             free_ids: Vec::new(),
             next_id: 0,

@@ -3,9 +3,11 @@
 //! The file owns a value that it declares: one that is not the default, or that differs from what it said before. Any other
 //! value that a tool gave stays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use xlvs_dataplane::connection::Timeouts;
+use xlvs_dataplane::overload::{SourceLimit, SourceRate, WhenFull};
 use xlvs_dataplane::settings::{SettingError, Settings};
 
 use super::spec::MAX_TIMEOUT_S;
@@ -38,6 +40,15 @@ impl Registry {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// Says what becomes of new flows in a full table, and how many connections a source may open; what sources have opened so far
+    /// counts while that stays the same.
+    pub(crate) fn set_overload(&mut self, when_full: WhenFull, rate: Option<SourceRate>) {
+        self.when_full = when_full;
+        if self.source_limit.as_ref().map(|limit| limit.rate()) != rate {
+            self.source_limit = rate.map(|rate| Arc::new(SourceLimit::new(rate, self.seed)));
+        }
     }
 
     /// Changes a setting.

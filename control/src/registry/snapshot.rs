@@ -46,6 +46,8 @@ impl Registry {
         let mut table = ServiceTable::new(self.epoch, self.timeouts, services, others);
         table.settings = self.settings;
         table.defense = Arc::clone(&self.defense);
+        table.when_full = self.when_full;
+        table.source_limit.clone_from(&self.source_limit);
         table.marks = self.marks.table(slot);
         table.resets_from = self.resets_from;
         table

@@ -232,6 +232,12 @@ pub(crate) struct ConnectionsStatus {
     /// Dropped by `drop_entry`, templates included.
     #[serde(default)]
     pub(crate) dropped: u64,
+    /// Made to go in a full table, templates included.
+    #[serde(default)]
+    pub(crate) displaced: u64,
+    /// Packets that were sent on without a connection, as there was no room for one.
+    #[serde(default)]
+    pub(crate) stateless_packets: u64,
     /// How they outlive the director.
     #[serde(default)]
     pub(crate) kept: KeptStatus,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{DestinationStatus, ServiceStatus, Status, WorkerStatus};
+use super::{ConnectionsStatus, DestinationStatus, ServiceStatus, Status, WorkerStatus};
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,6 +98,13 @@ impl fmt::Display for Status {
         }
         if self.connections.dropped > 0 {
             writeln!(f, "connections dropped by drop_entry: {}", self.connections.dropped)?;
+        }
+        let ConnectionsStatus { displaced, stateless_packets, .. } = self.connections;
+        if displaced + stateless_packets > 0 {
+            writeln!(
+                f,
+                "full table: {displaced} connections made room for others, {stateless_packets} packets went without one"
+            )?;
         }
         if self.drops.is_empty() {
             return writeln!(f, "drops: none");

@@ -286,7 +286,8 @@ impl<const WORDS: usize> Record<WORDS> {
     }
 
     /// The timeout of a template, in milliseconds.
-    fn timeout_ms(&self) -> u64 {
+    #[must_use]
+    pub fn timeout_ms(&self) -> u64 {
         self.link.load(Relaxed) >> 32
     }
 

@@ -20,7 +20,7 @@ use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
@@ -30,6 +30,8 @@ const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 pub struct Population {
     live: AtomicU32,
     limit: u32,
+    /// Milliseconds of [`Now`]; 0 is never.
+    full_at: AtomicU64,
     cache: FlowCache,
 }
 
@@ -37,7 +39,7 @@ impl Population {
     /// Nobody yet, and at most `limit`.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { live: AtomicU32::new(0), limit, cache: FlowCache::new(limit) }
+        Self { live: AtomicU32::new(0), limit, full_at: AtomicU64::new(0), cache: FlowCache::new(limit) }
     }
 
     /// Live connections.
@@ -50,6 +52,19 @@ impl Population {
     #[must_use]
     pub const fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// When a new connection last found no room; `None` if each found some.
+    #[must_use]
+    pub fn full_at(&self) -> Option<Now> {
+        Some(Now(self.full_at.load(Relaxed))).filter(|at| at.0 > 0)
+    }
+
+    /// A new connection finds no room.
+    pub fn note_full(&self, now: Now) {
+        if self.full_at.load(Relaxed) != now.0 {
+            self.full_at.store(now.0, Relaxed);
+        }
     }
 
     /// Where known flows are.
@@ -92,6 +107,8 @@ pub struct ConnectionTable<const WORDS: usize> {
     pub(super) population: Arc<Population>,
     seed: HashSeed,
     pub(super) restoring: Restoring,
+    /// Where the walk for slots to be made free has come to.
+    walked: AtomicU32,
 }
 
 /// A connection to be added.
@@ -160,7 +177,15 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         seed: HashSeed,
     ) -> Self {
         let index = Index::new(population.limit() as usize);
-        Self { index, records, free: Mutex::default(), population, seed, restoring }
+        Self {
+            index,
+            records,
+            free: Mutex::default(),
+            population,
+            seed,
+            restoring,
+            walked: AtomicU32::new(0),
+        }
     }
 
     /// The hash that all calls about this flow take.
@@ -203,6 +228,11 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     #[must_use]
     pub fn slots_used(&self) -> u32 {
         self.records.used()
+    }
+
+    /// Goes on with the walk for slots to be made free, by so many; the first of them, to be taken modulo those that were used.
+    pub(super) fn walk(&self, slots: u32) -> u32 {
+        self.walked.fetch_add(slots, Relaxed)
     }
 
     /// The flow's word, if the slot is its.

@@ -13,25 +13,17 @@ use crate::clock::Now;
 const TICK_SHIFT: u32 = 8;
 const SLOTS: usize = 4096;
 /// Timers of a piece: 1 KiB.
-const PIECE: usize = 128;
+const PIECE: usize = 256;
 /// Empty pieces that are kept for use, at most: 1 MiB.
 const SPARES: usize = 1024;
 
-/// A timer: the record's slot and the generation it was set for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// The record's slot.
-    pub slot: u32,
-    /// The generation of the record when the timer was set.
-    pub generation: u32,
-}
-
-/// A timing wheel.
+/// A timing wheel. A timer is the slot of the record that it is for: whoever is in there when it fires tells by the tick whether it
+/// is the one that counts.
 #[derive(Debug)]
 pub struct Wheel {
     /// A tick's pieces: all full but the last, and none empty.
-    slots: Box<[Vec<Vec<Timer>>]>,
-    spares: Vec<Vec<Timer>>,
+    slots: Box<[Vec<Vec<u32>>]>,
+    spares: Vec<Vec<u32>>,
     /// The tick that is being fired; all before it have been.
     cursor: u32,
 }
@@ -53,16 +45,16 @@ impl Wheel {
     }
 
     /// Sets a timer for the first tick that begins after `deadline`; returns that tick, which the record must remember.
-    pub fn set(&mut self, timer: Timer, deadline: Now) -> u32 {
+    pub fn set(&mut self, slot: u32, deadline: Now) -> u32 {
         let due = tick_of(deadline).wrapping_add(1);
         let ahead = due.saturating_sub(self.cursor).clamp(1, SLOTS as u32 - 1);
         let tick = self.cursor.wrapping_add(ahead);
         let pieces = &mut self.slots[tick as usize % SLOTS];
         match pieces.last_mut().filter(|piece| piece.len() < PIECE) {
-            Some(piece) => piece.push(timer),
+            Some(piece) => piece.push(slot),
             None => {
                 let mut piece = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
-                piece.push(timer);
+                piece.push(slot);
                 pieces.push(piece);
             }
         }
@@ -75,12 +67,12 @@ impl Wheel {
         tick_of(deadline).wrapping_add(1)
     }
 
-    /// The next timer that is due at `now`, with the tick it was due at.
-    pub fn pop(&mut self, now: Now) -> Option<(Timer, u32)> {
+    /// The slot of the next timer that is due at `now`, and the tick it was due at.
+    pub fn pop(&mut self, now: Now) -> Option<(u32, u32)> {
         let today = tick_of(now);
         loop {
-            if let Some(timer) = self.take() {
-                return Some((timer, self.cursor));
+            if let Some(slot) = self.take() {
+                return Some((slot, self.cursor));
             }
             if self.cursor >= today {
                 return None;
@@ -90,17 +82,17 @@ impl Wheel {
     }
 
     /// A timer of the tick that is being fired.
-    fn take(&mut self) -> Option<Timer> {
+    fn take(&mut self) -> Option<u32> {
         let pieces = &mut self.slots[self.cursor as usize % SLOTS];
         let piece = pieces.last_mut()?;
-        let timer = piece.pop();
+        let slot = piece.pop();
         if piece.is_empty() {
             let piece = pieces.pop();
             if self.spares.len() < SPARES {
                 self.spares.extend(piece);
             }
         }
-        timer
+        slot
     }
 
     /// How many timers are set, stale ones included.
@@ -121,14 +113,14 @@ mod tests {
     use super::*;
 
     fn fired(wheel: &mut Wheel, now: Now) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.pop(now)).map(|(timer, _)| timer.slot).collect()
+        std::iter::from_fn(|| wheel.pop(now)).map(|(slot, _)| slot).collect()
     }
 
     #[test]
     fn timers_fire_within_a_tick_after_their_deadline_and_not_before() {
         let mut wheel = Wheel::new(Now(1_000_000));
         for (slot, ahead) in [(1, 0), (2, 10_000), (3, 60_000), (4, 900_000)] {
-            wheel.set(Timer { slot, generation: 0 }, Now(1_000_000 + ahead));
+            wheel.set(slot, Now(1_000_000 + ahead));
         }
         let mut seen = Vec::new();
         for step in 0..1_000_000 / 50 {
@@ -150,13 +142,13 @@ mod tests {
         let mut wheel = Wheel::new(Now(0));
         for round in 0..3 {
             let due = Now(round * 10_000 + 5000);
-            for slot in 0..200_000 {
-                wheel.set(Timer { slot, generation: round as u32 }, due);
+            for slot in 0..300_000 {
+                wheel.set(slot, due);
             }
-            assert_eq!(wheel.len(), 200_000);
+            assert_eq!(wheel.len(), 300_000);
             let mut seen = fired(&mut wheel, Now(due.0 + 256));
             seen.sort_unstable();
-            assert!(seen.into_iter().eq(0..200_000));
+            assert!(seen.into_iter().eq(0..300_000));
             assert!(wheel.is_empty());
             assert_eq!(wheel.spares.len(), SPARES);
             assert!(wheel.spares.iter().all(|piece| piece.is_empty() && piece.capacity() == PIECE));
@@ -167,7 +159,7 @@ mod tests {
     fn a_timer_beyond_the_horizon_fires_at_its_end_to_be_set_anew() {
         let mut wheel = Wheel::new(Now(0));
         let month = Now(31 * 86_400 * 1000);
-        let tick = wheel.set(Timer { slot: 9, generation: 0 }, month);
+        let tick = wheel.set(9, month);
         assert_eq!(tick, SLOTS as u32 - 1);
         assert_eq!(fired(&mut wheel, Now(u64::from(tick) << TICK_SHIFT)), [9]);
     }
@@ -176,7 +168,7 @@ mod tests {
     fn a_clock_that_jumps_ahead_fires_everything_once() {
         let mut wheel = Wheel::new(Now(0));
         for slot in 0..100 {
-            wheel.set(Timer { slot, generation: 0 }, Now(u64::from(slot) * 1000));
+            wheel.set(slot, Now(u64::from(slot) * 1000));
         }
         let mut slots = fired(&mut wheel, Now(10_000_000));
         slots.sort_unstable();

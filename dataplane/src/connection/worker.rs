@@ -8,7 +8,7 @@ use super::State;
 use super::cache::{FlowCache, Hint};
 use super::record::{Record, Role, TemplateSlot, Word};
 use super::table::{Added, ConnectionTable, FreeSlots, NewConnection, TableFull};
-use super::wheel::{Timer, Wheel};
+use super::wheel::Wheel;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
@@ -23,6 +23,10 @@ pub struct WorkerConnections<const WORDS: usize> {
     restoring: bool,
     /// Slots whose connections are to have timers of this hand, whoever had them before.
     adopting: Range<u32>,
+    /// Whether frames come faster than the worker deals with them. Here, as only who looks at a flow that is not known asks.
+    pub(crate) is_pressed: bool,
+    /// A timer that is set for a slot that was made free, and its tick.
+    inherited: Option<(u32, u32)>,
 }
 
 /// What it had at hand is for others, as after the end of a worker that was replaced.
@@ -31,6 +35,11 @@ impl<const WORDS: usize> Drop for WorkerConnections<WORDS> {
         self.table.give_all(&mut self.free);
     }
 }
+
+/// How many slots are looked at for one to be made free.
+const LOOKS: u32 = 16;
+/// A timer is inherited that is due so many ticks from now: no worker's clock is that far ahead of another's.
+const SURELY_SET: u32 = 8;
 
 /// A connection that was found.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +76,8 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
         let (restoring, free) = (table.is_restoring(), FreeSlots::default());
-        Self { restoring, table, free, wheel: Wheel::new(now), adopting: 0..0 }
+        let wheel = Wheel::new(now);
+        Self { table, free, wheel, restoring, adopting: 0..0, is_pressed: false, inherited: None }
     }
 
     /// The shared table.
@@ -120,19 +130,51 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     /// # Errors
     /// [`TableFull`] at the table's bound.
     pub fn add(&mut self, key: &FlowKey<WORDS>, hash: u64, new: &NewConnection) -> Result<Added, TableFull> {
+        let inherited = self.inherited.take();
         let added = self.table.add(key, hash, &mut self.free, new)?;
         let (Added::New(slot, word) | Added::Existing(slot, word)) = added;
         if matches!(new.role, Role::Connection(_)) {
             self.cache().remember(hash, slot);
         }
         if matches!(added, Added::New(..)) {
-            self.set_timer(slot, word, new.deadline);
+            // A timer that comes early finds the deadline and is set anew.
+            let is_early =
+                |&(its, tick): &(u32, u32)| its == slot && tick <= self.wheel.tick_for(new.deadline);
+            match (inherited.filter(is_early), self.table.record(slot)) {
+                (Some((_, tick)), Some(record)) => record.set_armed(word, tick),
+                _ => self.set_timer(slot, word, new.deadline),
+            }
         }
         Ok(added)
     }
 
+    /// Looks for a connection or template that `may_go` in the next [`LOOKS`] slots of a walk that all workers share, and ends it.
+    /// Its slot is the next one that [`Self::add`] takes, with its timer: however fast connections replace each other, no slot
+    /// has more timers than otherwise.
+    pub fn make_room(&mut self, now: Now, may_go: impl Fn(&Record<WORDS>, Word) -> bool) -> Option<Removed> {
+        let used = self.table.slots_used();
+        if used == 0 || self.restoring {
+            return None;
+        }
+        let first = self.table.walk(LOOKS);
+        for step in 0..LOOKS.min(used) {
+            let slot = first.wrapping_add(step) % used;
+            let Some(record) = self.table.record(slot) else { continue };
+            let Some((word, _)) = record.read() else { continue };
+            let armed = record.armed();
+            if may_go(record, word)
+                && let Some(removed) = self.remove(slot, word)
+            {
+                let is_set = armed >= self.wheel.tick_for(now).wrapping_add(SURELY_SET);
+                self.inherited = is_set.then_some((slot, armed));
+                return Some(removed);
+            }
+        }
+        None
+    }
+
     fn set_timer(&mut self, slot: u32, word: Word, deadline: Now) {
-        let tick = self.wheel.set(Timer { slot, generation: word.generation() }, deadline);
+        let tick = self.wheel.set(slot, deadline);
         if let Some(record) = self.table.record(slot) {
             record.set_armed(word, tick);
         }
@@ -219,19 +261,19 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
 
     fn fire(&mut self, now: Now, budget: usize, mut removed: impl FnMut(Removed)) -> usize {
         for done in 0..budget {
-            let Some((timer, tick)) = self.wheel.pop(now) else { return done };
-            let Some(record) = self.table.record(timer.slot) else { continue };
+            let Some((slot, tick)) = self.wheel.pop(now) else { return done };
+            let Some(record) = self.table.record(slot) else { continue };
             let Some((word, _)) = record.read() else { continue };
-            if word.generation() != timer.generation || record.armed() != tick {
+            if record.armed() != tick {
                 continue;
             }
             if record.deadline() > now || word.is_template() && record.keep_for_connections(now) {
-                self.arm(timer.slot, word);
-            } else if let Some(ended) = self.remove(timer.slot, word) {
+                self.arm(slot, word);
+            } else if let Some(ended) = self.remove(slot, word) {
                 removed(ended);
             } else {
                 // Gone already, or a template that another worker has just taken hold of: it needs a timer.
-                self.arm(timer.slot, word);
+                self.arm(slot, word);
             }
         }
         budget
@@ -356,6 +398,35 @@ mod tests {
             assert!(hand.remove(slot, word).is_some());
         }
         assert!(table.slots_used() <= 512, "{}", table.slots_used());
+    }
+
+    #[test]
+    fn in_a_full_table_others_take_the_places_of_those_that_may_go_with_their_timers() {
+        let mut hand = WorkerConnections::new(table(1024), Now(0));
+        let add = |hand: &mut WorkerConnections<V4_WORDS>, client: u32, now: u64| {
+            let hash = hand.hash(&key(client));
+            hand.add(&key(client), hash, &new(client, now + 60_000))
+        };
+        (0..1024).for_each(|client| assert!(add(&mut hand, client, 0).is_ok()));
+        assert_eq!(hand.make_room(Now(0), |_, _| false), None);
+        let (mut now, mut made) = (0, 0);
+        for client in 1024..200_000 {
+            now = u64::from(client);
+            hand.expire(Now(now), 64, |_| {});
+            // Every other destination's may go.
+            if hand.table().population().live() == 1024 {
+                let removed = hand.make_room(Now(now), |record, _| record.destination().0 % 2 == 1);
+                let removed = removed.unwrap();
+                assert_eq!(removed.destination.0 % 2, 1);
+                made += 1;
+            }
+            assert!(matches!(add(&mut hand, client * 2 + 1, now), Ok(Added::New(..))), "client {client}");
+        }
+        assert!(made > 100_000, "room was made {made} times");
+        assert!(hand.wheel.len() <= 2 * 1024, "{} timers of 1024 connections", hand.wheel.len());
+        let mut ended = 0;
+        hand.expire(Now(now + 61_000), usize::MAX, |_| ended += 1);
+        assert_eq!((ended, hand.table().population().live()), (1024, 0), "each has a timer");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! has connections. One whose destination is gone (or quiesced, with `expire_quiescent_template`) is orphaned: it stays for
 //! its connections, and the client gets a new one.
 
-use super::route::{self, Context};
+use super::overload;
+use super::route::Context;
 use crate::connection::State;
 use crate::connection::record::{Role, TemplateSlot};
 use crate::connection::table::{Added, NewConnection};
@@ -18,19 +19,19 @@ use crate::service::{FTP_PORT, Persistence, Service, ServiceKey};
 use crate::verdict::DropReason;
 
 /// The destination for a new connection of a persistent client, and its template, held. The caller releases it when it
-/// makes no connection.
+/// makes no connection. A client without a template gets one for the destination that `choose` says.
 pub(super) fn pick<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
     key: &FlowKey<WORDS>,
-    service: &'s Service,
-    persistence: Persistence,
+    (service, persistence): (&'s Service, Persistence),
     flow: &NewFlow,
+    choose: impl FnOnce() -> Result<&'s Destination, DropReason>,
 ) -> Result<(&'s Destination, TemplateSlot), DropReason>
 where
     FlowKey<WORDS>: TableKey,
 {
-    let key = key.template(persistence.granularity, target(service, flow));
+    let key = template_key(key, service, persistence, flow);
     let hash = connections.hash(&key);
     if let Some(held) = connections.table().hold_template(&key, hash, context.now) {
         if let Some(destination) = followed(context, held.destination) {
@@ -46,7 +47,7 @@ where
             context.settle(&ended);
         }
     }
-    let destination = route::pick(service, flow)?;
+    let destination = choose()?;
     let new = NewConnection {
         destination: destination.id,
         state: State::Template,
@@ -54,7 +55,7 @@ where
         mark: service.key.mark(),
         role: Role::Template(persistence.timeout),
     };
-    match connections.add(&key, hash, &new) {
+    match overload::add(context, connections, &key, hash, &new) {
         Ok(Added::New(slot, _)) => {
             destination.counters.template_added();
             Ok((destination, TemplateSlot(slot)))
@@ -71,6 +72,36 @@ where
         }
         Err(_) => Err(DropReason::TableFull),
     }
+}
+
+/// The destination of the client's template, if it has one that is followed.
+pub(super) fn known<'s, const WORDS: usize>(
+    context: &Context<'s>,
+    connections: &WorkerConnections<WORDS>,
+    key: &FlowKey<WORDS>,
+    (service, persistence): (&Service, Persistence),
+    flow: &NewFlow,
+) -> Option<&'s Destination>
+where
+    FlowKey<WORDS>: TableKey,
+{
+    let key = template_key(key, service, persistence, flow);
+    let held = connections.table().hold_template(&key, connections.hash(&key), context.now)?;
+    connections.table().release_template(held.slot);
+    followed(context, held.destination)
+}
+
+/// The key of the client's template.
+pub(super) fn template_key<const WORDS: usize>(
+    key: &FlowKey<WORDS>,
+    service: &Service,
+    persistence: Persistence,
+    flow: &NewFlow,
+) -> FlowKey<WORDS>
+where
+    FlowKey<WORDS>: TableKey,
+{
+    key.template(persistence.granularity, target(service, flow))
 }
 
 /// The destination of a template that is still followed.

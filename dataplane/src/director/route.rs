@@ -2,13 +2,14 @@
 //! see [`super::persist`]) gives a new connection. Everything that changes connections and their counts is here.
 //!
 //! Order, as the kernel's: connection, then whether it is to go on; otherwise whether the packet may open one, its mark, its
-//! service, the defences, the template, the scheduler. What another director gave this host (see [`super::peer`]) is not scheduled.
+//! service, the defences, the template, the scheduler (or, in a full table, what [`overload`] says). What another director gave
+//! this host (see [`super::peer`]) is not scheduled.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::prefetch::Place;
-use super::{peer, persist};
+use super::{overload, peer, persist};
 use crate::clock::Now;
 use crate::connection::record::{Role, TemplateSlot, Word};
 use crate::connection::table::{Added, NewConnection};
@@ -255,6 +256,9 @@ pub(super) fn open<'s, const WORDS: usize>(
 where
     FlowKey<WORDS>: TableKey,
 {
+    if overload::sheds(context, connections) {
+        return Err(DropReason::Shed);
+    }
     // Its own record, or its client's template, may be among those that are not found yet. Clients repeat a SYN; a datagram that
     // went to another server would take its flow along.
     if connections.is_restoring() {
@@ -265,7 +269,8 @@ where
     }
     let is_error = matches!(packet.transport, Transport::IcmpError(_));
     let may_open = may_open(context, packet.transport);
-    if is_error && !may_open && !peer::may_have_sent(context) {
+    let lingers = overload::lingers(context, connections, packet.transport);
+    if is_error && !may_open && !lingers && !peer::may_have_sent(context) {
         return Err(DropReason::Icmp);
     }
     let no_service = if is_error { DropReason::Icmp } else { DropReason::NoService };
@@ -274,26 +279,51 @@ where
     if let Some(host) = peer::given_host(context, service) {
         return open_at_host(context, connections, (key, hash), packet, service, host);
     }
-    if !may_open {
-        return match is_error {
-            true => Err(DropReason::Icmp),
-            false => host_of(context, service).ok_or(DropReason::NoConnection),
-        };
-    }
-    if context.services.defense.drops_packet() {
-        return Err(DropReason::DropPacket);
-    }
+    let state = if may_open {
+        if context.services.defense.drops_packet() {
+            return Err(DropReason::DropPacket);
+        }
+        if overload::exceeds_share(context, service, &flow) {
+            return Err(DropReason::SourceLimit);
+        }
+        Some(next_state(context, first_state(packet.transport), packet.transport))
+    } else if lingers {
+        overload::state_in_the_middle(packet.transport)
+    } else if is_error {
+        return Err(DropReason::Icmp);
+    } else {
+        return host_of(context, service).ok_or(DropReason::NoConnection);
+    };
+    let is_hashed = lingers && !is_one_packet(service, packet.transport);
+    let by_hash = || overload::pick(service, key, &flow);
+    let choose = || if is_hashed { by_hash() } else { pick(service, &flow) };
+    let Some(state) = state else {
+        let its = service
+            .persistence
+            .and_then(|persistence| persist::known(context, connections, key, (service, persistence), &flow));
+        return Ok(overload::go_without(context, its.map_or_else(choose, Ok)?, packet));
+    };
     let picked = match service.persistence {
-        None => pick(service, &flow).map(|destination| (destination, None)),
-        Some(persistence) => persist::pick(context, connections, key, service, persistence, &flow)
+        None => choose().map(|destination| (destination, None)),
+        Some(persistence) => persist::pick(context, connections, key, (service, persistence), &flow, choose)
             .map(|(destination, template)| (destination, Some(template))),
     };
-    let (destination, template) = picked.map_err(|reason| match reason {
+    let mut templates = None;
+    let opened = picked.and_then(|(destination, template)| {
+        templates = template.map(|_| destination);
+        begin(context, connections, (key, hash), packet, (service, state), (destination, template))
+    });
+    opened.or_else(|reason| match reason {
         // The FTP service took a packet that may be of its data, and may be anything: the host says that there is nothing.
-        DropReason::NoDestination if is_foreign_to_ftp(service, &flow) => no_service,
-        reason => reason,
-    })?;
-    begin(context, connections, (key, hash), packet, service, (destination, template))
+        DropReason::NoDestination if is_foreign_to_ftp(service, &flow) => Err(no_service),
+        // What a template says holds without a connection, too.
+        reason => overload::refused(context, packet, reason, || templates.map_or_else(by_hash, Ok)),
+    })
+}
+
+/// Whether a packet is scheduled by itself, and remembered nowhere.
+const fn is_one_packet(service: &Service, transport: Transport) -> bool {
+    service.one_packet && matches!(transport, Transport::Udp)
 }
 
 /// Whether a packet may open a connection.
@@ -319,22 +349,23 @@ pub(super) fn open_at_host<'s, const WORDS: usize>(
     if !may_open(context, packet.transport) {
         return Ok(host);
     }
-    begin(context, connections, flow, packet, service, (host, None))
+    let state = next_state(context, first_state(packet.transport), packet.transport);
+    let opened = begin(context, connections, flow, packet, (service, state), (host, None));
+    opened.or_else(|reason| overload::refused(context, packet, reason, || Ok(host)))
 }
 
-/// Adds the connection that a packet opens, of a flow and its hash, to a destination that was picked, by a template that is held,
-/// if there is one.
+/// Adds the connection that a packet opens, of a flow and its hash, in this state, to a destination that was picked, by a template
+/// that is held, if there is one.
 fn begin<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
     (key, hash): (&FlowKey<WORDS>, u64),
     packet: &Packet,
-    service: &Service,
+    (service, state): (&Service, State),
     (destination, template): (&'s Destination, Option<TemplateSlot>),
 ) -> Result<&'s Destination, DropReason> {
-    let state = next_state(context, first_state(packet.transport), packet.transport);
     let lane = destination.counters.traffic.lane(context.worker);
-    if service.one_packet && matches!(packet.transport, Transport::Udp) {
+    if is_one_packet(service, packet.transport) {
         if let Some(template) = template {
             connections.table().release_template(template);
         }
@@ -349,7 +380,7 @@ fn begin<'s, const WORDS: usize>(
         mark: service.key.mark(),
         role: Role::Connection(template),
     };
-    let added = connections.add(key, hash, &new);
+    let added = overload::add(context, connections, key, hash, &new);
     if let (Some(template), false) = (template, matches!(added, Ok(Added::New(..)))) {
         connections.table().release_template(template);
     }

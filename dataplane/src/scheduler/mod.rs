@@ -15,6 +15,7 @@ pub(crate) mod maglev_hash;
 mod never_queue;
 mod power_of_two;
 mod recent;
+mod rendezvous;
 mod round_robin;
 mod shortest_expected_delay;
 mod source_hash;
@@ -39,6 +40,7 @@ pub use locality_replicated::LocalityReplicated;
 pub use maglev_hash::MaglevHash;
 pub use never_queue::NeverQueue;
 pub use power_of_two::PowerOfTwo;
+pub use rendezvous::rendezvous;
 pub use round_robin::RoundRobin;
 pub use shortest_expected_delay::ShortestExpectedDelay;
 pub use source_hash::SourceHash;
@@ -79,6 +81,11 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
     /// The position in `destinations` of the one that gets the next connection; `None` if none can take one.
     /// `destinations` are the service's, the newest first.
     fn pick(&self, destinations: &[Arc<Destination>], flow: &NewFlow) -> Option<usize>;
+
+    /// Whether a client gets the same destination each time while the list stays the same, whatever else happens.
+    fn is_stateless(&self) -> bool {
+        matches!(self.name(), SchedulerName::Sh | SchedulerName::Dh | SchedulerName::Mh)
+    }
 
     /// The service's destinations, or their weights, went from `before` to `now`.
     fn changed(&self, _before: &[Arc<Destination>], _now: &[Arc<Destination>]) {}

@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::connection::{Lifetimes, State, Timeouts};
 use crate::destination::{Destination, DestinationId, Way};
 use crate::flow::{Family, Protocol};
+use crate::overload::{SourceLimit, WhenFull};
 use crate::settings::{Defense, Settings};
 
 /// All services and destinations at one moment.
@@ -23,6 +24,10 @@ pub struct ServiceTable {
     pub settings: Settings,
     /// The defences against overload, shared by all tables.
     pub defense: Arc<Defense>,
+    /// What becomes of new flows while the connection table is full.
+    pub when_full: WhenFull,
+    /// How many connections one source may open; shared by all tables while it stays the same.
+    pub source_limit: Option<Arc<SourceLimit>>,
     /// Which packets bear which mark.
     pub marks: Arc<MarkTable>,
     /// From when on a TCP segment without a connection is answered with a reset: a director that has lost its connections by a
@@ -88,6 +93,8 @@ impl ServiceTable {
             epoch,
             settings: Settings::default(),
             defense: Arc::default(),
+            when_full: WhenFull::default(),
+            source_limit: None,
             marks: Arc::default(),
             resets_from: Now::default(),
             absent_vips: HashSet::new(),

@@ -25,8 +25,14 @@ pub enum Given {
     EndingDestination,
     /// `drop_packet` drops each packet that would open a connection.
     DropPacketUp,
-    /// As many connections as there may be.
+    /// As many connections as there may be, and other flows are dropped then.
     FullTable,
+    /// As many connections as there may be, and other flows go without.
+    FullStatelessTable,
+    /// The same, and frames come faster than they are dealt with.
+    Flooded,
+    /// The frame's source has opened as many connections as it may.
+    ShareUsed,
 }
 
 /// What is to come of it.
@@ -34,6 +40,8 @@ pub enum Given {
 pub enum Expect {
     /// A connection to this destination, to which the frame is sent.
     Open(u32),
+    /// It is sent to this destination, and no connection is opened.
+    GoWithout(u32),
     /// A drop that only its reason counts.
     Drop(DropReason),
     /// A drop after a connection to this destination was opened.
@@ -374,7 +382,7 @@ fn padded_with_offset() -> Vec<u8> {
 }
 
 fn services() -> Vec<Row> {
-    use Expect::{Drop, EndAndDrop, Open, OpenAndDrop};
+    use Expect::{Drop, EndAndDrop, GoWithout, Open, OpenAndDrop};
     vec![
         row("a port without a service", tcp("S").port(8080), Drop(NoService)),
         row("a port of the other protocol", tcp("S").port(53), Drop(NoService)),
@@ -414,6 +422,28 @@ fn services() -> Vec<Row> {
             ..row("the packet that drop_packet drops", tcp("S"), Drop(DropPacket))
         },
         Row { given: Given::FullTable, ..row("a full connection table", tcp("S"), Drop(TableFull)) },
+        Row {
+            given: Given::FullStatelessTable,
+            ..row("a full connection table that others go without", tcp("S"), GoWithout(1))
+        },
+        Row {
+            given: Given::FullStatelessTable,
+            ..row("a segment of no connection then", tcp("A"), GoWithout(1))
+        },
+        Row {
+            given: Given::FullStatelessTable,
+            ..row("an error about a packet of none then", icmp_error(3, 6).port(80), GoWithout(1))
+        },
+        Row { given: Given::Flooded, ..row("a flow that is not known in a flood", tcp("S"), Drop(Shed)) },
+        Row { given: Given::Flooded, ..row("a segment of no connection in it", tcp("A"), Drop(Shed)) },
+        Row {
+            given: Given::ShareUsed,
+            ..row("a connection beyond its source's share", tcp("S"), Drop(SourceLimit))
+        },
+        Row {
+            given: Given::ShareUsed,
+            ..row("an ACK out of nowhere of such a source", tcp("A"), Drop(NoConnection))
+        },
     ]
 }
 

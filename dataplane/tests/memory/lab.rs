@@ -13,6 +13,7 @@ use xlvs_dataplane::destination::{Destination, DestinationCounters, DestinationI
 use xlvs_dataplane::director::{ConnectionTables, Director};
 use xlvs_dataplane::flow::{FlowKey, HashSeed, Protocol};
 use xlvs_dataplane::fragment::Reassembly;
+use xlvs_dataplane::overload::{SourceLimit, WhenFull};
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
@@ -72,6 +73,10 @@ pub struct Lab {
     pub removed_are: Standing,
     /// The settings, from the next [`Lab::publish`] on.
     pub settings: Settings,
+    /// What becomes of new flows in a full table, from the next [`Lab::publish`] on.
+    pub when_full: WhenFull,
+    /// How many connections a source may open, from the next [`Lab::publish`] on.
+    pub source_limit: Option<Arc<SourceLimit>>,
     /// The services whose clients are persistent, from the next [`Lab::publish`] on.
     pub persistent: HashMap<ServiceKey, Persistence>,
     /// The services that remember no datagrams, from the next [`Lab::publish`] on.
@@ -117,6 +122,8 @@ impl Lab {
             mac: DIRECTOR_MAC,
             removed_are: Standing::Removed,
             settings: Settings::default(),
+            when_full: WhenFull::default(),
+            source_limit: None,
             persistent,
             one_packet,
             always_served: false,
@@ -165,6 +172,8 @@ impl Lab {
         let removed: Vec<_> = removed.iter().map(|&id| self.destination(id, 0, self.removed_are)).collect();
         let mut table = ServiceTable::new(self.services.epoch + 1, Timeouts::default(), services, removed);
         table.settings = self.settings;
+        table.when_full = self.when_full;
+        table.source_limit.clone_from(&self.source_limit);
         table.defense.follow(&self.settings, u32::MAX);
         table
     }
@@ -278,6 +287,8 @@ impl Lab {
             put("created", counters.connections_created.get());
             put("expired", counters.connections_expired.get());
             put("dropped entries", counters.connections_dropped.get());
+            put("displaced", counters.connections_displaced.get());
+            put("stateless", counters.stateless.get());
             put("epoch", counters.epoch.get());
             put("rounds", counters.rounds.get());
             put("port drops", counters.port_drops.iter().map(|counter| counter.get()).sum());

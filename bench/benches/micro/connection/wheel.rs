@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::connection::wheel::{Timer, Wheel};
+use xlvs_dataplane::connection::wheel::Wheel;
 
 /// As apart as the deadlines of connections that are opened one after another.
 const STEP_MS: u64 = 1;
@@ -17,7 +17,7 @@ fn set_and_pop(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         now.0 += STEP_MS;
         slot += 1;
-        wheel.set(Timer { slot, generation: 0 }, Now(now.0 + TIMEOUT_MS));
+        wheel.set(slot, Now(now.0 + TIMEOUT_MS));
         wheel.pop(now)
     });
 }
@@ -25,6 +25,6 @@ fn set_and_pop(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn nothing_is_due(bencher: Bencher<'_, '_>) {
     let mut wheel = Wheel::new(Now(0));
-    wheel.set(Timer { slot: 0, generation: 0 }, Now(TIMEOUT_MS));
+    wheel.set(0, Now(TIMEOUT_MS));
     bencher.bench_local(|| wheel.pop(Now(1)));
 }

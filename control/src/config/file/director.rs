@@ -4,13 +4,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use toml::de::DeTable;
+use xlvs_dataplane::overload::SourceRate;
 
 use super::table::Table;
 use super::value::{Refusal, boolean, connections_file, group, integer, interface, path};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_INTERFACES;
 use crate::config::names::{
-    ConnectionsFile, FrameSize, GroupName, IdlePolicy, InterfaceName, MarkSource, VipMode, XdpMode,
+    ConnectionsFile, FrameSize, GroupName, IdlePolicy, InterfaceName, MarkSource, VipMode, WhenFull, XdpMode,
 };
 
 /// `[director]`.
@@ -32,6 +33,10 @@ pub(crate) struct RawDirector {
     pub(crate) huge_pages: Raw<bool>,
     pub(crate) sandbox: Raw<bool>,
     pub(crate) max_connections: Raw<u32>,
+    pub(crate) when_full: Raw<WhenFull>,
+    pub(crate) new_per_source: Raw<u32>,
+    pub(crate) source_prefix_v4: Raw<u8>,
+    pub(crate) source_prefix_v6: Raw<u8>,
     pub(crate) socket: Raw<PathBuf>,
     pub(crate) socket_group: Raw<GroupName>,
     pub(crate) socket_read_group: Raw<GroupName>,
@@ -61,6 +66,10 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
         huge_pages: keys.read(source, "huge_pages", "true or false", boolean),
         sandbox: keys.read(source, "sandbox", "true or false", boolean),
         max_connections: keys.number(source, "max_connections", 1024..=134_217_728),
+        when_full: keys.choice(source, "when_full"),
+        new_per_source: keys.number(source, "new_per_source", 1..=SourceRate::MOST),
+        source_prefix_v4: keys.number(source, "source_prefix_v4", 0..=32),
+        source_prefix_v6: keys.number(source, "source_prefix_v6", 0..=128),
         socket: keys.read(source, "socket", "an absolute path of at most 107 bytes", |value| {
             // sun_path has 108 bytes, the last of which is 0.
             path(value)

@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use xlvs_dataplane::overload::SourceRate;
+
 use super::once_each;
 use crate::config::error::{Findings, Position};
 use crate::config::file::{At, Raw, RawDirector};
@@ -48,6 +50,8 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
         huge_pages: raw.huge_pages.or(false),
         sandbox: raw.sandbox.or(true),
         max_connections: raw.max_connections.or(1 << 20),
+        when_full: raw.when_full.or_default(),
+        source_rate: source_rate(raw, findings),
         socket,
         socket_group: overrides.socket_group.clone().or_else(|| raw.socket_group.value()),
         socket_read_group: overrides.socket_read_group.clone().or_else(|| raw.socket_read_group.value()),
@@ -61,6 +65,20 @@ pub(super) fn director(raw: &RawDirector, overrides: &Overrides, findings: &mut 
             .unwrap_or_else(|| raw.connections_file.or(beside)),
         interfaces,
     }
+}
+
+fn source_rate(raw: &RawDirector, findings: &mut Findings) -> Option<SourceRate> {
+    let prefixes = [
+        ("director.source_prefix_v4", raw.source_prefix_v4.at()),
+        ("director.source_prefix_v6", raw.source_prefix_v6.at()),
+    ];
+    for (key, at) in prefixes {
+        if let (Some(at), Raw::Absent) = (at, &raw.new_per_source) {
+            findings.missing(at, key, "found without new_per_source, allowed: only with it".to_owned());
+        }
+    }
+    let per_s = raw.new_per_source.get()?.value;
+    Some(SourceRate { per_s, v4_prefix: raw.source_prefix_v4.or(32), v6_prefix: raw.source_prefix_v6.or(64) })
 }
 
 /// The least power of two that two rings of each interface fit in.

@@ -122,8 +122,8 @@ fn all_errors_are_told_at_once() {
             "unknown keys, near and far, and an unknown table",
             "[directr]\n[director]\ninterface = \"a\"\nring_sise = 1\ncolour = 2\n[timeouts]\ntcp = 4\n",
             "f:1:2: directr: found an unknown table (did you mean director?), allowed: director, timeouts, settings, mark, service\n\
-             f:4:1: director.ring_sise: found an unknown key (did you mean ring_size?), allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
-             f:5:1: director.colour: found an unknown key, allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, socket, socket_group, socket_read_group, state_dir, connections_file\n\
+             f:4:1: director.ring_sise: found an unknown key (did you mean ring_size?), allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, when_full, new_per_source, source_prefix_v4, source_prefix_v6, socket, socket_group, socket_read_group, state_dir, connections_file\n\
+             f:5:1: director.colour: found an unknown key, allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, when_full, new_per_source, source_prefix_v4, source_prefix_v6, socket, socket_group, socket_read_group, state_dir, connections_file\n\
              f:7:1: timeouts.tcp: found an unknown key, allowed: tcp_s, tcp_fin_s, udp_s",
         ),
         (

@@ -38,6 +38,10 @@ ring_size = 1024
 huge_pages = true
 sandbox = false
 max_connections = 4096
+when_full = "drop"
+new_per_source = 100
+source_prefix_v4 = 24
+source_prefix_v6 = 56
 socket = "/tmp/x.sock"
 socket_group = "lvs"
 socket_read_group = 1005
@@ -194,6 +198,8 @@ fn ten_lines_are_enough() {
         huge_pages: false,
         sandbox: true,
         max_connections: 1_048_576,
+        when_full: WhenFull::Stateless,
+        source_rate: None,
         socket: "/run/xlvs/xlvs.sock".into(),
         socket_group: None,
         socket_read_group: None,
@@ -248,6 +254,8 @@ fn every_key_is_taken() {
         huge_pages: true,
         sandbox: false,
         max_connections: 4096,
+        when_full: WhenFull::Drop,
+        source_rate: Some(SourceRate { per_s: 100, v4_prefix: 24, v6_prefix: 56 }),
         socket: "/tmp/x.sock".into(),
         socket_group: Some("lvs".parse().unwrap()),
         socket_read_group: Some("1005".parse().unwrap()),
@@ -287,7 +295,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 39,
+            line: 44,
         },
         MarkConfig {
             protocol: None,
@@ -296,7 +304,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 46,
+            line: 51,
         },
     ];
     assert_eq!(configuration.marks, rules);
@@ -401,6 +409,8 @@ fn the_command_line_wins() {
 fn a_reload_tells_what_waits_for_a_restart() {
     let old = read(FULL).unwrap();
     let live = FULL.replace("tcp_s = 10", "tcp_s = 99").replace("port = 80", "port = 81");
+    let live =
+        live.replace("new_per_source = 100", "new_per_source = 7").replace("when_full = \"drop\"\n", "");
     let live = live.replace("drop_entry = 3", "drop_entry = 0").replace("443, ", "");
     assert_eq!(old.restart_needed(&read(&live).unwrap()), Vec::<&str>::new());
     let all = "[director]\ninterface = \"eth0\"\nhuge_pages = false\n";
