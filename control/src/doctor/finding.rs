@@ -50,7 +50,7 @@ impl Check {
         (
             Self::Capabilities,
             "capabilities",
-            "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, of the daemon or of the caller",
+            "CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, of the daemon or of the caller",
         ),
         (
             Self::LockedMemory,

@@ -14,11 +14,10 @@ use super::HOST;
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 /// The capabilities that a director needs, and their names.
-const NEEDED: [(CapabilitySet, &str); 4] = [
+const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
     (CapabilitySet::BPF, "CAP_BPF"),
-    (CapabilitySet::PERFMON, "CAP_PERFMON"),
 ];
 
 pub(super) fn check(plan: &Plan) -> Vec<Finding> {
@@ -81,10 +80,9 @@ fn held_capabilities(held: &io::Result<CapabilitySet>, daemon: Option<u32>) -> F
             return Finding::unknown(Check::Capabilities, whose, format!("can't be looked at: {error}"));
         }
     };
-    // CAP_SYS_ADMIN is what these were split from.
-    let split = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    // CAP_SYS_ADMIN is what CAP_BPF was split from.
     let has = |one: CapabilitySet| {
-        held.contains(one) || (split.contains(one) && held.contains(CapabilitySet::SYS_ADMIN))
+        held.contains(one) || (one == CapabilitySet::BPF && held.contains(CapabilitySet::SYS_ADMIN))
     };
     let missing: Vec<(CapabilitySet, &'static str)> =
         NEEDED.into_iter().filter(|(one, _)| !has(*one)).collect();
