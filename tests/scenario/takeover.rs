@@ -141,9 +141,11 @@ fn no_request_fails_while_processes_follow_each_other() {
         let before = forwarded(&daemon);
         within("it forwards", SOON, || {
             let now = forwarded(&daemon);
-            if now > before + 2000 { Ok(()) } else { Err(format!("{before}, then {now}")) }
+            if now > before + 10_000 { Ok(()) } else { Err(format!("{before}, then {now}")) }
         });
     }
+    // Before wrk ends, which leaves answers unread: what is under way then finds closed sockets at both ends.
+    let resets = resets.frames();
     let done = load.finish(Duration::from_secs(SECONDS as u64 + 30)).ok();
     let counts: HashMap<&str, u64> = done
         .stdout
@@ -156,7 +158,6 @@ fn no_request_fails_while_processes_follow_each_other() {
     for kind in ["connect", "read", "write", "timeout", "status"] {
         assert_eq!(counts[kind], 0, "failed requests ({kind}): {}\n{:?}", done.stdout, daemon.drops());
     }
-    let resets = resets.frames();
     assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
     // The last one ends as any other.
     let _ = daemon.stop();
