@@ -7,6 +7,7 @@ mod memory;
 use memory::frame::{Frame, icmp_error, tcp, udp};
 use memory::lab::{Connection, Lab, moved, moves, v4, v6};
 use xlvs_dataplane::connection::State::{self, Close, Established, FinWait, SynRecv, TimeWait};
+use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::overload::WhenFull;
 use xlvs_dataplane::verdict::DropReason::{
@@ -229,6 +230,23 @@ fn a_syn_on_an_ended_connection_is_scheduled_anew_and_others_are_not() {
         let sum = (1..=3).map(|id| lab.active_inactive(id)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         assert_eq!(sum, (1, 0), "{segments:?}");
         assert_eq!(lab.send(0, &tcp("A")), Ok(destination), "{segments:?}");
+    }
+}
+
+/// A client that was refused by a dead server takes the same port again within seconds; the connection is new to it.
+#[test]
+fn a_syn_goes_to_another_server_if_the_one_of_its_unfinished_connection_has_left() {
+    let rows: [(&[&'static str], bool); 4] =
+        [(&["S"], true), (&["S", "S"], true), (&["S", "A", "FA"], true), (&["S", "A"], false)];
+    for (segments, moves) in rows {
+        let mut lab = lab(1);
+        lab.removed_are = Standing::Finishing;
+        send_all(&mut lab, 10_000, segments);
+        publish(&mut lab, &[(2, 1), (1, 1)], &[3]);
+        let chosen = lab.send(0, &tcp("S")).unwrap();
+        assert_eq!(chosen != 3, moves, "{segments:?}");
+        assert_eq!(lab.send(0, &tcp("A")), Ok(chosen), "{segments:?}");
+        assert_eq!(lab.active_inactive(3), if moves { (0, 0) } else { (1, 0) }, "{segments:?}");
     }
 }
 

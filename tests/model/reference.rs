@@ -193,9 +193,11 @@ impl Model {
         let mode = self.settings.conn_reuse_mode;
         let closed = matches!(connection.state, State::TimeWait | State::Close | State::Closed);
         let closing = connection.state == State::FinWait;
-        let leaving = server.standing == Standing::Finishing;
-        let reused = closed && mode != 0 || closing && (mode & 2 != 0 || leaving);
-        self.settings.expire_nodest_conn && server.weight() == 0 || connection.template.is_none() && reused
+        let opening = matches!(connection.state, State::SynRecv | State::SynAck | State::Init1 | State::Init);
+        let reused = closed && mode != 0 || closing && mode & 2 != 0;
+        self.settings.expire_nodest_conn && server.weight() == 0
+            || (closing || opening) && server.standing == Standing::Finishing
+            || connection.template.is_none() && reused
     }
 
     /// Counts a packet of a connection that goes on, and moves it.

@@ -174,16 +174,20 @@ const fn begins(transport: Transport) -> bool {
 /// Whether a first packet on an old connection is to be scheduled anew (`expire_nodest_conn`, `conn_reuse_mode`; one that
 /// was opened by a template goes where that says).
 ///
-/// In one case beyond the kernel: the client had closed the connection and its destination has left since. By the old
-/// entry it would go to a server that is leaving.
+/// In one case beyond the kernel: the connection's destination has left or failed since, and the client had closed it or had not
+/// answered the server yet (which may have refused it: a director sees no replies). By the old entry a client that takes the port
+/// again, as Linux does within seconds, would go to a server that is leaving or dead. An established one is not left at a
+/// SYN, which anybody may have sent.
 #[cold]
 fn starts_anew(context: &Context<'_>, known: &Known, destination: &Destination) -> bool {
     let (settings, state) = (&context.services.settings, known.word.state());
     if settings.expire_nodest_conn && destination.weight == 0 {
         return true;
     }
-    let leaving = state == State::FinWait && destination.standing == Standing::Finishing;
-    !known.persistent && (leaving || tcp::is_reused(state, settings.conn_reuse_mode))
+    let unfinished =
+        matches!(state, State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit | State::FinWait);
+    (unfinished && destination.standing == Standing::Finishing)
+        || !known.persistent && tcp::is_reused(state, settings.conn_reuse_mode)
 }
 
 #[cold]
