@@ -14,6 +14,7 @@
 //!
 //! A known flow costs no lock and no allocation, and a batch's flows are looked for together (see [`prefetch`]).
 
+mod announce;
 mod datagram;
 mod defend;
 mod overload;

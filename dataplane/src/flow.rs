@@ -102,6 +102,27 @@ pub struct Flow {
     pub template: bool,
 }
 
+impl Flow {
+    /// The family of its addresses.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.virtual_address.ip())
+    }
+
+    /// The last word of its key; `None` for a flow that there can't be.
+    const fn last_word(&self) -> Option<u64> {
+        let ports = (self.client.port() as u64) << 48 | (self.virtual_address.port() as u64) << 32;
+        match (self.template, self.protocol) {
+            (false, Some(protocol)) => Some(ports | protocol.number() as u64),
+            (true, Some(protocol)) if self.client.port() == 0 => {
+                Some(ports | protocol.number() as u64 | TEMPLATE)
+            }
+            (true, None) if ports == 0 => Some(TEMPLATE),
+            _ => None,
+        }
+    }
+}
+
 /// Words of an IPv4 [`FlowKey`].
 pub const V4_WORDS: usize = 2;
 /// Words of an IPv6 [`FlowKey`].
@@ -175,6 +196,31 @@ impl FlowKey<V4_WORDS> {
     ) -> Self {
         let addresses = (client.to_bits() as u64) << 32 | vip.to_bits() as u64;
         Self([addresses, last_word(protocol, client_port, virtual_port)])
+    }
+}
+
+impl FlowKey<V4_WORDS> {
+    /// Packs a flow again that [`Self::unpack`] gave; `None` for one of another family, or that there can't be.
+    #[must_use]
+    pub const fn pack(flow: &Flow) -> Option<Self> {
+        let (IpAddr::V4(client), IpAddr::V4(vip)) = (flow.client.ip(), flow.virtual_address.ip()) else {
+            return None;
+        };
+        let Some(last) = flow.last_word() else { return None };
+        Some(Self([(client.to_bits() as u64) << 32 | vip.to_bits() as u64, last]))
+    }
+}
+
+impl FlowKey<V6_WORDS> {
+    /// Packs a flow again that [`Self::unpack`] gave; `None` for one of another family, or that there can't be.
+    #[must_use]
+    pub const fn pack(flow: &Flow) -> Option<Self> {
+        let (IpAddr::V6(client), IpAddr::V6(vip)) = (flow.client.ip(), flow.virtual_address.ip()) else {
+            return None;
+        };
+        let Some(last) = flow.last_word() else { return None };
+        let (client, vip) = (client.to_bits(), vip.to_bits());
+        Some(Self([(client >> 64) as u64, client as u64, (vip >> 64) as u64, vip as u64, last]))
     }
 }
 
@@ -303,6 +349,8 @@ mod tests {
         let flow = v4.unpack().unwrap();
         assert_eq!((flow.protocol, flow.template), (Some(Protocol::Udp), false));
         assert_eq!(flow.client, "192.0.2.1:65535".parse().unwrap());
+        assert_eq!(FlowKey::<V4_WORDS>::pack(&flow), Some(v4));
+        assert_eq!(FlowKey::<V6_WORDS>::pack(&flow), None);
         assert_eq!(flow.virtual_address, "10.0.0.100:53".parse().unwrap());
 
         let (client, vip) = ("2001:db8::1:2".parse().unwrap(), "fd00::100".parse().unwrap());
@@ -330,6 +378,18 @@ mod tests {
         assert_eq!(flow.client, "[2001:db8:1:2::]:0".parse().unwrap());
         assert_eq!(flow.virtual_address, "[fd00::100]:0".parse().unwrap());
         let all = key.template(Granularity::V6(0), TemplateTarget::Mark(9)).unpack().unwrap();
+        for flow in [flow, all] {
+            assert_eq!(FlowKey::<V6_WORDS>::pack(&flow).unwrap().unpack(), Some(flow));
+        }
+        assert_eq!(FlowKey::<V4_WORDS>::pack(&mark).unwrap().unpack(), Some(mark));
+        assert_eq!(
+            FlowKey::<V4_WORDS>::pack(&Flow {
+                protocol: Some(Protocol::Tcp),
+                client: "1.2.3.4:5".parse().unwrap(),
+                ..mark
+            }),
+            None
+        );
         assert_eq!(all.client, "[::]:0".parse().unwrap());
         assert_eq!(all.virtual_address, "[0:9::]:0".parse().unwrap());
     }

@@ -21,5 +21,6 @@ pub mod scheduler;
 pub mod service;
 pub mod settings;
 mod sync;
+pub mod synchronization;
 pub mod verdict;
 pub mod worker;

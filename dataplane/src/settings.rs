@@ -52,6 +52,24 @@ pub struct Settings {
     pub mh_tab_index: u8,
     /// Kept for its name: with direct routing, a packet that may not be fragmented is refused in either case.
     pub pmtu_disc: bool,
+    /// Other directors are told of a connection at this packet of each period; see [`crate::synchronization::due`].
+    pub sync_threshold: u32,
+    /// So many packets are a period; 0: only one packet counts. The kernel has it as the second number of `sync_threshold`.
+    pub sync_period: u32,
+    /// Other directors are told again when their timer has fallen behind by so many seconds; 0: by packets alone.
+    pub sync_refresh_period: u32,
+    /// How often that is repeated. At most 3.
+    pub sync_retries: u8,
+    /// Of a persistent client only its template is told, not its connections.
+    pub sync_persist_mode: bool,
+    /// On how many ports, one after another, messages go. A power of 2.
+    pub sync_ports: u8,
+    /// So many messages may wait to be sent.
+    pub sync_qlen_max: u32,
+    /// The send and receive buffers of messages' sockets, in bytes; 0: the system's.
+    pub sync_sock_size: u32,
+    /// A director that is only backup leaves all packets to its host.
+    pub backup_only: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +89,15 @@ impl Default for Settings {
             ignore_tunneled: false,
             mh_tab_index: 12,
             pmtu_disc: true,
+            sync_threshold: 3,
+            sync_period: 50,
+            sync_refresh_period: 0,
+            sync_retries: 0,
+            sync_persist_mode: false,
+            sync_ports: 1,
+            sync_qlen_max: 4096,
+            sync_sock_size: 0,
+            backup_only: false,
         }
     }
 }
@@ -96,6 +123,7 @@ impl Settings {
     pub const BOUNDS: &[(&'static str, u32, u32)] = &[
         ("am_droprate", 1, 2_147_483_647),
         ("amemthresh", 0, 2_147_483_647),
+        ("backup_only", 0, 1),
         ("conn_reuse_mode", 0, 3),
         ("drop_entry", 0, 3),
         ("drop_packet", 0, 3),
@@ -108,6 +136,14 @@ impl Settings {
         ("secure_tcp", 0, 3),
         ("sloppy_sctp", 0, 1),
         ("sloppy_tcp", 0, 1),
+        ("sync_period", 0, 2_147_483_647),
+        ("sync_persist_mode", 0, 1),
+        ("sync_ports", 1, 128),
+        ("sync_qlen_max", 0, 1_048_576),
+        ("sync_refresh_period", 0, 2_147_483),
+        ("sync_retries", 0, 3),
+        ("sync_sock_size", 0, 2_147_483_647),
+        ("sync_threshold", 0, 2_147_483_647),
     ];
 
     /// The value of a setting.
@@ -133,6 +169,15 @@ impl Settings {
             "secure_tcp" => mode(self.secure_tcp),
             "sloppy_sctp" => u32::from(self.sloppy_sctp),
             "sloppy_tcp" => u32::from(self.sloppy_tcp),
+            "backup_only" => u32::from(self.backup_only),
+            "sync_period" => self.sync_period,
+            "sync_persist_mode" => u32::from(self.sync_persist_mode),
+            "sync_ports" => u32::from(self.sync_ports),
+            "sync_qlen_max" => self.sync_qlen_max,
+            "sync_refresh_period" => self.sync_refresh_period,
+            "sync_retries" => u32::from(self.sync_retries),
+            "sync_sock_size" => self.sync_sock_size,
+            "sync_threshold" => self.sync_threshold,
             _ => return None,
         })
     }
@@ -168,6 +213,15 @@ impl Settings {
             "secure_tcp" => self.secure_tcp = mode,
             "sloppy_sctp" => self.sloppy_sctp = on,
             "sloppy_tcp" => self.sloppy_tcp = on,
+            "backup_only" => self.backup_only = on,
+            "sync_period" => self.sync_period = value,
+            "sync_persist_mode" => self.sync_persist_mode = on,
+            "sync_ports" => self.sync_ports = value.next_power_of_two() as u8,
+            "sync_qlen_max" => self.sync_qlen_max = value,
+            "sync_refresh_period" => self.sync_refresh_period = value,
+            "sync_retries" => self.sync_retries = value as u8,
+            "sync_sock_size" => self.sync_sock_size = value,
+            "sync_threshold" => self.sync_threshold = value,
             _ => return Err(SettingError::Unknown),
         }
         Ok(())

@@ -24,14 +24,17 @@ use crate::flow::FlowKey;
 use crate::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
+use crate::synchronization::due::Stamp;
 
 const LIVE: u64 = 1 << 8;
 /// A template that is not followed any more: it lives on for its connections and is in no index.
 const ORPHANED: u64 = 1 << 9;
+const STAMP_SHIFT: u32 = 10;
+const STAMP_MASK: u64 = ((1 << Stamp::BITS) - 1) << STAMP_SHIFT;
 const GENERATION_SHIFT: u32 = 32;
 
-/// State, liveness and generation of a record at one moment. Bits 0–7 the [`State`], bit 8 live, bit 9 orphaned, bits 32–63
-/// the generation.
+/// State, liveness and generation of a record at one moment. Bits 0–7 the [`State`], bit 8 live, bit 9 orphaned, bits 10–31 what
+/// other directors were told last ([`Stamp`]), bits 32–63 the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(u64);
 
@@ -62,6 +65,17 @@ impl Word {
     #[must_use]
     pub const fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    /// What other directors were told of it last.
+    #[inline]
+    #[must_use]
+    pub const fn stamp(self) -> Stamp {
+        Stamp(((self.0 & STAMP_MASK) >> STAMP_SHIFT) as u32)
+    }
+
+    const fn with_stamp(self, stamp: Stamp) -> Self {
+        Self(self.0 & !STAMP_MASK | (stamp.0 as u64) << STAMP_SHIFT)
     }
 
     const fn with_state(self, state: State) -> Self {
@@ -227,8 +241,21 @@ impl<const WORDS: usize> Record<WORDS> {
     /// counters move once; the others get `None`.
     #[inline]
     pub fn advance(&self, word: Word, state: State) -> Option<Word> {
-        let next = word.with_state(state);
-        self.word.compare_exchange(word.0, next.0, Release, Relaxed).ok().map(|_| next)
+        let mut seen = word;
+        loop {
+            let next = seen.with_state(state);
+            match self.word.compare_exchange(seen.0, next.0, Release, Relaxed) {
+                Ok(_) => return Some(next),
+                // Only what was told of it has changed.
+                Err(now) if Word(now).with_stamp(word.stamp()) == word => seen = Word(now),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Notes what other directors are told. Of several workers that do so at once exactly one succeeds; false for the others.
+    pub fn stamp(&self, word: Word, stamp: Stamp) -> bool {
+        self.word.compare_exchange(word.0, word.with_stamp(stamp).0, Release, Relaxed).is_ok()
     }
 
     /// Re-arms the connection. A write that lands just as the slot changes hands gives the new connection a wrong first
@@ -254,10 +281,19 @@ impl<const WORDS: usize> Record<WORDS> {
         DestinationId(self.destination.load(Relaxed))
     }
 
-    /// Counts a packet of the client; wraps.
+    /// Counts a packet of the client; wraps. Returns how many there were.
     #[inline]
-    pub fn count_packet(&self) {
-        self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
+    pub fn count_packet(&self) -> u32 {
+        let packets = self.packets.load(Relaxed).wrapping_add(1);
+        self.packets.store(packets, Relaxed);
+        packets
+    }
+
+    /// Sets how many packets there were; not if the slot is not `word`'s any more.
+    pub fn set_packets(&self, word: Word, packets: u32) {
+        if Word(self.word.load(Acquire)).generation() == word.generation() {
+            self.packets.store(packets, Relaxed);
+        }
     }
 
     /// Packets of the client so far.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::prefetch::Place;
-use super::{overload, peer, persist};
+use super::{announce, overload, peer, persist};
 use crate::clock::Now;
 use crate::connection::record::{Role, TemplateSlot, Word};
 use crate::connection::table::{Added, NewConnection};
@@ -231,13 +231,18 @@ fn go_on<const WORDS: usize>(
     let (slot, word, before) = (known.slot, known.word, known.word.state());
     let after = next_state(context, before, packet.transport);
     if let Some(record) = connections.table().record(slot) {
-        record.count_packet();
+        let packets = record.count_packet();
         let advanced = before != after && record.advance(word, after).is_some();
         if advanced && before.is_inactive() != after.is_inactive() {
             destination.counters.connection_moved(after.is_inactive());
         }
         if advanced && let Some(template) = record.template().filter(|_| assures(after)) {
             connections.table().assure_template(template);
+        }
+        if let Some(announcer) = &context.services.announcer
+            && (known.persistent || !announcer.rules.is_quiet(after, word.stamp(), packets))
+        {
+            announce::packet(context, announcer, connections.table(), slot);
         }
     }
     connections.touch(slot, word, context.services.deadline(after, context.now));
@@ -371,6 +376,9 @@ fn begin<'s, const WORDS: usize>(
     let lane = destination.counters.traffic.lane(context.worker);
     if is_one_packet(service, packet.transport) {
         if let Some(template) = template {
+            if let Some(announcer) = &context.services.announcer {
+                announce::template(context, announcer, connections.table(), template);
+            }
             connections.table().release_template(template);
         }
         lane.connections.add(1);
@@ -395,6 +403,9 @@ fn begin<'s, const WORDS: usize>(
             }
             if let Some(template) = template.filter(|_| assures(state)) {
                 connections.table().assure_template(template);
+            }
+            if let Some(announcer) = &context.services.announcer {
+                announce::packet(context, announcer, connections.table(), slot);
             }
             context.counters.connections_created.add(1);
             destination.counters.connection_added(state.is_inactive());

@@ -14,6 +14,7 @@ use crate::destination::{Destination, DestinationId, Way};
 use crate::flow::{Family, Protocol};
 use crate::overload::{SourceLimit, WhenFull};
 use crate::settings::{Defense, Settings};
+use crate::synchronization::Announcer;
 
 /// All services and destinations at one moment.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct ServiceTable {
     pub when_full: WhenFull,
     /// How many connections one source may open; shared by all tables while it stays the same.
     pub source_limit: Option<Arc<SourceLimit>>,
+    /// By whom other directors are told of connections, while this one is a master.
+    pub announcer: Option<Announcer>,
     /// Which packets bear which mark.
     pub marks: Arc<MarkTable>,
     /// From when on a TCP segment without a connection is answered with a reset: a director that has lost its connections by a
@@ -95,6 +98,7 @@ impl ServiceTable {
             defense: Arc::default(),
             when_full: WhenFull::default(),
             source_limit: None,
+            announcer: None,
             marks: Arc::default(),
             resets_from: Now::default(),
             absent_vips: HashSet::new(),
@@ -123,6 +127,12 @@ impl ServiceTable {
     #[must_use]
     pub fn deadline(&self, state: State, now: Now) -> Now {
         Now(now.0 + u64::from(self.lifetimes.of(state)))
+    }
+
+    /// How long a connection in this state lives without a packet, in milliseconds.
+    #[must_use]
+    pub fn lifetime_ms(&self, state: State) -> u64 {
+        self.lifetimes.of(state).into()
     }
 
     /// The service with exactly this name.

@@ -1,7 +1,7 @@
 //! A record that another director wrote, looked at before anything of it is believed. Nobody else has the table while
 //! this happens: not even its own workers, which know none of its flows yet.
 
-use super::{GENERATION_SHIFT, LIVE, ORPHANED, Record, Word};
+use super::{GENERATION_SHIFT, LIVE, ORPHANED, Record, STAMP_MASK, Word};
 use crate::clock::Now;
 use crate::connection::State;
 use crate::destination::DestinationId;
@@ -65,7 +65,7 @@ impl<const WORDS: usize> Record<WORDS> {
         let key: FlowKey<WORDS> = FlowKey(std::array::from_fn(|at| self.key[at].load(Relaxed)));
         let is_template = state.is_template();
         let fits = key.unpack().is_some_and(|flow| flow.template == is_template);
-        let known = GENERATION_MASK | LIVE | 0xff | if is_template { ORPHANED } else { 0 };
+        let known = GENERATION_MASK | STAMP_MASK | LIVE | 0xff | if is_template { ORPHANED } else { 0 };
         let link = self.link.load(Relaxed);
         let lasting = if is_template { 0 } else { link };
         let destination = self.destination();

@@ -1,0 +1,53 @@
+//! What directors tell each other of their connections. A worker that meets a connection which is due ([`due`]) puts a [`Note`] of
+//! it into a channel and goes on; whoever holds the other end tells the other directors. What these tell comes into
+//! the tables by a [`learner`].
+//!
+//! The channel is bounded. A note that finds no room is counted, and its connection is due again at its next packet.
+
+pub mod due;
+pub mod learner;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::connection::State;
+use crate::destination::DestinationId;
+use crate::flow::Flow;
+use due::Rules;
+
+/// A connection or template as its director has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whose it is.
+    pub flow: Flow,
+    /// Where its packets go.
+    pub destination: DestinationId,
+    /// Its state.
+    pub state: State,
+    /// The firewall mark that it was opened by; 0 for none.
+    pub mark: u32,
+    /// It lives so many seconds without a packet.
+    pub timeout_s: u32,
+}
+
+/// A master's end: all workers have it while there is a master.
+#[derive(Clone, Debug)]
+pub struct Announcer {
+    /// Which packets make a note.
+    pub rules: Rules,
+    notes: Sender<Note>,
+}
+
+impl Announcer {
+    /// An announcer whose channel has room for so many notes, at least 1, and the other end.
+    #[must_use]
+    pub fn new(rules: Rules, room: usize) -> (Self, Receiver<Note>) {
+        let (notes, receiver) = bounded(room.max(1));
+        (Self { rules, notes }, receiver)
+    }
+
+    /// Gives the note away; false if there is no room for it.
+    #[must_use]
+    pub fn tell(&self, note: Note) -> bool {
+        self.notes.try_send(note).is_ok()
+    }
+}

@@ -1,0 +1,204 @@
+//! What another director tells comes into the tables: a hand on them like a worker's, with timers of its own. It adds, moves and
+//! ends connections; packets find them as they find their own.
+//!
+//! A connection that is here already takes the state and the time that it is told to have. If it goes elsewhere here, the one that
+//! is told takes its place, unless that has ended or rests (`inactive`): then there is nothing to lose by staying.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Note;
+use super::due::Stamp;
+use crate::clock::Now;
+use crate::connection::record::{Role, Word};
+use crate::connection::table::{Added, NewConnection, TableFull};
+use crate::connection::worker::{Removed, WorkerConnections};
+use crate::director::ConnectionTables;
+use crate::flow::{Family, FlowKey, V4_WORDS, V6_WORDS};
+use crate::service::table::ServiceTable;
+
+/// What came of a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It was not known.
+    New,
+    /// It was known.
+    Again,
+    /// Another destination was known, and stays.
+    Kept,
+}
+
+/// Why a note can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The table is full.
+    Full,
+    /// Its destination is not in the service table, or its flow is none.
+    Unusable,
+}
+
+impl From<TableFull> for Refused {
+    fn from(TableFull: TableFull) -> Self {
+        Self::Full
+    }
+}
+
+/// The hand. It has to live for as long as there are connections by it, or another has to adopt their timers.
+#[derive(Debug)]
+pub struct Learner {
+    v4: WorkerConnections<V4_WORDS>,
+    v6: WorkerConnections<V6_WORDS>,
+}
+
+impl Learner {
+    /// A learner from `now` on.
+    #[must_use]
+    pub fn new(tables: &ConnectionTables, now: Now) -> Self {
+        Self {
+            v4: WorkerConnections::new(Arc::clone(&tables.v4), now),
+            v6: WorkerConnections::new(Arc::clone(&tables.v6), now),
+        }
+    }
+
+    /// Whether connections of a former director are still being found: nothing may be learned before.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.v4.table().is_restoring() || self.v6.table().is_restoring()
+    }
+
+    /// Learns of a connection or template, which has seen so many packets (`sync_threshold`).
+    ///
+    /// # Errors
+    /// When it can't be used, or the table is full.
+    pub fn learn(
+        &mut self,
+        services: &ServiceTable,
+        note: &Note,
+        packets: u32,
+        now: Now,
+    ) -> Result<Learned, Refused> {
+        match note.flow.family() {
+            Family::V4 => {
+                let key = FlowKey::<V4_WORDS>::pack(&note.flow).ok_or(Refused::Unusable)?;
+                learn(&mut self.v4, services, &key, note, packets, now)
+            }
+            Family::V6 => {
+                let key = FlowKey::<V6_WORDS>::pack(&note.flow).ok_or(Refused::Unusable)?;
+                learn(&mut self.v6, services, &key, note, packets, now)
+            }
+        }
+    }
+
+    /// Looks at up to `budget` timers of each family; true if more are due.
+    pub fn expire(&mut self, services: &ServiceTable, now: Now, budget: usize) -> bool {
+        let v4 = self.v4.expire(now, budget, |ended| settle(services, &ended));
+        let v6 = self.v6.expire(now, budget, |ended| settle(services, &ended));
+        v4 == budget || v6 == budget
+    }
+}
+
+/// Takes what has ended out of its destination's counts.
+fn settle(services: &ServiceTable, ended: &Removed) {
+    let Some(destination) = services.destination(ended.destination) else { return };
+    if ended.is_template() {
+        destination.counters.template_removed();
+    } else {
+        destination.counters.connection_removed(ended.state.is_inactive());
+    }
+}
+
+fn learn<const WORDS: usize>(
+    connections: &mut WorkerConnections<WORDS>,
+    services: &ServiceTable,
+    key: &FlowKey<WORDS>,
+    note: &Note,
+    packets: u32,
+    now: Now,
+) -> Result<Learned, Refused> {
+    let destination = services.destination(note.destination).ok_or(Refused::Unusable)?;
+    if note.flow.template != note.state.is_template() {
+        return Err(Refused::Unusable);
+    }
+    let deadline = Now(now.0 + u64::from(note.timeout_s) * 1000);
+    let hash = connections.hash(key);
+    if let Some(found) = connections.find(key, hash) {
+        let (slot, word, its) = (found.slot, found.word, found.record.destination());
+        if its == note.destination {
+            update(connections, services, (slot, word), note, packets, deadline, now);
+            return Ok(Learned::Again);
+        }
+        let is_over = found.record.deadline() <= now;
+        if !is_over && note.state.is_inactive() && !note.flow.template {
+            return Ok(Learned::Kept);
+        }
+        match connections.remove(slot, word) {
+            Some(ended) => settle(services, &ended),
+            // A template with connections, which stays for them.
+            None => return Ok(Learned::Kept),
+        }
+    }
+    let role = if note.flow.template {
+        Role::Template(Duration::from_secs(note.timeout_s.into()))
+    } else {
+        Role::Connection(None)
+    };
+    let new =
+        NewConnection { destination: note.destination, state: note.state, deadline, mark: note.mark, role };
+    match connections.add(key, hash, &new)? {
+        Added::New(slot, word) => {
+            if note.flow.template {
+                destination.counters.template_added();
+            } else {
+                destination.counters.connection_added(note.state.is_inactive());
+            }
+            if let Some(record) = connections.table().record(slot) {
+                record.set_packets(word, packets);
+                record.stamp(word, Stamp::new(note.state, now, 0));
+                if note.flow.template {
+                    // Held by nobody.
+                    connections.table().release_template(crate::connection::record::TemplateSlot(slot));
+                }
+            }
+            Ok(Learned::New)
+        }
+        // A worker opened it just now.
+        Added::Existing(slot, word) => {
+            if note.flow.template {
+                connections.table().release_template(crate::connection::record::TemplateSlot(slot));
+            }
+            let is_its = connections
+                .table()
+                .record(slot)
+                .is_some_and(|record| record.destination() == note.destination);
+            if is_its {
+                update(connections, services, (slot, word), note, packets, deadline, now);
+            }
+            Ok(if is_its { Learned::Again } else { Learned::Kept })
+        }
+    }
+}
+
+/// A known connection gets the state and time that it is told to have.
+fn update<const WORDS: usize>(
+    connections: &mut WorkerConnections<WORDS>,
+    services: &ServiceTable,
+    (slot, word): (u32, Word),
+    note: &Note,
+    packets: u32,
+    deadline: Now,
+    now: Now,
+) {
+    let Some(record) = connections.table().record(slot) else { return };
+    let before = word.state();
+    let moved = if before == note.state { None } else { record.advance(word, note.state) };
+    if moved.is_some()
+        && before.is_inactive() != note.state.is_inactive()
+        && !note.flow.template
+        && let Some(destination) = services.destination(note.destination)
+    {
+        destination.counters.connection_moved(note.state.is_inactive());
+    }
+    record.set_packets(word, packets);
+    record.stamp(moved.unwrap_or(word), Stamp::new(note.state, now, 0));
+    connections.touch(slot, word, deadline);
+}
