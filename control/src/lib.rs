@@ -26,6 +26,7 @@ mod sandbox;
 mod segment;
 mod state;
 mod status;
+pub mod synchronization;
 mod takeover;
 mod watchdog;
 
