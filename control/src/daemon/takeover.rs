@@ -59,6 +59,8 @@ impl Daemon {
             return Ok(None);
         }
         tracing::info!("handing over to process {}", heir.pid);
+        // What other directors tell would come into tables that are being given away. Timers are set anew if it goes on.
+        self.synchronization.rest();
         let (began, stopped) = (Instant::now(), Now::read());
         self.server.pause();
         let ports = self.stop_workers().await;
@@ -191,6 +193,7 @@ impl Daemon {
         self.store.own();
         self.keep_all();
         self.want_real_servers();
+        self.follow_sync();
         self.dirty = true;
         Ok(())
     }
