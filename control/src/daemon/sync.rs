@@ -2,17 +2,14 @@
 //! tools' orders.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
 
 use super::Daemon;
-use crate::publish::Publisher;
-use crate::registry::Registry;
 use crate::status::{SyncDaemonStatus, SyncStatus};
 use crate::synchronization::Wanted;
-use crate::synchronization::names::{Names, Unknown};
+use crate::synchronization::names::Unknown;
 use crate::synchronization::spec::{SyncRole, SyncSpec};
 
 impl Daemon {
@@ -74,7 +71,7 @@ impl Daemon {
     /// Has the sync daemons know destinations by the numbers of the table that was published last.
     pub(super) fn rename(&self) {
         if self.synchronization.is_used() {
-            self.synchronization.rename(names_of(&self.registry, &self.publisher));
+            self.synchronization.rename(self.registry.sync_names(self.publisher.table()));
         }
     }
 
@@ -127,13 +124,8 @@ impl Daemon {
         let Some(mut names) = self.synchronization.hold() else { return false };
         let forgotten = self.registry.forget_removed(oldest_epoch);
         if forgotten && self.synchronization.is_used() {
-            *names = names_of(&self.registry, &self.publisher);
+            *names = self.registry.sync_names(self.publisher.table());
         }
         forgotten
     }
-}
-
-fn names_of(registry: &Registry, publisher: &Publisher) -> Names {
-    let named = registry.kept().map(|(id, kept)| (id, kept.identity));
-    Names::new(Arc::clone(publisher.table()), named)
 }

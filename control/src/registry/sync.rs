@@ -6,14 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use xlvs_dataplane::connection::store::Identity;
 use xlvs_dataplane::destination::Standing;
 use xlvs_dataplane::service::ServiceKey;
+use xlvs_dataplane::service::table::ServiceTable;
 
 use super::removed::Departed;
 use super::spec::Owner;
 use super::{Registry, RegistryError};
+use crate::synchronization::names::Names;
 use crate::synchronization::spec::{SyncRole, SyncSpec};
 
 /// The most destinations that are not configured and are known by other directors' connections.
@@ -78,9 +81,16 @@ impl Registry {
         }
     }
 
+    /// The names of all destinations, of this table.
+    #[must_use]
+    pub fn sync_names(&self, services: &Arc<ServiceTable>) -> Names {
+        let named = self.kept().map(|(id, kept)| (id, kept.identity));
+        Names::new(Arc::clone(services), named)
+    }
+
     /// Names a destination that is not configured, so that another director's connections to it can be known here; they go on to it,
     /// and are its own when it is added. False if there are too many of those.
-    pub(crate) fn name_stranger(&mut self, Identity { service, real }: Identity) -> bool {
+    pub fn name_stranger(&mut self, Identity { service, real }: Identity) -> bool {
         if self.is_named(&service, real) {
             return true;
         }

@@ -124,7 +124,7 @@ pub fn entry(services: &ServiceTable, note: &Note) -> Option<Entry> {
         real: SocketAddr::new(address, note.flow.virtual_address.port()),
         method: Method::DirectRoute,
         state: note.state,
-        is_inactive: note.state.is_inactive() && !note.flow.template,
+        is_inactive: note.state.is_inactive(),
         mark: note.mark,
         timeout_s: note.timeout_s,
     })
