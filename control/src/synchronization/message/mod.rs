@@ -36,6 +36,8 @@
 mod decode;
 mod encode;
 mod fault;
+#[cfg(test)]
+mod tests;
 
 use xlvs_dataplane::connection::State;
 use xlvs_dataplane::flow::Protocol;
