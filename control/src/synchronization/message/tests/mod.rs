@@ -181,7 +181,9 @@ proptest! {
 
 #[test]
 fn as_many_entries_as_fit_go_into_a_message() {
-    let rows: [(&str, usize, fn(u16) -> Entry, usize); 6] = [
+    /// What, the longest message, the entries, how many of them the first message has.
+    type Row = (&'static str, usize, fn(u16) -> Entry, usize);
+    let rows: [Row; 6] = [
         ("what Ethernet carries", ETHERNET, connection, 40),
         ("the same over IPv6", ETHERNET, connection_v6, 20),
         ("to the last byte", HEADER + 3 * V4_ENTRY, connection, 3),
