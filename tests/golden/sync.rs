@@ -114,7 +114,8 @@ pub fn replay_master(line: &Master) -> Replayed {
     for (name, value) in &line.sysctl {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or_default());
-        let names = if name == "sync_threshold" { &["sync_threshold", "sync_period"][..] } else { &[name.as_str()] };
+        let names =
+            if name == "sync_threshold" { &["sync_threshold", "sync_period"][..] } else { &[name.as_str()] };
         for (name, value) in names.iter().zip(&mut numbers) {
             machine.set(name, value).map_err(|error| Difference::new(0, "a setting", error))?;
         }
@@ -147,8 +148,11 @@ pub fn replay_master(line: &Master) -> Replayed {
             // The kernel's has others, of lines before.
             MasterStep::Table { lcn } => {
                 let own = machine.table();
-                let is_own = |one: &&Entry| own.iter().any(|its| (its.src, its.sport, &its.pro) == (one.src, one.sport, &one.pro));
-                let theirs = lcn.iter().filter(is_own).map(|one| younger(one, &own, unwaited)).collect::<Vec<_>>();
+                let is_own = |one: &&Entry| {
+                    own.iter().any(|its| (its.src, its.sport, &its.pro) == (one.src, one.sport, &one.pro))
+                };
+                let theirs =
+                    lcn.iter().filter(is_own).map(|one| younger(one, &own, unwaited)).collect::<Vec<_>>();
                 same_table(at, &theirs, &own)?;
             }
             MasterStep::Slept { sleep } => machine.sleep(Duration::from_secs_f64(*sleep)),
@@ -158,10 +162,10 @@ pub fn replay_master(line: &Master) -> Replayed {
 }
 
 /// An entry of the kernel's table as it is without the time that its packets took: a step without `wait` stands where a message left
-/// while packets were being sent, 2 s after its first entry.
+/// while packets were being sent, 2 s after its first entry; others came after it.
 fn younger(one: &Entry, own: &[Entry], unwaited: u64) -> Entry {
     let its = own.iter().find(|its| (its.src, its.sport, &its.pro) == (one.src, one.sport, &one.pro));
-    let later = its.map_or(0, |its| its.expires.saturating_sub(one.expires).min(2 * unwaited));
+    let later = its.map_or(0, |its| its.expires.saturating_sub(one.expires).min(2 * (unwaited + 1)));
     Entry { expires: one.expires + later, ..one.clone() }
 }
 
@@ -178,11 +182,18 @@ pub fn replay_backup(line: &Backup) -> Replayed {
         let of = |wanted: bool| {
             let is_inactive = |one: &&Entry| !matches!(one.state.as_str(), "ESTABLISHED" | "SYN_RECV");
             let its = machine.table();
-            its.iter().filter(|one| one.rs == server && one.sport != 0).filter(|one| is_inactive(one) == wanted).count()
+            its.iter()
+                .filter(|one| one.rs == server && one.sport != 0)
+                .filter(|one| is_inactive(one) == wanted)
+                .count()
         };
         let expected = [of(false), of(true)];
         if expected != [active, inactive] {
-            return Err(Difference::new(server.to_string(), format!("{expected:?}"), format!("{:?}", [active, inactive])));
+            return Err(Difference::new(
+                server.to_string(),
+                format!("{expected:?}"),
+                format!("{:?}", [active, inactive]),
+            ));
         }
     }
     Ok(())
