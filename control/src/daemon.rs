@@ -64,7 +64,7 @@ const INSTALL_LIMIT: Duration = Duration::from_millis(500);
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the start waits for real servers' neighbour entries before frames are taken from the kernel all the same.
 const RESOLVE_LIMIT: Duration = Duration::from_millis(700);
-/// How long a clean exit waits for the workers.
+/// How long an end or a hand-over waits for the workers.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the daemon is started with.
@@ -413,16 +413,21 @@ impl Daemon {
         for error in self.publisher.detach() {
             tracing::error!("{error}");
         }
-        let deadline = Instant::now() + STOP_LIMIT;
-        while !self.publisher.stop() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        self.end_workers().await;
         self.health.stop();
         self.kernel.close().await;
         tracing::info!("ended; the steering program is detached");
+    }
+
+    /// Tells the workers to leave, and waits until all have ended, or [`STOP_LIMIT`] is over.
+    async fn end_workers(&self) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.publisher.stop() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
