@@ -121,10 +121,11 @@ pub fn replay_master(line: &Master) -> Replayed {
         }
     }
     machine.announce();
-    let (mut expected, mut got, mut unwaited) = (Vec::new(), Vec::new(), 0);
+    let (mut expected, mut got, mut packets) = (Vec::new(), Vec::new(), 0);
     for (at, step) in line.steps.iter().enumerate() {
         match step {
             MasterStep::Sent { send, pkt, to } => {
+                packets += 1;
                 let reaction = machine.send(network::frame(&bytes(pkt)));
                 let answer = crate::answer::Answer::named(to);
                 let answer = answer.ok_or_else(|| Difference::new(at, "a server or an answer", to))?;
@@ -133,9 +134,8 @@ pub fn replay_master(line: &Master) -> Replayed {
                 }
             }
             MasterStep::Synchronized { sync, wait } => {
-                match wait {
-                    Some(wait) => machine.sleep(Duration::from_secs_f64(*wait)),
-                    None => unwaited += 1,
+                if let Some(wait) = wait {
+                    machine.sleep(Duration::from_secs_f64(*wait));
                 }
                 expected.extend(entries(sync)?);
                 got.extend(machine.told());
@@ -152,7 +152,7 @@ pub fn replay_master(line: &Master) -> Replayed {
                     own.iter().any(|its| (its.src, its.sport, &its.pro) == (one.src, one.sport, &one.pro))
                 };
                 let theirs =
-                    lcn.iter().filter(is_own).map(|one| younger(one, &own, unwaited)).collect::<Vec<_>>();
+                    lcn.iter().filter(is_own).map(|one| younger(one, &own, packets)).collect::<Vec<_>>();
                 same_table(at, &theirs, &own)?;
             }
             MasterStep::Slept { sleep } => machine.sleep(Duration::from_secs_f64(*sleep)),
@@ -161,11 +161,13 @@ pub fn replay_master(line: &Master) -> Replayed {
     Ok(())
 }
 
-/// An entry of the kernel's table as it is without the time that its packets took: a step without `wait` stands where a message left
-/// while packets were being sent, 2 s after its first entry; others came after it.
-fn younger(one: &Entry, own: &[Entry], unwaited: u64) -> Entry {
+/// The most that lay between two packets when they were captured, in milliseconds; here it is one.
+const APART_MS: u64 = 60;
+
+/// An entry of the kernel's table as it is without the time that so many packets took.
+fn younger(one: &Entry, own: &[Entry], packets: u64) -> Entry {
     let its = own.iter().find(|its| (its.src, its.sport, &its.pro) == (one.src, one.sport, &one.pro));
-    let later = its.map_or(0, |its| its.expires.saturating_sub(one.expires).min(2 * (unwaited + 1)));
+    let later = its.map_or(0, |its| its.expires.saturating_sub(one.expires).min(packets * APART_MS / 1000));
     Entry { expires: one.expires + later, ..one.clone() }
 }
 
