@@ -29,7 +29,7 @@ usage: lab.sh up [--name NAME] [--servers N] [--router] [--two-armed] [--directo
        lab.sh exec [--name NAME] ROLE COMMAND...
        lab.sh web [--name NAME] [ROLE...]      an nginx on every (or the named) real server
        lab.sh list
-roles: client director director2 router switch rs1 rs2 rs3 ...
+roles: client director director2 director3 router switch rs1 rs2 rs3 ...
 `up` prints the lab as key=value lines, kept in /run/xlvs-lab/NAME/lab.env. `down` is safe to repeat and removes a half-built
 lab too; --stale removes the labs whose owner process (default: who called `up`; 0: nobody, kept) has ended. NAME defaults to
 $XLVS_LAB, then to the only lab there is. XLVS_BIN names the xlvs program that sets real servers up; without it, ip and sysctl do.
@@ -59,7 +59,7 @@ pick_name() { # sets `name` when it was not given
 }
 
 namespaces_of() { # the namespaces of a lab, also of a half-built one
-  ip netns list | awk '{print $1}' | grep -E "^$1-(switch|client|director2?|router|rs[0-9]+)\$" || true
+  ip netns list | awk '{print $1}' | grep -E "^$1-(switch|client|director[23]?|router|rs[0-9]+)\$" || true
 }
 
 # ---- down ------------------------------------------------------------------------------------------------------------

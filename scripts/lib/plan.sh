@@ -21,8 +21,8 @@ check_plan() { # file
       [[ $interface =~ ^$ip$ && -z $network ]] || die "$1:$number: an address is wanted after vip, found ${line#vip}" 2
       continue
     fi
-    [[ $role =~ ^(client|director2?|router|rs[0-9]+)$ ]] ||
-      die "$1:$number: $role is no role: client, director, director2, router, rs1, rs2 ... are" 2
+    [[ $role =~ ^(client|director[23]?|router|rs[0-9]+)$ ]] ||
+      die "$1:$number: $role is no role: client, director, director2, director3, router, rs1, rs2 ... are" 2
     [[ $interface =~ ^eth[0-9]$ && $network =~ ^[a-z]{1,10}$ && $address =~ ^[0-9]+(\.[0-9]+){3}/[0-9]+$ ]] ||
       die "$1:$number: ROLE ethN NETWORK ADDRESS/LENGTH is wanted (IPv4 first), found $line" 2
     [[ -z $rest || $rest =~ ^($ip/[0-9]+\ ?)*(via\ $ip)?$ ]] || die "$1:$number: addresses, or via GATEWAY: found $rest" 2

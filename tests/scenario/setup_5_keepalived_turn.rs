@@ -5,17 +5,19 @@
 //!   client .12 ── bridge ── director .13, director2 .14   VIP .19, wherever VRRP puts it
 //!                    └───── rs1 .15, rs2 .16              nginx on 80, coturn on 3478, TCP and UDP
 //! ```
-//! An advert every 5 s, so a silent master is missed after 15 s and a skew. Connections don't survive the move to the other
-//! director yet: requests and allocations under way at that moment may fail.
+//! An advert every 5 s, so a silent master is missed after 15 s and a skew. The operator's files name a sync daemon by a word that no
+//! keepalived reads (`lvs_sync_daemon_inteface`): the directors' own file has them tell each other of connections. Open ones survive
+//! the move to the other director; requests that begin while the VIP is nowhere may fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 
 use xlvs_tests::daemon::list;
+use xlvs_tests::downloads::Download;
 use xlvs_tests::keepalived::vips_move_to;
 use xlvs_tests::traffic::{Outage, only_failed_in};
-use xlvs_tests::{Config, Daemon, Keepalived, Lab, Running, Traffic, until, within};
+use xlvs_tests::{Capture, Config, Daemon, Downloads, Keepalived, Lab, Running, Traffic, until, within};
 
 const PLAN: &str = "
     client    eth0 lan 172.19.1.12/27
@@ -27,6 +29,11 @@ const PLAN: &str = "
 ";
 const MASTER: &str = include_str!("setup_5/keepalived.master.conf");
 const BACKUP: &str = include_str!("setup_5/keepalived.backup.conf");
+/// Each tells the other, and learns from it.
+const SYNC: &str = "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 5\n";
+/// Downloads that are under way when the master dies: for longer than the VIP is nowhere.
+const DOWNLOADS: usize = 20;
+const EACH: Download = Download { bytes: 8 << 20, rate: "250K", limit_s: 150 };
 const VIP: &str = "172.19.1.19";
 const SERVERS: [&str; 2] = ["rs1", "rs2"];
 /// Three adverts, a skew below one, and a second for loaded machines.
@@ -115,7 +122,7 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
     lab.web(&[]);
     let _turn = SERVERS.map(|server| turn_server(&lab, server));
     let mut daemons = ["director", "director2"].map(|role| {
-        let mut daemon = Daemon::launch(&lab, role, &Config::empty());
+        let mut daemon = Daemon::launch(&lab, role, &Config::empty().table(SYNC));
         daemon.wait_ready(true);
         daemon
     });
@@ -184,7 +191,14 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
     until("the backup gives it up", Duration::from_secs(6), || !lab.has_address("director2", lab.v4("vip")));
     has_servers(&lab, &daemons[0], 80, &SERVERS);
 
-    // The master dies, director and all.
+    // The master dies, director and all; the other one knows its connections.
+    let mut resets =
+        Capture::start(&lab, "client", "eth0", &format!("src host {VIP} and tcp[tcpflags] & tcp-rst != 0"));
+    let downloads = Downloads::start(&lab, &[lab.v4("vip")], DOWNLOADS, EACH);
+    within("both directors know the downloads", Duration::from_secs(15), || {
+        let known = daemons.each_ref().map(Daemon::active);
+        if known.iter().all(|count| *count >= DOWNLOADS as u64) { Ok(()) } else { Err(format!("{known:?}")) }
+    });
     let begin = SystemTime::now();
     daemons[0].kill();
     keepalived.take().unwrap().kill();
@@ -195,6 +209,8 @@ fn web_and_turn_go_on_when_a_server_or_a_director_stops() {
         !relays.is_empty()
             && relays.iter().all(|relay| SERVERS.iter().any(|server| lab.v4(server) == *relay))
     );
+    downloads.complete_across("the master's death");
+    assert_eq!(resets.frames().len(), 0, "nobody is reset");
     only_failed_in(&outages, &traffic.finish());
     assert!(!second.unwrap().has_ended());
 }

@@ -1,11 +1,18 @@
 //! Connections go over to the other director with the VIP: IPVS's sync daemons, as keepalived, unmodified, starts them. The topology
 //! is that of `keepalived_pair`.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
+use xlvs_control::synchronization::entry::{Entry, Method};
+use xlvs_control::synchronization::message::Packer;
+use xlvs_dataplane::connection::State;
 use xlvs_tests::daemon::list;
 use xlvs_tests::downloads::Download;
-use xlvs_tests::{Capture, Config, Daemon, Downloads, Lab, until, within};
+use xlvs_tests::ftp::{Client, Ftp};
+use xlvs_tests::lab::url;
+use xlvs_tests::traffic::only_failed_in;
+use xlvs_tests::{Capture, Config, Daemon, Downloads, Lab, Service, Traffic, until, within};
 
 use super::keepalived_pair::{self, PLAN, Pair, SERVERS, TAKEOVER};
 
@@ -67,4 +74,231 @@ fn two_hundred_downloads_outlive_the_director_that_they_began_at() {
     is(&pair.directors[1].daemon, "master");
     assert_eq!(lab.get_many(lab.v4("vip"), SERVERS.len()).get("failed"), None);
     let _ = until("the dead one's VIP does not matter", TAKEOVER, || pair.holder() != Some(0));
+}
+
+/// Three directors, all of them masters and backups; a stranger has the client's address and another one.
+const THREE: &str = "
+    client    eth0 lan 10.0.0.5/24 10.0.0.66/24
+    director  eth0 lan 10.0.0.2/24
+    director2 eth0 lan 10.0.0.3/24
+    director3 eth0 lan 10.0.0.4/24
+    rs1       eth0 lan 10.0.0.11/24
+    rs2       eth0 lan 10.0.0.12/24
+    rs3       eth0 lan 10.0.0.13/24
+    vip 10.0.0.100
+";
+const DIRECTORS: [&str; 3] = ["director", "director2", "director3"];
+const PASSIVE: std::ops::RangeInclusive<u16> = 40_000..=40_100;
+
+/// nginx and FTP, by rr; a client keeps to its FTP server.
+fn of_three(lab: &Lab, sync: &str) -> Config {
+    let service = |port| Service::tcp(lab.v4("vip"), port, SERVERS.map(|server| (lab.v4(server), 1)));
+    let ftp = service(21).with("persistent_s = 300");
+    let services = vec![service(80), ftp];
+    Config { services, ..Config::empty() }.with("vip = \"always\"").table(sync)
+}
+
+/// The client's next packets for the VIP go to this director.
+fn by(lab: &Lab, director: &str) {
+    let mac = lab.mac(director, "eth0").map(|byte| format!("{byte:02x}")).join(":");
+    let vip = lab.v4("vip").to_string();
+    let line = ["ip", "neigh", "replace", &vip, "lladdr", &mac, "dev", "eth0", "nud", "permanent"];
+    let _ = lab.exec("client", &line).ok();
+}
+
+fn forwarded(daemon: &Daemon<'_>) -> u64 {
+    let status = daemon.status();
+    list(&status, "workers").iter().map(|worker| worker["forwarded"].as_u64().unwrap()).sum()
+}
+
+/// tshark's words about a file of captured messages: how many it decodes, and what it finds wrong.
+fn dissected(lab: &Lab, file: &str) -> (usize, Vec<String>) {
+    let fields = ["-T", "fields", "-e", "frame.protocols", "-e", "_ws.malformed", "-e", "_ws.expert.message"];
+    let line = [&["tshark", "-n", "-r", file][..], &fields].concat();
+    let done = lab.exec("director2", &line).ok();
+    let (decoded, wrong): (Vec<&str>, Vec<&str>) =
+        done.stdout.lines().partition(|line| line.trim_end() == "eth:ethertype:ip:udp:ipvs");
+    (decoded.len(), wrong.into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
+    let lab = Lab::plan(THREE);
+    lab.web(&[]);
+    let _ftp = Ftp::start(&lab, &SERVERS, &PASSIVE);
+    for server in SERVERS {
+        std::fs::write(lab.dir().join(format!("ftp-{server}/files/large")), vec![b'x'; 6 << 20]).unwrap();
+    }
+    let sync = "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 9\n";
+    let mut daemons = DIRECTORS.map(|role| Daemon::launch(&lab, role, &of_three(&lab, sync)));
+    daemons.iter_mut().for_each(|daemon| daemon.wait_ready(true));
+    let file = lab.dir().join("messages.pcap");
+    let file = file.to_str().unwrap();
+    let line = ["tcpdump", "-Z", "root", "-n", "-p", "-U", "-i", "eth0", "-w", file, "udp port 8848"];
+    let mut tcpdump = lab.spawn("director2", &line);
+    until("tcpdump listens", Duration::from_secs(10), || tcpdump.stderr().contains("listening on"));
+
+    by(&lab, "director");
+    let reset = format!("src host {} and tcp[tcpflags] & tcp-rst != 0", lab.v4("vip"));
+    let mut resets = Capture::start(&lab, "client", "eth0", &reset);
+    let vip = lab.v4("vip").to_string();
+    let kept = Client::CurlPassive.fetch(&lab, "10.0.0.5", &vip).unwrap();
+    let downloads =
+        Downloads::start(&lab, &[lab.v4("vip")], 12, Download { rate: "500K", limit_s: 60, ..EACH });
+    let large = format!("ftp://{vip}/large");
+    let format = ["-w", "%{size_download}", "-o", "/dev/null"];
+    let line = ["curl", "-sS", "-m", "60", "--interface", "10.0.0.5", "--limit-rate", "400K"];
+    let ftp = lab.spawn("client", &[&line[..], &format, &[&large]].concat());
+    // Control and data of the FTP client beside the downloads.
+    for daemon in &daemons {
+        within("each director knows all of them", Duration::from_secs(15), || match daemon.active() {
+            14.. => Ok(()),
+            fewer => Err(format!("{fewer}: {}", daemon.status()["sync"])),
+        });
+    }
+    let before = daemons.each_ref().map(forwarded);
+    for director in ["director2", "director3", "director", "director3", "director2"] {
+        by(&lab, director);
+        let which = DIRECTORS.iter().position(|role| *role == director).unwrap();
+        let before = forwarded(&daemons[which]);
+        until("its packets go by this one", Duration::from_secs(10), || {
+            forwarded(&daemons[which]) >= before + 100
+        });
+    }
+    assert_eq!(daemons[0].status()["drops"]["no_connection"], serde_json::Value::Null);
+    downloads.complete_across("five changes of the director");
+    let fetched = ftp.finish(Duration::from_secs(60)).ok();
+    assert_eq!(fetched.stdout, (6_usize << 20).to_string());
+    assert_eq!(resets.frames().len(), 0, "nobody is reset");
+    let after = daemons.each_ref().map(forwarded);
+    assert!(before.iter().zip(after).all(|(before, after)| after > before + 100), "{before:?} {after:?}");
+
+    // The client's template went along: it keeps to its server, wherever it comes in.
+    for director in DIRECTORS {
+        by(&lab, director);
+        assert_eq!(Client::CurlPassive.fetch(&lab, "10.0.0.5", &vip).unwrap(), kept, "by {director}");
+    }
+    tcpdump.signal(nix::sys::signal::Signal::SIGINT);
+    until("tcpdump has written all", Duration::from_secs(10), || tcpdump.has_ended());
+    let (decoded, wrong) = dissected(&lab, file);
+    println!("tshark decodes {decoded} messages");
+    assert!(decoded > 5 && wrong.is_empty(), "{decoded}: {wrong:#?}");
+}
+
+/// Messages of one made-up connection each, well-formed.
+fn made_up(count: u32) -> Vec<Vec<u8>> {
+    let message = |number: u32| {
+        let entry = Entry {
+            protocol: 6,
+            client: (Ipv4Addr::from(0xcb00_7100 + (number >> 14)), 1024 + (number & 0x3fff) as u16).into(),
+            virtual_address: ([10, 0, 0, 100], 80).into(),
+            real: ([10, 0, 0, 11], 80).into(),
+            method: Method::DirectRoute,
+            state: State::Established,
+            is_inactive: false,
+            mark: 0,
+            timeout_s: 900,
+        };
+        let mut packer = Packer::new(9, 1400);
+        assert!(packer.push(&entry).is_none());
+        packer.flush().unwrap().to_vec()
+    };
+    (0..count).map(message).collect()
+}
+
+/// Sends datagrams to the group from one of the client's addresses.
+fn tell(lab: &Lab, from: [u8; 4], messages: &[Vec<u8>]) {
+    lab.inside("client", || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::from(from), 0)).unwrap();
+        for message in messages {
+            let _ = socket.send_to(message, (Ipv4Addr::new(224, 0, 0, 81), 8848));
+        }
+    });
+}
+
+#[test]
+fn a_stranger_changes_nothing_and_what_is_malformed_is_counted_and_dropped() {
+    const FLOOD: u32 = 100_000;
+    let lab = Lab::plan(THREE);
+    lab.web(&[]);
+    let sync = "[sync]\nrole = \"backup\"\ninterface = \"eth0\"\nid = 9\npeers = [\"10.0.0.5\"]\n";
+    let mut daemon = Daemon::launch(&lab, "director", &of_three(&lab, sync));
+    daemon.wait_ready(true);
+    by(&lab, "director");
+    let count = |what: &str| daemon.status()["sync"][what].as_u64().unwrap();
+    let dropped = |reason: &str| daemon.status()["sync"]["dropped"][reason].as_u64().unwrap_or(0);
+
+    let traffic = Traffic::start(&lab, &url(lab.v4("vip"), "/"), 2, 10);
+    traffic.wait(10);
+    let flood = made_up(FLOOD);
+    tell(&lab, [10, 0, 0, 66], &flood);
+    within("the stranger is noticed", Duration::from_secs(5), || {
+        if dropped("unlisted_peer") > 1000 { Ok(()) } else { Err(daemon.status()["sync"].to_string()) }
+    });
+    traffic.wait(10);
+    only_failed_in(&[], &traffic.finish());
+    assert_eq!((count("received_messages"), count("learned")), (0, 0));
+
+    // A peer's: the same messages are taken, each spoilt one is counted by its fault.
+    tell(&lab, [10, 0, 0, 5], &flood[..1]);
+    within("a peer's connection is learned", Duration::from_secs(5), || match count("learned") {
+        1 => Ok(()),
+        other => Err(other),
+    });
+    let spoilt = |at: usize, byte: u8| {
+        let mut message = flood[0].clone();
+        message[at] = byte;
+        message
+    };
+    let faults = [
+        ("too_short", vec![0; 7]),
+        ("wrong_size", flood[0][..40].to_vec()),
+        ("other_sync_id", spoilt(1, 8)),
+        ("other_version", spoilt(5, 2)),
+        ("reserved_not_zero", spoilt(7, 1)),
+        ("missing_entries", spoilt(4, 2)),
+        ("other_entry_version", spoilt(10, 0x10)),
+        ("unknown_protocol", spoilt(9, 47)),
+        ("impossible_state", spoilt(17, 99)),
+        ("unknown_method", spoilt(15, 0x87)),
+        ("other_method", spoilt(15, 0x82)),
+    ];
+    for (reason, message) in faults {
+        tell(&lab, [10, 0, 0, 5], &[message]);
+        within("it is counted", Duration::from_secs(5), || match dropped(reason) {
+            1 => Ok(()),
+            _ => Err(format!("{reason}: {}", daemon.status()["sync"])),
+        });
+    }
+    assert_eq!(count("learned"), 1);
+}
+
+#[test]
+fn ipvsadm_starts_stops_and_lists_sync_daemons_which_a_restart_keeps() {
+    let lab = Lab::plan(THREE);
+    let mut daemon = Daemon::launch(&lab, "director", &Config::empty());
+    daemon.wait_ready(true);
+    let says = |daemon: &Daemon<'_>, line: &str, error: &str| {
+        let done = daemon.ipvsadm(line);
+        assert!(done.code != Some(0) && done.stderr.contains(error), "{line}: {done:#?}");
+    };
+    says(&daemon, "--start-daemon master --mcast-interface nosuch", "No such device");
+    says(&daemon, "--stop-daemon master", "No daemon is running");
+    let started = "--start-daemon master --mcast-interface eth0 --syncid 7 --mcast-group 224.0.0.90 --mcast-port 9000 --mcast-ttl 3";
+    let _ = daemon.ipvsadm(started).ok();
+    let _ = daemon.ipvsadm("--start-daemon backup --mcast-interface eth0 --syncid 7").ok();
+    says(&daemon, "--start-daemon backup --mcast-interface eth0 --syncid 8", "Daemon has already run");
+    let wanted = "master sync daemon (mcast=eth0, syncid=7, maxlen=1472, group=224.0.0.90, port=9000, ttl=3)\n\
+                  backup sync daemon (mcast=eth0, syncid=7, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n";
+    assert_eq!(daemon.ipvsadm("-ln --daemon").ok().stdout, wanted);
+    daemon.kill();
+    daemon.respawn();
+    daemon.wait_ready(true);
+    assert_eq!(daemon.ipvsadm("-ln --daemon").ok().stdout, wanted, "after a restart");
+    daemon.upgrade();
+    daemon.wait_ready(true);
+    assert_eq!(daemon.ipvsadm("-ln --daemon").ok().stdout, wanted, "after an upgrade");
+    let _ = daemon.ipvsadm("--stop-daemon master").ok();
+    let _ = daemon.client(&["adm", "--stop-daemon", "backup"]).ok();
+    assert_eq!(daemon.ipvsadm("-ln --daemon").ok().stdout, "");
 }
