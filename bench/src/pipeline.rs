@@ -74,6 +74,9 @@ pub(crate) struct Pipeline {
     /// opened it.
     #[arg(long)]
     any_worker: bool,
+    /// Whether other directors are told of connections, as by a master: off, on.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "off")]
+    sync: Vec<Telling>,
     /// Who counts instructions.
     #[arg(long, value_enum, default_value_t)]
     instructions: Wanted,
@@ -85,6 +88,13 @@ pub(crate) struct Pipeline {
     counting: Option<Method>,
     #[command(flatten)]
     pub(crate) sampling: Sampling,
+}
+
+/// Whether other directors are told of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Telling {
+    Off,
+    On,
 }
 
 /// What was measured of a case by one worker, or by all of them.
@@ -162,8 +172,12 @@ fn plans(options: &Pipeline) -> Result<Vec<Plan>, String> {
         for &lengths in &options.lengths {
             for &services in &options.services {
                 for &flows in &options.flows {
-                    for &workers in &workers {
+                    for (&workers, &sync) in workers
+                        .iter()
+                        .flat_map(|workers| options.sync.iter().map(move |sync| (workers, sync)))
+                    {
                         plans.push(Plan {
+                            sync: sync == Telling::On,
                             lengths,
                             scheduler,
                             services,

@@ -17,6 +17,9 @@ use xlvs_dataplane::port::InterfaceSlot;
 use xlvs_dataplane::scheduler::{SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
+use xlvs_dataplane::settings::Settings;
+use xlvs_dataplane::synchronization::Announcer;
+use xlvs_dataplane::synchronization::due::Rules;
 
 use crate::traffic::{Lengths, Mix, Traffic, virtual_address};
 
@@ -42,6 +45,8 @@ pub struct World {
     pub(crate) services: u64,
     pub(crate) flows: u64,
     pub(crate) workers: usize,
+    /// Whether other directors are told of connections.
+    pub(crate) sync: bool,
     /// Connections made under this table stay.
     pub lasting: Arc<ServiceTable>,
     /// Connections made under this table live for [`SHORT_MS`].
@@ -70,6 +75,8 @@ pub struct Plan {
     pub(crate) persistence: Option<Duration>,
     /// The interface towards the real servers.
     pub(crate) egress: InterfaceSlot,
+    /// Whether other directors are told of connections.
+    pub(crate) sync: bool,
     pub(crate) seed: u64,
 }
 
@@ -89,6 +96,7 @@ impl Plan {
             limit: roomy(flows, 0),
             persistence: None,
             egress: InterfaceSlot(0),
+            sync: false,
             seed,
         }
     }
@@ -132,6 +140,15 @@ fn tables(population: &Arc<Population>, hash: HashSeed) -> ConnectionTables {
     })
 }
 
+/// A master's, whose notes somebody takes who has nothing else to do.
+fn announcer() -> Announcer {
+    let settings = Settings::default();
+    let (announcer, notes) = Announcer::new(Rules::of(&settings), 1 << 17);
+    // It ends with the last table that has the other end.
+    std::thread::spawn(move || notes.into_iter().for_each(drop));
+    announcer
+}
+
 impl World {
     /// Services for all kinds of traffic, and no connection yet.
     #[must_use]
@@ -156,8 +173,12 @@ impl World {
                 services.push(Service { persistence, ..Service::new(key, scheduler, destinations) });
             }
         }
-        let table =
-            |epoch, timeouts| Arc::new(ServiceTable::new(epoch, timeouts, services.iter().cloned(), []));
+        let announcer = plan.sync.then(announcer);
+        let table = |epoch, timeouts| {
+            let mut table = ServiceTable::new(epoch, timeouts, services.iter().cloned(), []);
+            table.announcer.clone_from(&announcer);
+            Arc::new(table)
+        };
         let population = Arc::new(Population::new(plan.limit as u32));
         let hash = hash_seed(plan.seed);
         Self {
@@ -166,6 +187,7 @@ impl World {
             scheduler: plan.scheduler,
             services: services.len() as u64,
             flows: plan.flows,
+            sync: plan.sync,
             workers: plan.workers,
             lasting: table(1, timeouts(LONG)),
             passing: table(2, timeouts(Duration::from_millis(SHORT_MS))),
@@ -198,7 +220,9 @@ impl World {
                 destinations,
             )
         });
-        Arc::new(ServiceTable::new(2, *self.passing.timeouts(), services, []))
+        let mut table = ServiceTable::new(2, *self.passing.timeouts(), services, []);
+        table.announcer.clone_from(&self.passing.announcer);
+        Arc::new(table)
     }
 
     /// The bytes that the live connections take: each a record and an index entry of 9 B, whose table is at most 7/8 full.

@@ -24,6 +24,8 @@ pub(super) struct Figure {
     flows: u64,
     services: u64,
     workers: usize,
+    /// Whether other directors are told of connections.
+    sync: bool,
     /// The median over the rounds; of several workers the mean.
     ns: f64,
     spread: f64,
@@ -88,6 +90,7 @@ impl Row for Figure {
         right("flows", 8, |row| row.flows.to_string()),
         right("services", 8, |row| row.services.to_string()),
         right("workers", 7, |row| row.workers.to_string()),
+        left("sync", 4, |row| if row.sync { "on" } else { "off" }.to_owned()),
         right("ns", 7, |row| format!("{:.1}", row.ns)),
         right("±", 6, |row| format!("{:.1}", row.spread)),
         right("off %", 5, |row| format!("{:.1}", row.disturbed * 100.0)),
@@ -122,8 +125,8 @@ fn us(ns: Option<u64>) -> String {
 
 impl Figure {
     /// What figures of different numbers of workers have in common.
-    fn likeness(&self) -> (&str, &str, &str, &str, u64, u64) {
-        (self.case, self.traffic, &self.lengths, self.scheduler, self.flows, self.services)
+    fn likeness(&self) -> (&str, &str, &str, &str, u64, u64, bool) {
+        (self.case, self.traffic, &self.lengths, self.scheduler, self.flows, self.services, self.sync)
     }
 
     /// Compares it with what was measured before.
@@ -131,7 +134,7 @@ impl Figure {
         let alike = |other: &&Self| other.likeness() == self.likeness();
         let one = before.iter().filter(alike).find(|other| other.workers == 1).map(|one| one.mpps);
         self.ratio_to_one_worker = one.map(|one| self.mpps / one);
-        let population = |figure: &Self| (figure.workers, figure.flows, figure.services);
+        let population = |figure: &Self| (figure.workers, figure.flows, figure.services, figure.sync);
         let hit = before.iter().rev().find(|other| other.case == super::HIT_UNIFORM).filter(|hit| {
             population(hit) == population(self)
                 && (hit.traffic, &hit.lengths) == (self.traffic, &self.lengths)
@@ -174,6 +177,7 @@ pub(super) fn figure(world: &World, workers: &[&Measured], counts: &Counts, seed
         flows: world.flows,
         services: world.services,
         workers: world.workers,
+        sync: world.sync,
         ns: time.median,
         spread: time.spread,
         floor_ns: floor.median,

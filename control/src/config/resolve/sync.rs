@@ -4,7 +4,7 @@ use super::once_each;
 use crate::config::SyncConfig;
 use crate::config::error::Findings;
 use crate::config::file::RawSync;
-use crate::config::names::SyncRoles;
+use crate::config::names::{InterfaceName, SyncRoles};
 use crate::synchronization::spec::SyncSpec;
 
 pub(super) fn sync(raw: &RawSync, findings: &mut Findings) -> SyncConfig {
@@ -24,17 +24,14 @@ pub(super) fn sync(raw: &RawSync, findings: &mut Findings) -> SyncConfig {
     if roles.is_empty() && !raw.role.is_wrong() {
         for (key, at) in of_daemons.into_iter().filter_map(|(key, at)| Some((key, at?))) {
             let message =
-                "found without role, allowed: with it, or only peers for daemons that tools start".to_owned();
+                "found without role, allowed: with it; peers alone are for daemons that tools start"
+                    .to_owned();
             findings.error(at, format!("sync.{key}"), message);
         }
     }
     let interface = raw.interface.value();
     if !roles.is_empty() && interface.is_none() && !raw.interface.is_wrong() {
-        findings.error(
-            at,
-            "sync.interface",
-            "missing; allowed: the interface of the other directors".to_owned(),
-        );
+        findings.missing(at, "sync.interface", format!("found nothing, allowed: {}", InterfaceName::ALLOWED));
     }
     let name = interface.map_or_else(String::new, |interface| interface.as_str().to_owned());
     let default = SyncSpec::new(name, raw.id.or(0));

@@ -121,10 +121,23 @@ fn all_errors_are_told_at_once() {
         (
             "unknown keys, near and far, and an unknown table",
             "[directr]\n[director]\ninterface = \"a\"\nring_sise = 1\ncolour = 2\n[timeouts]\ntcp = 4\n",
-            "f:1:2: directr: found an unknown table (did you mean director?), allowed: director, timeouts, settings, mark, service\n\
+            "f:1:2: directr: found an unknown table (did you mean director?), allowed: director, timeouts, settings, sync, mark, service\n\
              f:4:1: director.ring_sise: found an unknown key (did you mean ring_size?), allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, when_full, new_per_source, source_prefix_v4, source_prefix_v6, socket, socket_group, socket_read_group, state_dir, connections_file\n\
              f:5:1: director.colour: found an unknown key, allowed: interface, interfaces, queues, cores, idle, xdp_mode, vip, marks, frame_size, frames, ring_size, huge_pages, sandbox, max_connections, when_full, new_per_source, source_prefix_v4, source_prefix_v6, socket, socket_group, socket_read_group, state_dir, connections_file\n\
              f:7:1: timeouts.tcp: found an unknown key, allowed: tcp_s, tcp_fin_s, udp_s",
+        ),
+        (
+            "a sync daemon without interface, and its keys without a role",
+            "director.interface = \"e\"\n[sync]\nrole = \"backup\"\nid = 256\ngroup = \"10.0.0.1\"\npeers = [\"10.0.0.3\", \"10.0.0.3\"]\n",
+            "f:2:1: sync.interface: found nothing, allowed: an interface's name of 1 to 15 bytes without '/', ':' or space\n\
+             f:4:6: sync.id: found 256, allowed: a whole number from 0 to 255\n\
+             f:5:9: sync.group: found \"10.0.0.1\", allowed: a multicast address\n\
+             f:6:22: sync.peers: found 10.0.0.3 a second time, allowed: each once",
+        ),
+        (
+            "keys of sync daemons without a role",
+            "director.interface = \"e\"\n[sync]\nport = 9\npeers = [\"10.0.0.3\"]\n",
+            "f:3:8: sync.port: found without role, allowed: with it; peers alone are for daemons that tools start",
         ),
         (
             "tables that are none",

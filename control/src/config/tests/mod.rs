@@ -66,6 +66,24 @@ schedule_icmp = true
 secure_tcp = 2
 sloppy_sctp = 1
 sloppy_tcp = true
+sync_threshold = 4
+sync_period = 40
+sync_refresh_period = 10
+sync_retries = 2
+sync_persist_mode = true
+sync_ports = 3
+sync_qlen_max = 100
+sync_sock_size = 65536
+backup_only = true
+[sync]
+role = "both"
+interface = "eth2"
+id = 9
+group = "ff02::51"
+port = 9000
+ttl = 3
+max_length = 1400
+peers = ["10.0.0.3", "fe80::1:3"]
 [[mark]]
 mark = 4_294_967_295
 protocol = "sctp"
@@ -295,7 +313,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 44,
+            line: 62,
         },
         MarkConfig {
             protocol: None,
@@ -304,23 +322,45 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 51,
+            line: 69,
         },
     ];
     assert_eq!(configuration.marks, rules);
 
+    let spec = SyncSpec {
+        interface: "eth2".to_owned(),
+        sync_id: 9,
+        group: "ff02::51".parse().unwrap(),
+        port: 9000,
+        ttl: 3,
+        max_length: Some(1400),
+    };
+    let daemons = SyncRole::ALL.map(|role| (role, spec.clone())).into();
+    let peers = ["10.0.0.3", "fe80::1:3"].map(|peer| peer.parse().unwrap()).into();
+    assert_eq!(configuration.sync, SyncConfig { daemons, peers });
+
     let values = Settings::BOUNDS.iter().map(|(name, ..)| configuration.settings.get(name).unwrap());
     // 2 means the same as 1.
-    assert_eq!(values.collect::<Vec<_>>(), [11, 0, 3, 3, 1, 1, 1, 1, 17, 0, 1, 1, 1, 1]);
+    // Of ports, a power of 2.
+    let wanted = [11, 0, 1, 3, 3, 1, 1, 1, 1, 17, 0, 1, 1, 1, 1, 40, 1, 4, 100, 10, 2, 65_536, 4];
+    assert_eq!(values.collect::<Vec<_>>(), wanted);
     assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
 }
 
 /// Each table with the keys that it can have, as the error about an unknown one lists them.
 fn known_keys() -> Vec<(&'static str, Vec<String>)> {
-    let text = "[director]\nx = 1\n[timeouts]\nx = 1\n[settings]\nx = 1\n[[mark]]\nx = 1\n[[service]]\nx = 1\n[[service.check]]\nx = 1\n[[service.destination]]\nx = 1\n";
+    let text = "[director]\nx = 1\n[timeouts]\nx = 1\n[settings]\nx = 1\n[sync]\nx = 1\n[[mark]]\nx = 1\n[[service]]\nx = 1\n[[service.check]]\nx = 1\n[[service.destination]]\nx = 1\n";
     let found = errors(text);
-    let tables =
-        ["director", "timeouts", "settings", "mark", "service", "service.check", "service.destination"];
+    let tables = [
+        "director",
+        "timeouts",
+        "settings",
+        "sync",
+        "mark",
+        "service",
+        "service.check",
+        "service.destination",
+    ];
     let keys = |table: &str| {
         let start = format!(" {table}.x: found an unknown key, allowed: ");
         let list = found.lines().find_map(|line| line.split_once(&start)).unwrap().1;

@@ -197,9 +197,10 @@ fn what_is_wrong_is_refused_as_the_kernel_does_and_changes_nothing() {
         (
             registry.set_setting("sloppy_udp", 1),
             Errno::NOENT,
-            "there is no setting \"sloppy_udp\"; there are: am_droprate, amemthresh, conn_reuse_mode, drop_entry, \
+            "there is no setting \"sloppy_udp\"; there are: am_droprate, amemthresh, backup_only, conn_reuse_mode, drop_entry, \
              drop_packet, expire_nodest_conn, expire_quiescent_template, ignore_tunneled, mh_tab_index, pmtu_disc, schedule_icmp, \
-             secure_tcp, sloppy_sctp, sloppy_tcp",
+             secure_tcp, sloppy_sctp, sloppy_tcp, sync_period, sync_persist_mode, sync_ports, sync_qlen_max, \
+             sync_refresh_period, sync_retries, sync_sock_size, sync_threshold",
         ),
         (registry.set_setting("sloppy_tcp", 2), Errno::INVAL, "sloppy_tcp: found 2, allowed: 0 to 1"),
         (
