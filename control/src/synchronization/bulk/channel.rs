@@ -31,7 +31,7 @@ const HANDSHAKE: usize = 32 + TAG;
 /// The longest frame, encrypted, in bytes: as many IPv6 entries as a message can have, and some room. Noise allows twice as much.
 const MAX_FRAME: usize = 32 << 10;
 /// The longest frame that is sent or received, in bytes.
-pub const MAX_PLAIN: usize = MAX_FRAME - TAG;
+pub(super) const MAX_PLAIN: usize = MAX_FRAME - TAG;
 
 /// What can happen to a channel.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ impl From<io::Error> for ChannelError {
 
 /// One side's end, after the handshake. After an error it is of no more use.
 #[derive(Debug)]
-pub struct Channel<S> {
+pub(super) struct Channel<S> {
     stream: BufReader<S>,
     cipher: TransportState,
     /// The frame that came last, as it came and decrypted.
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     ///
     /// # Errors
     /// When the peer doesn't have the key, or the stream fails.
-    pub async fn connect(mut stream: S, key: &Key) -> Result<Self, ChannelError> {
+    pub(super) async fn connect(mut stream: S, key: &Key) -> Result<Self, ChannelError> {
         let mut handshake = builder(key)?.build_initiator().map_err(ChannelError::Cipher)?;
         say(&mut stream, &mut handshake).await?;
         hear(&mut stream, &mut handshake).await.map_err(|error| match error {
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     ///
     /// # Errors
     /// When the peer doesn't have the key, or the stream fails. Nothing was sent then.
-    pub async fn accept(mut stream: S, key: &Key) -> Result<Self, ChannelError> {
+    pub(super) async fn accept(mut stream: S, key: &Key) -> Result<Self, ChannelError> {
         let mut handshake = builder(key)?.build_responder().map_err(ChannelError::Cipher)?;
         hear(&mut stream, &mut handshake).await?;
         say(&mut stream, &mut handshake).await?;
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     ///
     /// # Errors
     /// When it is longer than [`MAX_PLAIN`].
-    pub fn push(&mut self, frame: &[u8]) -> Result<(), ChannelError> {
+    pub(super) fn push(&mut self, frame: &[u8]) -> Result<(), ChannelError> {
         let length = frame.len() + TAG;
         if length > MAX_FRAME {
             return Err(ChannelError::Cipher(snow::Error::Input));
@@ -150,40 +150,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     /// Sends the frames that wait.
     ///
     /// # Errors
-    /// When that takes longer than `limit`, or the stream fails.
-    pub async fn flush(&mut self, limit: Duration) -> Result<(), ChannelError> {
-        let sent = async {
-            self.stream.write_all(&self.waiting).await?;
-            self.stream.flush().await
-        };
-        tokio::time::timeout(limit, sent).await.map_err(|_| ChannelError::Silent(limit))??;
+    /// When the peer takes nothing for `limit`, or the stream fails.
+    pub(super) async fn flush(&mut self, limit: Duration) -> Result<(), ChannelError> {
+        let mut sent = 0;
+        while let Some(rest @ [_, ..]) = self.waiting.get(sent..) {
+            sent += match within(limit, self.stream.write(rest)).await? {
+                0 => return Err(ChannelError::Stream(io::ErrorKind::WriteZero.into())),
+                written => written,
+            };
+        }
         self.waiting.clear();
-        Ok(())
+        within(limit, self.stream.flush()).await
     }
 
     /// Says that no frame will follow.
     ///
     /// # Errors
-    /// When that takes longer than `limit`, or the stream fails.
-    pub async fn close(&mut self, limit: Duration) -> Result<(), ChannelError> {
+    /// When the peer takes nothing for `limit`, or the stream fails.
+    pub(super) async fn close(&mut self, limit: Duration) -> Result<(), ChannelError> {
         self.flush(limit).await?;
-        let closed = tokio::time::timeout(limit, self.stream.shutdown()).await;
-        Ok(closed.map_err(|_| ChannelError::Silent(limit))??)
+        within(limit, self.stream.shutdown()).await
     }
 
     /// The next frame; none if the stream has ended before it.
     ///
     /// # Errors
     /// When it isn't whole within `limit`, is not the peer's, or the stream fails.
-    pub async fn receive(&mut self, limit: Duration) -> Result<Option<&[u8]>, ChannelError> {
-        let read = read_frame(&mut self.stream, &mut self.encrypted);
-        if !tokio::time::timeout(limit, read).await.map_err(|_| ChannelError::Silent(limit))?? {
+    pub(super) async fn receive(&mut self, limit: Duration) -> Result<Option<&[u8]>, ChannelError> {
+        if !within(limit, read_frame(&mut self.stream, &mut self.encrypted)).await? {
             return Ok(None);
         }
         let length =
             self.cipher.read_message(&self.encrypted, &mut self.plain).map_err(|_| ChannelError::Forged)?;
         Ok(Some(&self.plain[..length]))
     }
+}
+
+async fn within<T, E: Into<ChannelError>>(
+    limit: Duration,
+    done: impl Future<Output = Result<T, E>>,
+) -> Result<T, ChannelError> {
+    tokio::time::timeout(limit, done).await.map_err(|_| ChannelError::Silent(limit))?.map_err(Into::into)
 }
 
 /// False if the stream has ended.

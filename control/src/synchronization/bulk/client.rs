@@ -190,7 +190,7 @@ impl Client {
         if self.peers.is_empty() {
             return Err(CatchUpError::NoPeers);
         }
-        let (mut rounds, mut pause, mut told) = (0, FIRST_PAUSE, String::new());
+        let (mut rounds, mut pause, mut told) = (0_u32, FIRST_PAUSE, String::new());
         loop {
             let mut reasons = Vec::with_capacity(self.peers.len());
             for &peer in &self.peers {
@@ -202,7 +202,7 @@ impl Client {
                 }
             }
             let why = reasons.join("; ");
-            rounds += 1;
+            rounds = rounds.saturating_add(1);
             if self.rounds.is_some_and(|most| rounds >= most.get()) {
                 return Err(CatchUpError::GaveUp { rounds, why });
             }

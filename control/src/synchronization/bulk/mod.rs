@@ -16,21 +16,22 @@
 //! - Entries are delivered while they come. If the stream breaks off, those that came are true and stay; the next peer's come on top.
 //! - A stream counts as whole only with its end and the right number in it: who cuts it off does not go unnoticed.
 
-pub mod channel;
-pub mod client;
+mod channel;
+mod client;
 mod door;
-pub mod frame;
-pub mod key;
+mod frame;
+mod key;
 mod pace;
-pub mod server;
+mod server;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use channel::ChannelError;
 pub use client::{CatchUpError, Client, FetchError, Progress, Summary};
 pub use frame::Refusal;
-pub use key::{Key, KeyError};
+pub use key::{Found, Key, KeyError};
 pub use server::{Served, Server, ServerLimits, Source};
 
 /// The TCP port that peers ask at, unless told otherwise: the number of the messages' UDP port.

@@ -193,13 +193,19 @@ impl Server {
         }
     }
 
+    /// Serves one connection as if it had been accepted.
+    #[cfg(test)]
+    pub(super) async fn admit<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, peer: SocketAddr) {
+        self.attend(stream, peer, self.door.enter().0).await;
+    }
+
+    #[cfg(test)]
+    pub(super) const fn instance(&self) -> Instance {
+        self.instance
+    }
+
     /// Serves one connection, from its handshake to its end.
-    pub(super) async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-        peer: SocketAddr,
-        guest: Guest,
-    ) {
+    async fn attend<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, peer: SocketAddr, guest: Guest) {
         let begin = Instant::now();
         let counter = match self.serve(stream, guest).await {
             Ok(entries) => {
