@@ -62,7 +62,7 @@ pub enum ChannelError {
     #[error("the connection ended in the middle of a frame")]
     CutOff,
     /// Nothing came, or nothing could be sent, for so long.
-    #[error("it was silent for {} s", .0.as_secs())]
+    #[error("nothing came from it, or could be sent to it, for {} s", .0.as_secs())]
     Silent(Duration),
     /// A frame of ours is longer than one may be, or the suite is not known: faults of ours.
     #[error("encryption failed: {0}")]

@@ -190,27 +190,31 @@ impl Client {
         if self.peers.is_empty() {
             return Err(CatchUpError::NoPeers);
         }
-        let (mut rounds, mut pause, mut told) = (0_u32, FIRST_PAUSE, String::new());
+        let (mut rounds, mut pause) = (0_u32, FIRST_PAUSE);
+        let mut told = vec![String::new(); self.peers.len()];
         loop {
             let mut reasons = Vec::with_capacity(self.peers.len());
-            for &peer in &self.peers {
+            for (&peer, told) in self.peers.iter().zip(&mut told) {
                 progress.send_replace(Progress::Connecting { peer });
                 match self.ask(peer, entries, progress).await {
                     Ok(summary) => return Ok(summary),
                     Err(FetchError::NotTaken) => return Err(CatchUpError::NotTaken),
-                    Err(error) => reasons.push(format!("{peer}: {error}")),
+                    Err(error) => {
+                        let why = error.to_string();
+                        if why != *told {
+                            tracing::warn!(
+                                "bulk synchronisation: {peer} has not sent its connections: {why}"
+                            );
+                        }
+                        reasons.push(format!("{peer}: {why}"));
+                        *told = why;
+                    }
                 }
             }
             let why = reasons.join("; ");
             rounds = rounds.saturating_add(1);
             if self.rounds.is_some_and(|most| rounds >= most.get()) {
                 return Err(CatchUpError::GaveUp { rounds, why });
-            }
-            if why != told {
-                tracing::warn!(
-                    "bulk synchronisation: no peer has sent its connections, all are asked again: {why}"
-                );
-                told.clone_from(&why);
             }
             progress.send_replace(Progress::Failed { why, retry_in: Some(pause) });
             tokio::select! {
@@ -271,7 +275,7 @@ impl Client {
         Ok(Summary { peer, entries: delivered, skipped, took: begin.elapsed() })
     }
 
-    /// The handshake, and what the server says to our hello.
+    /// The handshake, and what the server says to our hello. The caller's limit, which is for all of it, comes first.
     async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -281,8 +285,8 @@ impl Client {
         Frame::Hello(Versioned::Ours(Hello { sync_id: self.sync_id, instance: self.instance }))
             .write(&mut hello);
         channel.push(&hello)?;
-        channel.flush(HANDSHAKE_LIMIT).await?;
-        let answer = channel.receive(HANDSHAKE_LIMIT).await?.ok_or(ChannelError::HungUp)?;
+        channel.flush(IDLE_LIMIT).await?;
+        let answer = channel.receive(IDLE_LIMIT).await?.ok_or(ChannelError::HungUp)?;
         match Frame::read(answer) {
             Ok(Frame::Welcome(Versioned::Ours(welcome)))
                 if self.sync_id == 0 || welcome.sync_id == self.sync_id =>

@@ -119,13 +119,16 @@ enum Broken {
     /// The handshake took too long.
     #[error("it did not prove in time that it has the key")]
     Late,
-    #[error("made room for others")]
+    /// Others came after it.
+    #[error("it proved nothing yet when it had to make room: more come than there is room for")]
     ShownOut,
+    /// It was told why.
     #[error(transparent)]
     Refused(Refusal),
     /// Of a director.
     #[error(transparent)]
     Channel(ChannelError),
+    /// It has the key, and can't use it.
     #[error("it began with something else than a hello")]
     NoHello,
 }
@@ -219,7 +222,10 @@ impl Server {
                 self.tell_of_stranger(peer, &error);
                 &self.counters.strangers
             }
-            Err(Broken::ShownOut) => &self.counters.shown_out,
+            Err(error @ Broken::ShownOut) => {
+                self.tell_of_stranger(peer, &error);
+                &self.counters.shown_out
+            }
             Err(Broken::Refused(refusal)) => {
                 tracing::warn!(
                     "bulk synchronisation: {peer} gets no connections; it was told of this director: {refusal}"
@@ -264,13 +270,14 @@ impl Server {
         self.send(&mut channel).await.map_err(Broken::Channel)
     }
 
-    /// The handshake, and what the client asks for: the first that proves that it has the key.
+    /// The handshake, and what the client asks for: the first that proves that it has the key. The caller's limit, which is for all of it,
+    /// comes first.
     async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
     ) -> Result<(Channel<S>, Versioned<Hello>), Broken> {
         let mut channel = Channel::accept(stream, &self.key).await.map_err(Broken::Stranger)?;
-        let frame = channel.receive(HANDSHAKE_LIMIT).await.map_err(Broken::Stranger)?;
+        let frame = channel.receive(IDLE_LIMIT).await.map_err(Broken::Stranger)?;
         let frame = frame.ok_or(Broken::Stranger(ChannelError::CutOff))?;
         match Frame::read(frame) {
             Ok(Frame::Hello(hello)) => Ok((channel, hello)),
@@ -326,10 +333,9 @@ impl Server {
             return;
         }
         *told = Some(now);
-        let others = self.counters.strangers.load(Ordering::Relaxed);
-        tracing::warn!(
-            "bulk synchronisation: {peer} gets no connections, and no answer: {why} ({others} such before it)"
-        );
+        let served = self.served();
+        let others = served.strangers + served.shown_out;
+        tracing::warn!("bulk synchronisation: {peer} gets no connections: {why} ({others} such before it)");
     }
 }
 
