@@ -26,7 +26,7 @@ use crate::synchronization::message::Packer;
 /// number of places, in which who has the key has shown it.
 const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// After the kernel had no connection for us, for want of memory or files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines of the log on those who didn't prove that they have the key.
 const STRANGER_LOG_PAUSE: Duration = Duration::from_secs(10);
 
