@@ -16,6 +16,7 @@ mod rights;
 mod service_manager;
 mod start;
 mod succession;
+mod sync;
 mod takeover;
 mod upkeep;
 
@@ -46,6 +47,8 @@ use crate::publish::Publisher;
 use crate::registry::{Changes, HostNetwork, Registry, Steered, Way};
 use crate::sandbox::{self, Part};
 use crate::state::Store;
+use crate::synchronization::Synchronization;
+use crate::synchronization::spec::SyncRole;
 use crate::watchdog::Condition;
 
 /// How long changes are gathered before they are published.
@@ -61,7 +64,7 @@ const INSTALL_LIMIT: Duration = Duration::from_millis(500);
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the start waits for real servers' neighbour entries before frames are taken from the kernel all the same.
 const RESOLVE_LIMIT: Duration = Duration::from_millis(700);
-/// How long a clean exit waits for the workers.
+/// How long an end or a hand-over waits for the workers.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the daemon is started with.
@@ -131,6 +134,7 @@ struct Daemon {
     launched: Facts,
     host: host::HostPath,
     succession: succession::Succession,
+    synchronization: Synchronization,
     /// Something changed that is not published yet.
     dirty: bool,
     /// What was last said about each real server, about services that are not served, about destinations that are never picked, and about
@@ -139,6 +143,7 @@ struct Daemon {
     unserved: BTreeMap<ServiceKey, String>,
     never_picked: BTreeSet<never_picked::Entry>,
     lost_quorums: BTreeMap<ServiceKey, String>,
+    told_sync: BTreeMap<SyncRole, String>,
     /// Whether it was said that the health thread has ended.
     told_health_ended: bool,
     /// When it was last said that the connection table is full.
@@ -191,6 +196,7 @@ impl Daemon {
                 }
                 Some(request) = self.server.requests.recv() => self.answer(request).await,
                 Some(report) = self.health.reports.recv() => self.take_reports(report),
+                Some(unknown) = self.synchronization.unknown.recv() => self.name_strangers(unknown),
                 _ = hangup.recv() => self.reload().await,
                 _ = upgrade.recv() => self.succession.start_child(),
                 _ = terminate.recv() => break,
@@ -223,7 +229,10 @@ impl Daemon {
         self.dirty = true;
         match event {
             KernelEvent::Addresses | KernelEvent::Neighbors => {}
-            KernelEvent::Links => self.follow_links(),
+            KernelEvent::Links => {
+                self.follow_links();
+                self.follow_sync();
+            }
         }
     }
 
@@ -293,6 +302,7 @@ impl Daemon {
             config::DirectorConfig { vip, marks, when_full, source_rate, ..director };
         self.want_real_servers();
         self.keep_all();
+        self.follow_sync();
         self.publish();
         self.await_workers().await;
         service_manager::tell_ready();
@@ -340,8 +350,11 @@ impl Daemon {
         self.open_host_path();
         let addresses = self.kernel.addresses();
         self.forwards = self.read_forwarding();
-        let Steered { rules, unserved, absent } =
+        let Steered { mut rules, unserved, absent } =
             self.registry.steering_rules(HostNetwork { addresses: &addresses, forwards: self.forwards });
+        if self.registry.settings().backup_only && self.synchronization.is_backup_only() {
+            rules.clear();
+        }
         for (key, reason) in &unserved {
             if self.unserved.get(key) != Some(reason) {
                 tracing::warn!("{key} is not served: {reason}");
@@ -378,12 +391,14 @@ impl Daemon {
         };
         let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
         table.absent_vips = absent;
+        table.announcer = self.synchronization.announcer(&table.settings);
         self.tell_quorums();
         self.connections.keep(&self.registry, Now::read());
         if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;
         }
+        self.rename();
     }
 
     /// Whether the host forwards packets that come in on one of the director's interfaces, IPv4 and IPv6.
@@ -398,16 +413,21 @@ impl Daemon {
         for error in self.publisher.detach() {
             tracing::error!("{error}");
         }
-        let deadline = Instant::now() + STOP_LIMIT;
-        while !self.publisher.stop() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        self.end_workers().await;
         self.health.stop();
         self.kernel.close().await;
         tracing::info!("ended; the steering program is detached");
+    }
+
+    /// Tells the workers to leave, and waits until all have ended, or [`STOP_LIMIT`] is over.
+    async fn end_workers(&self) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.publisher.stop() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The director as IPVS: the table that ipvsadm's commands change and list, over the registry and the connection tables. Whoever
 //! holds both (the control thread, a test) makes one of these for a command, and publishes afterwards what it changed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -27,10 +28,32 @@ use crate::registry::{
     ServiceSpec, TimeoutsChange, Tunnel, TunnelKind,
 };
 use crate::state::Operation;
+use crate::synchronization::spec::{SyncRole, SyncSpec};
 
 /// The size of the connection table that lists show. Ours has no fixed number of rows: it is the kernel's own default, which
 /// scripts that parse the first line know.
 const CONNECTION_TABLE_SIZE: u32 = 4096;
+
+/// What messages are restricted to where no daemon runs that would know better.
+const ETHERNET_MTU: u32 = 1500;
+
+impl From<Role> for SyncRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Master => Self::Master,
+            Role::Backup => Self::Backup,
+        }
+    }
+}
+
+impl From<SyncRole> for Role {
+    fn from(role: SyncRole) -> Self {
+        match role {
+            SyncRole::Master => Self::Master,
+            SyncRole::Backup => Self::Backup,
+        }
+    }
+}
 
 /// The director's table for one command.
 #[derive(Debug)]
@@ -41,6 +64,8 @@ pub struct Ipvs<'d> {
     /// The last table made of the registry: it knows the destinations that connections go to.
     services: &'d ServiceTable,
     now: Now,
+    /// Of the messages of the sync daemons that run.
+    lengths: BTreeMap<SyncRole, usize>,
     changed: bool,
     /// What was done last.
     operation: Option<Operation>,
@@ -54,7 +79,14 @@ impl<'d> Ipvs<'d> {
         services: &'d ServiceTable,
         now: Now,
     ) -> Self {
-        Self { registry, connections, services, now, changed: false, operation: None }
+        let lengths = BTreeMap::new();
+        Self { registry, connections, services, now, lengths, changed: false, operation: None }
+    }
+
+    /// With what is known of the sync daemons that run: how long their messages may be.
+    pub(crate) fn with_lengths(mut self, lengths: impl Iterator<Item = (SyncRole, usize)>) -> Self {
+        self.lengths = lengths.collect();
+        self
     }
 
     /// Whether something was changed that is to be published.
@@ -167,13 +199,21 @@ impl Kernel for Ipvs<'_> {
         }))
     }
 
-    /// Connections are not synchronised yet; that is never said to have worked.
-    fn start_daemon(&mut self, _daemon: &SyncDaemon) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
+    fn start_daemon(&mut self, daemon: &SyncDaemon) -> Result<(), Errno> {
+        let SyncDaemon { role, interface, sync_id, max_length, group, port, ttl } = daemon.clone();
+        let default = SyncSpec::new(interface, sync_id);
+        let spec = SyncSpec {
+            group: group.unwrap_or(default.group),
+            port: port.unwrap_or(default.port),
+            ttl: ttl.unwrap_or(default.ttl),
+            max_length,
+            ..default
+        };
+        self.change(Operation::StartSync(role.into(), spec))
     }
 
-    fn stop_daemon(&mut self, _role: Role) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
+    fn stop_daemon(&mut self, role: Role) -> Result<(), Errno> {
+        self.change(Operation::StopSync(role.into()))
     }
 
     fn connection_table_size(&mut self) -> Result<u32, Errno> {
@@ -204,7 +244,19 @@ impl Kernel for Ipvs<'_> {
     }
 
     fn daemons(&mut self) -> Result<Vec<DaemonRow>, Errno> {
-        Ok(Vec::new())
+        let row = |(role, spec): (&SyncRole, &SyncSpec)| {
+            let length = self.lengths.get(role).copied().unwrap_or_else(|| spec.length(ETHERNET_MTU));
+            DaemonRow {
+                role: (*role).into(),
+                interface: spec.interface.clone(),
+                sync_id: spec.sync_id,
+                max_length: u16::try_from(length).unwrap_or(u16::MAX),
+                group: spec.group,
+                port: spec.port,
+                ttl: spec.ttl,
+            }
+        };
+        Ok(self.registry.sync_daemons().iter().map(row).collect())
     }
 
     fn totals(&mut self) -> Result<Totals, Errno> {

@@ -291,6 +291,18 @@ impl Crew {
         }
     }
 
+    /// What was counted is its predecessors' from here on.
+    pub(crate) fn count_anew(&mut self) {
+        self.past.absorb(&self.counters);
+        self.counters = Arc::default();
+    }
+
+    /// Goes on as a new worker of the same number, which is known for what its predecessors have counted and what was wrong with them.
+    pub(crate) fn replace(&mut self, new: Self) {
+        let Self { past, condition, .. } = std::mem::replace(self, new);
+        (self.past, self.condition) = (past, condition);
+    }
+
     /// Why its sockets are not those that it should have on these links. An interface that is gone says nothing.
     pub(crate) fn misses(&self, links: &[Link], frame_size: u32) -> Option<String> {
         links.iter().enumerate().find_map(|(slot, link)| {
@@ -352,4 +364,26 @@ pub(crate) fn usable(director: &DirectorConfig, links: &[Link], workers: u32) ->
         tried.map_err(|error| reasons.push(failure(&error))).is_ok()
     });
     (usable.cloned().collect(), reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::Trouble;
+
+    #[test]
+    fn a_worker_in_the_place_of_another_is_known_for_what_that_one_counted_and_what_was_wrong() {
+        let mut worker = Crew::none(0, 1);
+        worker.counters.received.add(5);
+        worker.condition.begin(Trouble::new("has stood still".to_owned(), Now(1000)));
+        let _ = worker.condition.end(Now(1500));
+        worker.count_anew();
+        assert_eq!((worker.past.received.get(), worker.counters.received.get()), (5, 0));
+        let new = Crew::none(0, 2);
+        new.counters.received.add(3);
+        worker.replace(new);
+        assert_eq!((worker.past.received.get(), worker.counters.received.get(), worker.core), (5, 3, 2));
+        let last = worker.condition.last.as_ref().map(|(what, _)| what.as_str());
+        assert_eq!((worker.condition.reopened, last), (1, Some("has stood still")));
+    }
 }

@@ -70,11 +70,6 @@ impl Publisher {
         &self.table
     }
 
-    /// The same, to be used on.
-    pub(crate) fn shared_table(&self) -> Arc<ServiceTable> {
-        Arc::clone(&self.table)
-    }
-
     /// Publishes to other workers from here on; each has the table that was published last.
     pub(crate) fn set_workers(&mut self, workers: Vec<WorkerHandle>) {
         (self.workers, self.behind) = (workers.into_iter().map(Some).collect(), BTreeSet::new());

@@ -45,6 +45,12 @@ impl Announcer {
         (Self { rules, notes }, receiver)
     }
 
+    /// The same announcer by other rules.
+    #[must_use]
+    pub fn with_rules(&self, rules: Rules) -> Self {
+        Self { rules, notes: self.notes.clone() }
+    }
+
     /// Gives the note away; false if there is no room for it.
     #[must_use]
     pub fn tell(&self, note: Note) -> bool {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use ipnet::IpNet;
 use xlvs_control::adm::execute::{Host, Session};
 use xlvs_control::adm::grammar::{Change, Command, parse};
@@ -14,6 +15,8 @@ use xlvs_control::adm::render::proc::ProcFile;
 use xlvs_control::estimator;
 use xlvs_control::ipvs::Ipvs;
 use xlvs_control::registry::{HostNetwork, MarkSpec, Registry, RegistryError};
+use xlvs_control::synchronization::entry::Entry as Told;
+use xlvs_control::synchronization::names::{Unknown, entry};
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::table::{ConnectionTable, Population};
 use xlvs_dataplane::counters::WorkerCounters;
@@ -25,6 +28,9 @@ use xlvs_dataplane::port::steering_claims::claims;
 use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::scheduler::NewFlow;
 use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::synchronization::due::Rules;
+use xlvs_dataplane::synchronization::learner::Learner;
+use xlvs_dataplane::synchronization::{Announcer, Note};
 use xlvs_dataplane::verdict::Verdict;
 
 use crate::answer::Reaction;
@@ -59,6 +65,10 @@ pub struct Machine {
     rules: BTreeSet<SteeringRule>,
     mtu: u32,
     names: CaptureNames,
+    /// While it is a master: what it does with notes, and those that it has made.
+    announcer: Option<(Announcer, Receiver<Note>)>,
+    /// What of it is a backup.
+    learner: Learner,
     /// What commands wrote.
     pub files: Files,
     now: Now,
@@ -82,7 +92,10 @@ impl Machine {
         // The kernel answered dozens of a client's packets within a line: its icmp_ratelimit was 0.
         director.lift_answer_limit();
         let (rules, files) = Default::default();
+        let learner = Learner::new(&connections, now);
         Self {
+            announcer: None,
+            learner,
             director,
             connections,
             registry: Registry::new(1, 7),
@@ -101,7 +114,9 @@ impl Machine {
     fn publish(&mut self) {
         let mtu = self.mtu;
         let way = |address| network::way(address, mtu);
-        let table = self.registry.table(self.now, way, |_| Some(InterfaceSlot(0)));
+        let mut table = self.registry.table(self.now, way, |_| Some(InterfaceSlot(0)));
+        let rules = Rules::of(self.registry.settings());
+        table.announcer = self.announcer.as_ref().map(|(announcer, _)| announcer.with_rules(rules));
         let served = network::LOCAL.iter().map(|local| local.parse().unwrap());
         // A mark makes its addresses the host's, by a rule and a route.
         let marked = self
@@ -113,6 +128,47 @@ impl Machine {
             self.registry.steering_rules(HostNetwork { addresses: &local, forwards: [true; 2] }).rules;
         self.services = Arc::new(table);
         self.director.install(Arc::clone(&self.services));
+    }
+
+    /// It is a master from now on.
+    pub fn announce(&mut self) {
+        self.announcer = Some(Announcer::new(Rules::of(self.registry.settings()), 4096));
+        self.publish();
+    }
+
+    /// What it has told since the last time, in order.
+    pub fn told(&self) -> Vec<Told> {
+        let notes = self.announcer.iter().flat_map(|(_, notes)| notes.try_iter());
+        notes.filter_map(|note| entry(&self.services, &note)).collect()
+    }
+
+    /// What another director tells.
+    pub fn learn(&mut self, told: &Told) -> Result<(), String> {
+        let note = match self.registry.sync_names(&self.services).note(told) {
+            Ok(note) => note,
+            Err(Unknown(identity)) => {
+                if !self.registry.name_stranger(identity) {
+                    return Err("there are too many".to_owned());
+                }
+                self.publish();
+                let note = self.registry.sync_names(&self.services).note(told);
+                note.map_err(|unknown| format!("{unknown:?} was named and is not known"))?
+            }
+        };
+        let packets = self.registry.settings().sync_threshold;
+        let learned = self.learner.learn(&self.services, &note, packets, self.now);
+        learned.map(drop).map_err(|refused| format!("{refused:?}"))
+    }
+
+    /// Active and inactive connections of each real server.
+    pub fn learned_counts(&self) -> BTreeMap<IpAddr, [usize; 2]> {
+        let mut counts: BTreeMap<IpAddr, [usize; 2]> = BTreeMap::new();
+        for destination in self.services.destinations() {
+            let [active, inactive] = counts.entry(destination.address).or_default();
+            *active += destination.counters.active() as usize;
+            *inactive += destination.counters.inactive() as usize;
+        }
+        counts
     }
 
     /// Changes a setting.
@@ -260,11 +316,12 @@ impl Machine {
                 self.registry.estimate();
             }
             while self.director.expire(self.now, 1024) {}
+            while self.learner.expire(&self.services, self.now, 1024) {}
         }
     }
 
     /// The flow that a frame belongs to.
-    pub fn flow(&self, frame: &[u8]) -> Option<Flow> {
+    pub fn flow_of(frame: &[u8]) -> Option<Flow> {
         match key(frame)? {
             Key::V4(key) => key.unpack(),
             Key::V6(key) => key.unpack(),

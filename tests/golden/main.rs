@@ -28,6 +28,7 @@ mod scene;
 mod schedule;
 mod shell;
 mod state;
+mod sync;
 mod through;
 mod waivers;
 
@@ -156,7 +157,7 @@ impl Tally {
     }
 }
 
-const KINDS: &str = "lines of kind seq, hash, dest, state or packet, lines with steps of cmd, send, sleep and lcn, \
+const KINDS: &str = "lines of kind seq, hash, dest, state, packet, master or backup, lines with steps of cmd, send, sleep and lcn, \
                      and files of ipvsadm commands with their output";
 
 /// Replays a file's cases.
@@ -192,6 +193,8 @@ fn case(number: usize, line: &serde_json::Value) -> Case {
         Some("hash" | "dest") => {
             line::read(line).map_err(wrong).and_then(|line| schedule::replay_phases(&line))
         }
+        Some("master") => line::read(line).map_err(wrong).and_then(|line| sync::replay_master(&line)),
+        Some("backup") => line::read(line).map_err(wrong).and_then(|line| sync::replay_backup(&line)),
         Some("state" | "packet") => line::read(line).map_err(wrong).and_then(|line| state::replay(&line)),
         None if line.get("steps").is_some() => {
             line::read(line).map_err(wrong).and_then(|line| persist::replay(&line))

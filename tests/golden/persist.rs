@@ -63,7 +63,8 @@ fn command(machine: &mut Machine, at: usize, command: &str, expected: &str) -> R
     }
 }
 
-fn same_table(at: usize, expected: &[Entry], got: &[Entry]) -> Replayed {
+/// Whether the table has exactly these entries, each with as long to live, give or take a second.
+pub fn same_table(at: usize, expected: &[Entry], got: &[Entry]) -> Replayed {
     let find = |one: &Entry| {
         got.iter()
             .find(|its| Entry { expires: one.expires, ..(*its).clone() } == *one)

@@ -92,7 +92,7 @@ fn replay_step(machine: &mut Machine, step: &StateStep, at: usize, flow: &mut Op
             let packet = line::bytes(packet);
             let sent = network::frame(&packet);
             replay_packet(machine, step, at, &packet, sent.clone())?;
-            if machine.flow(&sent).is_some() {
+            if Machine::flow_of(&sent).is_some() {
                 *flow = Some(sent);
             }
         }
@@ -113,7 +113,7 @@ fn replay_step(machine: &mut Machine, step: &StateStep, at: usize, flow: &mut Op
     }
     let Some(flow) = flow else { return no_connection(step, at) };
     // The captures look connections up by their ports, and take port 0 for a template's.
-    if machine.flow(flow).is_some_and(|flow| flow.client.port() == 0) {
+    if Machine::flow_of(flow).is_some_and(|flow| flow.client.port() == 0) {
         return Ok(());
     }
     same_connection(machine, step.conn.as_ref(), flow, at)

@@ -107,6 +107,17 @@ impl Capture {
         Self { file: File::open(&path).unwrap(), tcpdump, _dir: dir }
     }
 
+    /// Captures resets that come to the client from a VIP.
+    #[track_caller]
+    #[must_use]
+    pub fn resets(lab: &Lab) -> Self {
+        let (v4, v6) = (lab.v4("vip"), lab.v6("vip"));
+        let filter = format!(
+            "(src host {v4} and tcp[tcpflags] & tcp-rst != 0) or (src host {v6} and ip6[6] == 6 and ip6[53] & 4 != 0)"
+        );
+        Self::start(lab, "client", "eth0", &filter)
+    }
+
     /// What has been captured until now.
     #[track_caller]
     pub fn frames(&mut self) -> Vec<Captured> {

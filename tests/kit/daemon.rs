@@ -7,6 +7,7 @@ use crate::{Config, Lab, within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,14 +76,7 @@ impl<'lab> Daemon<'lab> {
     pub fn fails(lab: &'lab Lab, config: &str, wrapper: &[&str]) -> Failed {
         let file = lab.dir().join("failing.toml");
         std::fs::write(&file, config).unwrap();
-        let mut command = match wrapper {
-            [] => lab.command("director", xlvs()),
-            [program, options @ ..] => {
-                let mut command = lab.command("director", program);
-                command.args(options).arg(xlvs());
-                command
-            }
-        };
+        let mut command = wrapped(lab, "director", wrapper);
         command.args(["run", "--config"]).arg(file);
         command.arg("--socket").arg(lab.dir().join("failing.sock"));
         command.arg("--state-dir").arg(lab.dir().join("failing-state"));
@@ -97,19 +91,12 @@ impl<'lab> Daemon<'lab> {
     /// Starts it (again) on the file as it is.
     #[track_caller]
     pub fn respawn(&mut self) {
-        let mut command = match self.wrapper.as_slice() {
-            [] => self.lab.command(self.role, xlvs()),
-            [program, arguments @ ..] => {
-                let mut command = self.lab.command(self.role, program);
-                command.args(arguments).arg(xlvs());
-                command
-            }
-        };
-        self.arguments(&mut command);
-        self.running = Some(Running::start(command));
+        self.running = Some(Running::start(self.command(&self.wrapper)));
     }
 
-    fn arguments(&self, command: &mut Command) {
+    /// What starts it on the file as it is.
+    fn command(&self, wrapper: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = wrapped(self.lab, self.role, wrapper);
         command.args(["run", "--config"]).arg(self.file()).args(&self.options);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.lab.dir().join(format!("{}-state", self.role)));
@@ -117,21 +104,14 @@ impl<'lab> Daemon<'lab> {
         if !std::fs::read_to_string(self.file()).unwrap().contains("connections_file") {
             command.arg("--connections-file").arg(self.connections_file());
         }
+        command
     }
 
     /// Starts a process that takes over from it, on the file as it is; `wrapper` is put before it.
     #[track_caller]
     #[must_use]
     pub fn successor(&self, wrapper: &[&str]) -> Running {
-        let mut command = match wrapper {
-            [] => self.lab.command(self.role, xlvs()),
-            [program, arguments @ ..] => {
-                let mut command = self.lab.command(self.role, program);
-                command.args(arguments).arg(xlvs());
-                command
-            }
-        };
-        self.arguments(&mut command);
+        let mut command = self.command(wrapper);
         command.arg("--takeover");
         Running::start(command)
     }
@@ -325,6 +305,16 @@ impl<'lab> Daemon<'lab> {
         found.unwrap_or_else(|| panic!("no {address} in {service:#}"))
     }
 
+    /// Connections that are established, of all services together.
+    #[track_caller]
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        let status = self.status();
+        let services = list(&status, "services").iter();
+        let destinations = services.flat_map(|service| list(service, "destinations"));
+        destinations.map(|destination| destination["active"].as_u64().unwrap()).sum()
+    }
+
     /// The drop counters by reason.
     #[track_caller]
     #[must_use]
@@ -360,6 +350,18 @@ impl Drop for Daemon<'_> {
             end(running);
         }
         let _ = std::fs::remove_file(self.connections_file());
+    }
+}
+
+/// The director's program in a role's namespace, with `wrapper` before it.
+fn wrapped(lab: &Lab, role: &str, wrapper: &[impl AsRef<OsStr>]) -> Command {
+    match wrapper {
+        [] => lab.command(role, xlvs()),
+        [program, arguments @ ..] => {
+            let mut command = lab.command(role, program);
+            command.args(arguments).arg(xlvs());
+            command
+        }
     }
 }
 

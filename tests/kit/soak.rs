@@ -13,16 +13,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::frame::Ends;
-use crate::lab::url;
 use crate::raw::RawSender;
-use crate::{Config, Daemon, Lab, Running, within};
+use crate::{Config, Daemon, Download, Downloads, Lab, within};
 
 const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 /// So few that half-open connections fill the table now and then.
 const CONNECTIONS: u64 = 16_384;
-/// Bytes of a download, and how many of them a second: two seconds.
-const PART: usize = 2 << 20;
-const RATE: &str = "1M";
+/// Each takes two seconds.
+const DOWNLOAD: Download = Download { bytes: 2 << 20, rate: "1M", limit_s: 50 };
 /// Downloads across each step, of both VIPs in turn.
 const DOWNLOADS: usize = 4;
 /// Requests of each VIP after each step.
@@ -130,41 +128,16 @@ impl Soak<'_> {
     fn step(&mut self, step: Step) {
         // Who ends the director for good has the host answer for the VIP: with resets.
         let count = if step == Step::Restart { 0 } else { DOWNLOADS };
-        let downloads: Vec<Running> = (0..count).map(|number| self.download(number)).collect();
+        let downloads = Downloads::start(self.lab, &self.vips(), count, DOWNLOAD);
         within("downloads are under way", SETTLED, || match self.connected() {
             some if some == count => Ok(()),
             some => Err(some),
         });
         self.act(step);
         self.check(step);
-        for download in downloads {
-            let done = download.finish(Duration::from_secs(60)).ok();
-            assert_eq!(done.stdout, format!("206 {PART} 1"), "a download across {step:?}");
-            self.summary.answered += 1;
-        }
+        downloads.complete_across(&format!("{step:?}"));
+        self.summary.answered += count;
         self.summary.steps += 1;
-    }
-
-    fn download(&self, number: usize) -> Running {
-        let url = url(self.vips()[number % 2], "/download");
-        let range = format!("0-{}", PART - 1);
-        let what = "%{http_code} %{size_download} %{num_connects}";
-        let line = [
-            "curl",
-            "-sS",
-            "-m",
-            "50",
-            "--limit-rate",
-            RATE,
-            "-r",
-            &range,
-            "-o",
-            "/dev/null",
-            "-w",
-            what,
-            &url,
-        ];
-        self.lab.spawn("client", &line)
     }
 
     /// The client's connections to the VIPs.

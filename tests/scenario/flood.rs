@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use xlvs_tests::flood::{noise, spoofed};
 use xlvs_tests::raw::RawSender;
-use xlvs_tests::{Config, Daemon, Flood, Lab, Numbered, Service, Traffic, until, within};
+use xlvs_tests::{
+    Config, Daemon, Download, Downloads, Flood, Lab, Numbered, Service, Traffic, until, within,
+};
 
 const LIMIT: u64 = 16_384;
 const NUMBERED: u16 = 9000;
@@ -22,9 +24,8 @@ const SEED: u64 = 7;
 /// Datagrams a second.
 const RATE: u32 = 500;
 const DOWNLOADS: usize = 20;
-/// Bytes of each, and how many of them a second: as long as the flood.
-const PART: usize = 16 << 20;
-const DOWNLOAD_RATE: &str = "512k";
+/// They last as long as the flood.
+const DOWNLOAD: Download = Download { bytes: 16 << 20, rate: "512k", limit_s: 120 };
 /// What memory may grow by, in KiB, while the table is full.
 const MEMORY_KIB: u64 = 8 << 10;
 /// The director does not wait for the rest of the machine, as one does not that has cores of its own.
@@ -72,11 +73,7 @@ fn flooded(udp: bool, time: Duration) {
     let daemon = start(&lab);
     let vip = lab.v4("vip");
     let stream = Numbered::start(&lab, &["rs1", "rs2"], SocketAddr::new(vip, NUMBERED), RATE);
-    let url = xlvs_tests::lab::url(vip, "/download");
-    let range = format!("0-{}", PART - 1);
-    let line = ["curl", "-sS", "-m", "120", "--limit-rate", DOWNLOAD_RATE, "-r", &range, "-o", "/dev/null"];
-    let line = [&line[..], &["-w", "%{http_code} %{size_download} %{num_connects}", &url]].concat();
-    let downloads: Vec<_> = (0..DOWNLOADS).map(|_| lab.spawn("client", &line)).collect();
+    let downloads = Downloads::start(&lab, &[vip], DOWNLOADS, DOWNLOAD);
     within("downloads are under way, and each stream has its connections", Duration::from_secs(20), || {
         let live = connections(&daemon, "live");
         if live >= 64 + DOWNLOADS as u64 { Ok(()) } else { Err(live) }
@@ -108,9 +105,7 @@ fn flooded(udp: bool, time: Duration) {
         status["connections"],
         status["drops"],
     );
-    for download in downloads {
-        assert_eq!(download.finish(Duration::from_secs(120)).ok().stdout, format!("206 {PART} 1"));
-    }
+    downloads.complete();
     assert!(lost as f64 * 1000.0 <= f64::from(sent) * LOST_PER_MILLE, "{lost} of {sent} were lost");
     assert!(most <= LIMIT, "{most} connections");
     assert!(grown < MEMORY_KIB, "memory grew by {grown} KiB");

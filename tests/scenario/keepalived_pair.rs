@@ -18,7 +18,7 @@ use xlvs_tests::keepalived::Advert;
 use xlvs_tests::traffic::{Outage, none_refused, only_failed_in};
 use xlvs_tests::{Capture, Config, Daemon, Keepalived, Lab, Traffic, until, within};
 
-const PLAN: &str = "
+pub(super) const PLAN: &str = "
     client    eth0 lan 10.0.0.5/24
     director  eth0 lan 10.0.0.2/24
     director2 eth0 lan 10.0.0.3/24
@@ -27,16 +27,16 @@ const PLAN: &str = "
     rs3       eth0 lan 10.0.0.13/24
     vip 10.0.0.100
 ";
-const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
+pub(super) const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 const DIRECTORS: [&str; 2] = ["director", "director2"];
 
 /// VRRP's own time until a silent master is replaced, three adverts and a skew below one; and two seconds for loaded machines.
-const TAKEOVER: Duration = Duration::from_secs(3 + 1 + 2);
+pub(super) const TAKEOVER: Duration = Duration::from_secs(3 + 1 + 2);
 /// Seconds after which curl gives up: a SYN that was lost in the takeover is repeated within.
 const CURL_LIMIT_S: u32 = 15;
 
 /// keepalived's configuration of a director: both alike, but for the priority.
-fn configuration(lab: &Lab, role: &str) -> String {
+pub(super) fn configuration(lab: &Lab, role: &str) -> String {
     let (state, priority) = if role == "director" { ("MASTER", 150) } else { ("BACKUP", 100) };
     let vip = lab.v4("vip");
     let mut text = format!(
@@ -53,24 +53,30 @@ fn configuration(lab: &Lab, role: &str) -> String {
 }
 
 /// A director of the pair.
-struct Director<'lab> {
+pub(super) struct Director<'lab> {
     lab: &'lab Lab,
     role: &'static str,
-    daemon: Daemon<'lab>,
-    keepalived: Option<Keepalived>,
+    configuration: fn(&Lab, &str) -> String,
+    pub(super) daemon: Daemon<'lab>,
+    pub(super) keepalived: Option<Keepalived>,
 }
 
 impl<'lab> Director<'lab> {
-    fn start(lab: &'lab Lab, role: &'static str) -> Self {
-        let mut daemon = Daemon::launch(lab, role, &Config::empty());
+    fn start(
+        lab: &'lab Lab,
+        role: &'static str,
+        file: &Config,
+        configuration: fn(&Lab, &str) -> String,
+    ) -> Self {
+        let mut daemon = Daemon::launch(lab, role, file);
         daemon.wait_ready(true);
-        let mut director = Self { lab, role, daemon, keepalived: None };
+        let mut director = Self { lab, role, configuration, daemon, keepalived: None };
         director.start_keepalived();
         director
     }
 
-    fn start_keepalived(&mut self) {
-        let text = configuration(self.lab, self.role);
+    pub(super) fn start_keepalived(&mut self) {
+        let text = (self.configuration)(self.lab, self.role);
         self.keepalived = Some(Keepalived::start(self.lab, self.role, &self.daemon, &text));
     }
 
@@ -85,7 +91,7 @@ impl<'lab> Director<'lab> {
     }
 
     /// Waits until its daemon serves, or would serve, by exactly these real servers, whose neighbours it knows.
-    fn served_by(&self, servers: &[&str]) {
+    pub(super) fn served_by(&self, servers: &[&str]) {
         let wanted: BTreeSet<String> = servers.iter().map(|server| self.lab.v4(server).to_string()).collect();
         within("keepalived's servers are the director's", Duration::from_secs(20), || {
             let status = self.daemon.try_status()?;
@@ -109,9 +115,9 @@ impl<'lab> Director<'lab> {
 }
 
 /// Both directors, with what is seen of them on the wire.
-struct Pair<'lab> {
+pub(super) struct Pair<'lab> {
     lab: &'lab Lab,
-    directors: [Director<'lab>; 2],
+    pub(super) directors: [Director<'lab>; 2],
     /// Adverts that reach the backup, and its own.
     adverts: Capture,
     /// ARP that reaches the client.
@@ -121,9 +127,15 @@ struct Pair<'lab> {
 impl<'lab> Pair<'lab> {
     /// Starts both; the first holds the VIP, and both have all servers.
     fn start(lab: &'lab Lab) -> Self {
+        Self::start_with(lab, &Config::empty(), configuration)
+    }
+
+    /// The same with another file for the directors, and another configuration for their keepaliveds.
+    pub(super) fn start_with(lab: &'lab Lab, file: &Config, configuration: fn(&Lab, &str) -> String) -> Self {
         let adverts = Capture::start(lab, "director2", "eth0", "ip proto 112");
         let arp = Capture::start(lab, "client", "eth0", "arp");
-        let pair = Self { lab, directors: DIRECTORS.map(|role| Director::start(lab, role)), adverts, arp };
+        let directors = DIRECTORS.map(|role| Director::start(lab, role, file, configuration));
+        let pair = Self { lab, directors, adverts, arp };
         until("the first director has the VIP, alone", Duration::from_secs(15), || pair.holder() == Some(0));
         pair.directors.iter().for_each(|director| director.served_by(&SERVERS));
         until("it is served", Duration::from_secs(5), || pair.directors[0].is_served());
@@ -132,7 +144,7 @@ impl<'lab> Pair<'lab> {
     }
 
     /// The director that alone has the VIP.
-    fn holder(&self) -> Option<usize> {
+    pub(super) fn holder(&self) -> Option<usize> {
         let has = self.directors.each_ref().map(Director::has_vip);
         (has[0] != has[1]).then_some(usize::from(has[1]))
     }
@@ -143,7 +155,12 @@ impl<'lab> Pair<'lab> {
 
     /// Waits until a director announces itself after `since`; the times of its first advert and of its first gratuitous ARP
     /// for the VIP, by which the client learns of it.
-    fn takes_over(&mut self, which: usize, since: SystemTime, limit: Duration) -> (SystemTime, SystemTime) {
+    pub(super) fn takes_over(
+        &mut self,
+        which: usize,
+        since: SystemTime,
+        limit: Duration,
+    ) -> (SystemTime, SystemTime) {
         let director = &self.directors[which];
         let (IpAddr::V4(address), IpAddr::V4(vip)) = (director.address(), self.lab.v4("vip")) else {
             panic!()

@@ -33,4 +33,5 @@ mod setup_7_real_server;
 mod soak;
 mod start_errors;
 mod state;
+mod synchronization;
 mod takeover;

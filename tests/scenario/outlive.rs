@@ -7,7 +7,6 @@
 //! ```
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use xlvs_tests::frame::Ends;
 use xlvs_tests::raw::RawSender;
-use xlvs_tests::{Capture, Config, Daemon, Lab, within};
+use xlvs_tests::{Capture, Config, Daemon, Download, Downloads, Lab, within};
 
 const DOWNLOADS: usize = 200;
 /// Bytes of each, and how many of them a second: five seconds each.
@@ -30,11 +29,13 @@ fn again(daemon: &mut Daemon<'_>) {
     daemon.wait_ready(true);
 }
 
-/// Connections of both VIPs.
-fn active(daemon: &Daemon<'_>, vips: [IpAddr; 2]) -> usize {
-    let of = |destination: &serde_json::Value| destination["active"].as_u64().unwrap() as usize;
-    let destinations = vips.map(|vip| daemon.service(vip, 80)["destinations"].as_array().unwrap().clone());
-    destinations.iter().flatten().map(of).sum()
+/// No client was reset, and no segment came that the director knew no connection of.
+#[track_caller]
+pub(super) fn nobody_was_forgotten(daemon: &Daemon<'_>, resets: &mut Capture) {
+    let resets = resets.frames();
+    assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
+    let drops = daemon.drops();
+    assert!(!drops.contains_key("no_connection"), "{drops:?}");
 }
 
 /// Waits until the daemon has written down where its schedulers are, which it does each second.
@@ -52,11 +53,7 @@ fn two_hundred_downloads_go_on_after_a_kill() {
     let lab = Lab::with_web(&[]);
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1", "rs2", "rs3"]));
     let vips = [lab.v4("vip"), lab.v6("vip")];
-    let filter = format!(
-        "(src host {} and tcp[tcpflags] & tcp-rst != 0) or (src host {} and ip6[6] == 6 and ip6[53] & 4 != 0)",
-        vips[0], vips[1]
-    );
-    let mut resets = Capture::start(&lab, "client", "eth0", &filter);
+    let mut resets = Capture::resets(&lab);
     let list = lab.dir().join("downloads");
     let entry = |n: usize| {
         let url = xlvs_tests::lab::url(vips[n % 2], "/download");
@@ -81,7 +78,7 @@ fn two_hundred_downloads_go_on_after_a_kill() {
         list.to_str().unwrap(),
     ];
     let downloads = lab.spawn("client", &line);
-    within("all downloads are under way", Duration::from_secs(10), || match active(&daemon, vips) {
+    within("all downloads are under way", Duration::from_secs(10), || match daemon.active() as usize {
         DOWNLOADS => Ok(()),
         some => Err(some),
     });
@@ -93,17 +90,14 @@ fn two_hundred_downloads_go_on_after_a_kill() {
     daemon.wait_ready(true);
     let kept = daemon.status()["connections"]["kept"].clone();
     assert_eq!((&kept["connections"], &kept["lost"]), (&DOWNLOADS.into(), &0.into()), "{kept:#}");
-    assert_eq!(active(&daemon, vips), DOWNLOADS, "destinations have their counts");
+    assert_eq!(daemon.active() as usize, DOWNLOADS, "destinations have their counts");
 
     let done = downloads.finish(Duration::from_secs(60)).ok();
     let complete = format!("206 {PART} 0 1");
     let failed: Vec<&str> = done.stdout.lines().filter(|line| *line != complete).collect();
     assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(done.stdout.lines().count(), DOWNLOADS);
-    let resets = resets.frames();
-    assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
-    let drops = daemon.drops();
-    assert!(!drops.contains_key("no_connection"), "{drops:?}");
+    nobody_was_forgotten(&daemon, &mut resets);
 }
 
 #[test]
@@ -140,15 +134,9 @@ fn connections_of_a_service_that_left_finish_whoever_is_killed_meanwhile() {
     let mut config = Config::web(&lab, &["rs1", "rs2"]).table("[timeouts]\ntcp_fin_s = 3\n");
     let mut daemon = Daemon::start(&lab, &config);
     let vip = lab.v4("vip");
-    let url = xlvs_tests::lab::url(vip, "/download");
-    let range = format!("0-{}", PART - 1);
-    let line = ["curl", "-sS", "-m", "30", "--limit-rate", RATE, "-r", &range, "-o", "/dev/null"];
-    let downloads =
-        [(); 2].map(|()| lab.spawn("client", &[&line[..], &["-w", "%{size_download}", &url]].concat()));
-    within("both are under way", Duration::from_secs(10), || match active(&daemon, [vip, lab.v6("vip")]) {
-        2 => Ok(()),
-        some => Err(some),
-    });
+    let each = Download { bytes: PART, rate: RATE, limit_s: 30 };
+    let downloads = Downloads::start(&lab, &[vip], 2, each);
+    downloads.wait(&daemon);
     daemon.kill();
     // The service leaves the configuration while no director runs. After that, only the file of connections knows of it.
     config.services.remove(0);
@@ -158,9 +146,7 @@ fn connections_of_a_service_that_left_finish_whoever_is_killed_meanwhile() {
     again(&mut daemon);
     let status = daemon.status();
     assert_eq!(status["leaving"][0]["service"], format!("tcp {vip}:80"), "{status:#}");
-    for download in downloads {
-        assert_eq!(download.finish(Duration::from_secs(40)).ok().stdout, PART.to_string());
-    }
+    downloads.complete();
     within("the service is gone when its connections are", Duration::from_secs(15), || {
         let status = daemon.status();
         let left = status["leaving"].as_array().unwrap().len();

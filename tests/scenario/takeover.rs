@@ -8,17 +8,16 @@
 
 mod failing;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use xlvs_tests::daemon::list;
-use xlvs_tests::{Capture, Config, Daemon, Lab, Numbered, Running, Service, within};
+use xlvs_tests::{Capture, Config, Daemon, Download, Downloads, Lab, Numbered, Service, Wrk, within};
 
 use super::health::{becomes, has_page};
 use super::least_privilege::{confined_but_for_bounds, nothing_lacked};
-use super::outlive::Manager;
+use super::outlive::{Manager, nobody_was_forgotten};
 
 const SERVERS: [&str; 3] = ["rs1", "rs2", "rs3"];
 const SOON: Duration = Duration::from_secs(10);
@@ -60,71 +59,29 @@ fn took_over_from(daemon: &Daemon<'_>, former: u32) {
     assert!(daemon.log().contains(&format!("took over from process {former}")), "{}", daemon.log());
 }
 
-/// Resets that come to the client from a VIP.
-fn resets(lab: &Lab) -> Capture {
-    let (v4, v6) = (lab.v4("vip"), lab.v6("vip"));
-    let filter = format!(
-        "(src host {v4} and tcp[tcpflags] & tcp-rst != 0) or (src host {v6} and ip6[6] == 6 and ip6[53] & 4 != 0)"
-    );
-    Capture::start(lab, "client", "eth0", &filter)
-}
-
-/// Downloads of so many bytes, so many bytes a second, each of one VIP after the other.
-fn downloads(lab: &Lab, count: usize, bytes: usize, rate: &str) -> Vec<Running> {
-    let vips = [lab.v4("vip"), lab.v6("vip")];
-    let range = format!("0-{}", bytes - 1);
-    let start = |n: usize| {
-        let url = xlvs_tests::lab::url(vips[n % 2], "/download");
-        let format = "%{http_code} %{size_download} %{num_connects}";
-        let line = ["curl", "-sS", "-m", "60", "--limit-rate", rate, "-r", &range, "-o", "/dev/null"];
-        lab.spawn("client", &[&line[..], &["-w", format, &url]].concat())
-    };
-    (0..count).map(start).collect()
-}
-
-/// Connections that are established, of all services.
-fn active(daemon: &Daemon<'_>) -> u64 {
-    let status = daemon.status();
-    let services = list(&status, "services").iter();
-    let destinations = services.flat_map(|service| list(service, "destinations"));
-    destinations.map(|destination| destination["active"].as_u64().unwrap()).sum()
-}
-
+/// So many downloads under way, of both VIPs in turn.
 #[track_caller]
-fn all_complete(downloads: Vec<Running>, bytes: usize) {
-    let done: Vec<_> = downloads.into_iter().map(|it| it.finish(Duration::from_secs(60))).collect();
-    let complete = format!("206 {bytes} 1");
-    let failed: Vec<_> = done.iter().filter(|it| it.code != Some(0) || it.stdout != complete).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+fn downloads(lab: &Lab, daemon: &Daemon<'_>, count: usize, each: Download) -> Downloads {
+    let downloads = Downloads::start(lab, &[lab.v4("vip"), lab.v6("vip")], count, each);
+    downloads.wait(daemon);
+    downloads
 }
 
-/// What `wrk` says at its end, in lines that a program can read.
-const SCRIPT: &str = r#"
-wrk.headers["Connection"] = "close"
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format("requests=%d\nconnect=%d\nread=%d\nwrite=%d\ntimeout=%d\nstatus=%d\n",
-    summary.requests, e.connect, e.read, e.write, e.timeout, e.status))
-end
-"#;
-
-/// Runs wrk for so long, a new connection for each request.
-fn wrk(lab: &Lab, vip: IpAddr, seconds: usize) -> Running {
-    let script = lab.dir().join("load.lua");
-    std::fs::write(&script, SCRIPT).unwrap();
-    let (url, duration) = (xlvs_tests::lab::url(vip, "/"), format!("{seconds}s"));
-    let line = ["wrk", "-t", "2", "-c", "50", "-d", &duration, "--timeout", "10s", "-s"];
-    lab.spawn("client", &[&line[..], &[script.to_str().unwrap(), &url]].concat())
+/// All downloads are complete, and the director knew everybody's connections all the while.
+#[track_caller]
+fn unharmed(downloads: Downloads, daemon: &Daemon<'_>, resets: &mut Capture) {
+    downloads.complete();
+    nobody_was_forgotten(daemon, resets);
 }
 
 #[test]
 fn no_request_fails_while_processes_follow_each_other() {
-    const SECONDS: usize = 20;
+    const SECONDS: u64 = 20;
     let lab = Lab::with_web(&[]);
     let vip = lab.v4("vip");
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
-    let mut resets = resets(&lab);
-    let load = wrk(&lab, vip, SECONDS);
+    let mut resets = Capture::resets(&lab);
+    let load = Wrk::start(&lab, vip, SECONDS);
     let forwarded = |daemon: &Daemon<'_>| {
         let status = daemon.status();
         list(&status, "workers").iter().map(|worker| worker["forwarded"].as_u64().unwrap()).sum::<u64>()
@@ -146,18 +103,8 @@ fn no_request_fails_while_processes_follow_each_other() {
     }
     // Before wrk ends, which leaves answers unread: what is under way then finds closed sockets at both ends.
     let resets = resets.frames();
-    let done = load.finish(Duration::from_secs(SECONDS as u64 + 30)).ok();
-    let counts: HashMap<&str, u64> = done
-        .stdout
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .filter_map(|(key, value)| Some((key, value.parse().ok()?)))
-        .collect();
-    println!("{counts:?}");
-    assert!(counts["requests"] > 5000, "{}", done.stdout);
-    for kind in ["connect", "read", "write", "timeout", "status"] {
-        assert_eq!(counts[kind], 0, "failed requests ({kind}): {}\n{:?}", done.stdout, daemon.drops());
-    }
+    let requests = load.finish(&daemon);
+    assert!(requests > 5000, "{requests} requests");
     assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
     // The last one ends as any other.
     let _ = daemon.stop();
@@ -167,18 +114,14 @@ fn no_request_fails_while_processes_follow_each_other() {
 
 #[test]
 fn downloads_go_on_and_the_pause_is_short() {
-    const BYTES: usize = 10 << 20;
     let lab = Lab::with_web(&[]);
     let vip = lab.v4("vip");
     let mut config = Config::web(&lab, &SERVERS);
     config.services.push(Service::udp(vip, UDP_PORT, SERVERS.map(|server| (lab.v4(server), 1))));
     let mut daemon = Daemon::start(&lab, &config);
-    let mut resets = resets(&lab);
-    let downloads = downloads(&lab, 40, BYTES, "1M");
-    within("all are under way", SOON, || match active(&daemon) {
-        40 => Ok(()),
-        some => Err(some),
-    });
+    let mut resets = Capture::resets(&lab);
+    let each = Download { bytes: 10 << 20, rate: "1M", limit_s: 60 };
+    let downloads = downloads(&lab, &daemon, 40, each);
     let stream = Numbered::start(&lab, &SERVERS, SocketAddr::new(vip, UDP_PORT), RATE);
     let mut pauses = Vec::new();
     for _ in 0..TAKEOVERS {
@@ -194,28 +137,19 @@ fn downloads_go_on_and_the_pause_is_short() {
     let (median, worst) = (pauses[TAKEOVERS / 2], pauses[TAKEOVERS - 1]);
     println!("nobody forwarded for {median:?} (median), {worst:?} (worst) of {pauses:?}");
     assert!(median <= LONGEST_PAUSE, "{pauses:?}");
-    all_complete(downloads, BYTES);
-    let resets = resets.frames();
-    assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
-    let drops = daemon.drops();
-    assert!(!drops.contains_key("no_connection"), "{drops:?}");
+    unharmed(downloads, &daemon, &mut resets);
 }
 
 /// Its configuration counts. What tools have changed stays, and connections of a service that has left finish.
 #[test]
 fn a_successor_has_its_own_configuration_and_what_tools_have_changed() {
-    const BYTES: usize = 5 << 20;
     let lab = Lab::with_web(&[]);
     let vip = lab.v4("vip");
     let mut config = Config::web(&lab, &SERVERS).table("[timeouts]\ntcp_fin_s = 3\n");
     let mut daemon = Daemon::start(&lab, &config);
     assert_eq!(daemon.ipvsadm(&format!("-A -t {vip}:8080 -s rr")).ok().code, Some(0));
     assert_eq!(daemon.ipvsadm(&format!("-a -t {vip}:8080 -r {}:8080 -g", lab.v4("rs2"))).ok().code, Some(0));
-    let downloads = downloads(&lab, 2, BYTES, "1M");
-    within("both are under way", SOON, || match active(&daemon) {
-        2 => Ok(()),
-        some => Err(some),
-    });
+    let downloads = downloads(&lab, &daemon, 2, Download { bytes: 5 << 20, rate: "1M", limit_s: 60 });
 
     config.services.remove(0);
     config.services.push(Service::tcp(vip, 81, [(lab.v4("rs3"), 1)]));
@@ -227,7 +161,7 @@ fn a_successor_has_its_own_configuration_and_what_tools_have_changed() {
     assert_eq!(daemon.service(vip, 81)["served"], true);
     // It keeps its own changes where the former one kept its.
     assert_eq!(daemon.ipvsadm(&format!("-E -t {vip}:8080 -s wrr")).ok().code, Some(0));
-    all_complete(downloads, BYTES);
+    downloads.complete();
     within("the service is gone when its connections are", Duration::from_secs(20), || {
         let status = daemon.status();
         if list(&status, "leaving").is_empty() { Ok(()) } else { Err(format!("{:#}", status["leaving"])) }

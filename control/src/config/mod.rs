@@ -16,6 +16,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -33,6 +34,7 @@ use xlvs_dataplane::settings::Settings;
 use crate::health::spec::{HealthSpec, ServerHealthSpec};
 pub(crate) use crate::registry::Drain;
 use crate::registry::MarkSpec;
+use crate::synchronization::spec::{SyncRole, SyncSpec};
 use error::Findings;
 pub(crate) use error::{ConfigErrors, Finding};
 pub(crate) use import::Format;
@@ -51,6 +53,8 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/xlvs/xlvs.sock";
 pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/xlvs";
 /// The most interfaces of one director. With it, the largest rings still find enough frames in the largest UMEM.
 pub(crate) const MAX_INTERFACES: usize = 16;
+/// The most directors whose messages are listened to by name.
+pub(crate) const MAX_SYNC_PEERS: usize = 64;
 /// The largest file that is read, in bytes; it holds far more services than a director serves.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -63,6 +67,8 @@ pub(crate) struct Configuration {
     pub(crate) timeouts: Timeouts,
     /// What changes how packets are treated.
     pub(crate) settings: Settings,
+    /// Which other directors are told of connections, and listened to.
+    pub(crate) sync: SyncConfig,
     /// What puts marks on packets, in the file's order: of all that match a packet, the last one counts.
     pub(crate) marks: Vec<MarkConfig>,
     /// The host's own rules, behind the file's. Nothing here asks the host: the daemon fills them in if `director.marks` says so.
@@ -71,6 +77,15 @@ pub(crate) struct Configuration {
     pub(crate) services: Vec<ServiceConfig>,
     /// What is allowed but hardly meant, a line each, ready to print (`FILE:LINE:COLUMN: …`).
     pub(crate) warnings: Vec<String>,
+}
+
+/// Connection synchronisation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SyncConfig {
+    /// The daemons that the file starts.
+    pub(crate) daemons: BTreeMap<SyncRole, SyncSpec>,
+    /// Whose messages count; all, if it is empty.
+    pub(crate) peers: BTreeSet<IpAddr>,
 }
 
 /// The director itself. Most of it is fixed at the start, see [`Configuration::restart_needed`].

@@ -12,6 +12,7 @@ pub(crate) use xlvs_dataplane::worker::IdlePolicy;
 
 use super::Drain;
 use crate::health::spec::{OnFailure, RecordType, StartState};
+use crate::synchronization::spec::SyncRole;
 
 /// The name of a network interface, as the kernel allows it: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,6 +220,30 @@ pub(crate) enum MarkSource {
 
 impl Choice for MarkSource {
     const ALL: &'static [(&'static str, Self)] = &[("file", Self::File), ("iptables", Self::Iptables)];
+}
+
+/// Which sync daemons the file starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyncRoles {
+    Master,
+    Backup,
+    Both,
+}
+
+impl SyncRoles {
+    /// One by one.
+    pub(crate) const fn roles(self) -> &'static [SyncRole] {
+        match self {
+            Self::Master => &[SyncRole::Master],
+            Self::Backup => &[SyncRole::Backup],
+            Self::Both => &SyncRole::ALL,
+        }
+    }
+}
+
+impl Choice for SyncRoles {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("master", Self::Master), ("backup", Self::Backup), ("both", Self::Both)];
 }
 
 /// The size of a UMEM frame. The kernel takes powers of two from 2048 to a page.

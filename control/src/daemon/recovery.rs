@@ -162,8 +162,7 @@ impl Daemon {
         if thread.is_finished() {
             // Its port is closed here; one that has panicked has closed its own.
             drop(thread.join());
-            worker.past.absorb(&worker.counters);
-            worker.counters = Arc::default();
+            worker.count_anew();
             worker.counters.epoch.set(u64::MAX);
             return Ok(());
         }
@@ -200,9 +199,8 @@ impl Daemon {
         };
         let core = self.crew[number].core;
         let (handle, new) = post.open_again(number, core, self.publisher.steerings())?;
-        let Crew { past, condition, .. } = std::mem::replace(&mut self.crew[number], new);
         let worker = &mut self.crew[number];
-        (worker.past, worker.condition) = (past, condition);
+        worker.replace(new);
         for (zero_copy, socket) in self.launched.zero_copy.iter_mut().zip(&worker.sockets) {
             *zero_copy = socket.map_or(*zero_copy, |socket| socket.zero_copy);
         }

@@ -70,6 +70,7 @@ impl Daemon {
                 stateless_packets: sum(|counters| &counters.stateless),
                 kept: self.kept(),
             },
+            sync: self.sync_status(sum(|counters| &counters.sync_overflows)),
             workers: self.workers(),
             drops,
             memory: MemoryStatus { umem_and_rings: self.memory_bytes() },

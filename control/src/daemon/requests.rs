@@ -113,6 +113,7 @@ impl Daemon {
                     tracing::info!("the setting {name} is {value} from now on");
                 }
                 self.defend();
+                self.follow_sync();
             }
             Operation::AddMark(rule) => tracing::info!("a mark rule was added: {rule}"),
             Operation::DeleteMark(rule) => tracing::info!("a mark rule was deleted: {rule}"),
@@ -131,12 +132,24 @@ impl Daemon {
     ) -> Option<Change> {
         let services = self.publisher.table();
         let connections = &self.launched.connections;
-        let mut table = Ipvs::new(&mut self.registry, connections, services, Now::read());
+        let lengths = self.synchronization.daemons().map(|(role, _, length)| (role, length));
+        let mut table =
+            Ipvs::new(&mut self.registry, connections, services, Now::read()).with_lengths(lengths);
         let replies = ipvs::answer(&message, &mut table, peer);
         let Some(operation) = table.take_operation() else {
             let _ = answer.send(replies);
             return None;
         };
+        match operation {
+            Operation::StartSync(role, _) => {
+                if let Err(errno) = self.start_sync(role) {
+                    let _ = answer.send(ipvs::refuse(&message, peer, errno));
+                    return None;
+                }
+            }
+            Operation::StopSync(_) => self.follow_sync(),
+            _ => {}
+        }
         self.store.note(&operation);
         self.dirty = true;
         Some(Change::Ipvs(message, peer, replies, answer))

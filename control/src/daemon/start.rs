@@ -28,6 +28,7 @@ use crate::publish::Publisher;
 use crate::registry::{Registry, Way};
 use crate::sandbox::{self, Part};
 use crate::state::{Loaded, Store};
+use crate::synchronization::Synchronization;
 use crate::watchdog::Condition;
 use advance::Advance;
 
@@ -87,6 +88,7 @@ impl Daemon {
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
         let Launched { steerings, zero_copy, handles, crew, connections: tables, fragments } = launched;
         let conditions = vec![Condition::default(); links.len()];
+        let synchronization = Synchronization::new(configuration.director.sandbox);
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,
@@ -110,12 +112,14 @@ impl Daemon {
             },
             host: HostPath::default(),
             succession: Succession::default(),
+            synchronization,
             dirty: true,
             told_neighbors: BTreeMap::new(),
             unserved: BTreeMap::new(),
             forwards: [true; 2],
             never_picked: BTreeSet::new(),
             lost_quorums: BTreeMap::new(),
+            told_sync: BTreeMap::new(),
             told_health_ended: false,
             told_full: None,
             departed: 0,
@@ -135,12 +139,18 @@ impl Daemon {
         if died {
             daemon.registry.set_resets_from(Now::read().after(daemon.registry.timeouts().tcp));
         }
+        if !takeover {
+            daemon.follow_sync();
+        }
         daemon.publish();
         if !daemon.attach()? && died {
             daemon.registry.set_resets_from(Now(0));
             daemon.publish();
         }
         daemon.has_taken_over(&mut advance).await;
+        if takeover {
+            daemon.follow_sync();
+        }
         if takeover {
             daemon.keep_memory_ahead();
         }

@@ -13,7 +13,7 @@ use xlvs_dataplane::connection::restore::Restoration;
 use xlvs_dataplane::port::af_xdp::AfXdpPort;
 
 use super::start::restore;
-use super::{Daemon, STOP_LIMIT, service_manager};
+use super::{Daemon, service_manager};
 use crate::failure::Failure;
 use crate::launch::{self, Crew, Post};
 use crate::takeover::{Answer, Consent, Handed, Heir, Hello};
@@ -59,6 +59,8 @@ impl Daemon {
             return Ok(None);
         }
         tracing::info!("handing over to process {}", heir.pid);
+        // What other directors tell would come into tables that are being given away. Timers are set anew if it goes on.
+        self.synchronization.rest();
         let (began, stopped) = (Instant::now(), Now::read());
         self.server.pause();
         let ports = self.stop_workers().await;
@@ -109,20 +111,12 @@ impl Daemon {
 
     /// Has the workers end. Returns their queues, which are still open.
     async fn stop_workers(&mut self) -> Vec<AfXdpPort> {
-        let deadline = Instant::now() + STOP_LIMIT;
-        while !self.publisher.stop() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let is_at_work = |worker: &Crew| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while self.crew.iter().any(is_at_work) && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.end_workers().await;
         let mut ports = Vec::with_capacity(self.crew.len());
         for worker in &mut self.crew {
             let ended = worker.thread.take_if(|thread| thread.is_finished());
             ports.extend(ended.and_then(|thread| thread.join().ok()));
-            worker.past.absorb(&worker.counters);
-            worker.counters = Arc::default();
+            worker.count_anew();
         }
         // Where schedulers have come to.
         self.connections.keep(&self.registry, Now::read());
@@ -165,7 +159,7 @@ impl Daemon {
             .connections
             .tables(director.max_connections, launch::random_seed()?)
             .map_err(|error| Failure::Runtime(format!("the connections can't be had again: {error}")))?;
-        let table = self.publisher.shared_table();
+        let table = Arc::clone(self.publisher.table());
         let restoration = Restoration::begin_again(tables.clone(), table.clone(), Now::read());
         let steerings = self.publisher.steerings();
         let facts = &self.launched;
@@ -174,8 +168,7 @@ impl Daemon {
         let mut handles = Vec::with_capacity(self.crew.len());
         for (number, (worker, port)) in self.crew.iter_mut().zip(ports).enumerate() {
             let (handle, new) = post.open(number, worker.core, port, steerings)?;
-            let Crew { past, .. } = std::mem::replace(worker, new);
-            worker.past = past;
+            worker.replace(new);
             handles.push(handle);
         }
         for steering in steerings {
@@ -191,6 +184,7 @@ impl Daemon {
         self.store.own();
         self.keep_all();
         self.want_real_servers();
+        self.follow_sync();
         self.dirty = true;
         Ok(())
     }

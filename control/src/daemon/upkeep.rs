@@ -21,7 +21,7 @@ impl Daemon {
         // Also by threads that stand still and may go on.
         let in_use =
             self.crew.iter().map(|worker| worker.counters.epoch.get()).chain(self.abandoned_epochs()).min();
-        if self.registry.forget_removed(in_use.unwrap_or(0)) {
+        if self.forget_removed(in_use.unwrap_or(0)) {
             self.want_real_servers();
             self.dirty = true;
         }

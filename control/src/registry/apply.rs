@@ -48,6 +48,7 @@ impl Registry {
         let first = self.file.is_none();
         self.vip = configuration.director.vip;
         self.apply_settings(configuration.settings, configuration.timeouts);
+        self.apply_sync(&configuration.sync.daemons);
         self.set_overload(configuration.director.when_full, configuration.director.source_rate);
         let marks: Vec<MarkSpec> =
             configuration.marks.iter().map(mark_of).chain(configuration.host_marks.iter().cloned()).collect();

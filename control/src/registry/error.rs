@@ -77,6 +77,12 @@ pub enum RegistryError {
     /// There is no such rule.
     #[error("there is no such rule: {0}; `xlvs mark list` shows what there is")]
     NoSuchMark(String),
+    /// There is a sync daemon of this role already.
+    #[error("the sync daemon is a {0} already")]
+    SyncRuns(&'static str),
+    /// There is no sync daemon of this role.
+    #[error("the sync daemon is no {0}")]
+    NoSync(&'static str),
     /// There are as many as there may be.
     #[error("there are {limit} {what} already, which is the most")]
     Full {
@@ -97,8 +103,11 @@ impl RegistryError {
     #[must_use]
     pub const fn errno(&self) -> Errno {
         match self {
-            Self::ServiceExists(_) | Self::DestinationExists { .. } | Self::MarkExists(_) => Errno::EXIST,
-            Self::NoSuchService(_) => Errno::SRCH,
+            Self::ServiceExists(_)
+            | Self::DestinationExists { .. }
+            | Self::MarkExists(_)
+            | Self::SyncRuns(_) => Errno::EXIST,
+            Self::NoSuchService(_) | Self::NoSync(_) => Errno::SRCH,
             Self::NoSuchDestination { .. }
             | Self::UnknownScheduler(_)
             | Self::UnknownEngine(_)

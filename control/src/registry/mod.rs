@@ -29,6 +29,7 @@ mod settings;
 mod snapshot;
 mod spec;
 mod steering;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -95,6 +96,7 @@ impl Way {
 pub struct Registry {
     services: BTreeMap<ServiceKey, ServiceEntry>,
     removed: removed::Removed,
+    sync: sync::SyncDaemons,
     remembered: remembered::Remembered,
     marks: marks::Marks,
     settings: Settings,
@@ -135,6 +137,7 @@ impl Registry {
         Self {
             services: BTreeMap::new(),
             removed: removed::Removed::default(),
+            sync: sync::SyncDaemons::default(),
             remembered: remembered::Remembered::default(),
             marks: marks::Marks::default(),
             settings: Settings::default(),

@@ -243,11 +243,15 @@ impl Registry {
 
     fn new_entry(&mut self, key: &ServiceKey, real: SocketAddr) -> DestinationEntry {
         let former = self.remembered.claim(&Identity { service: *key, real });
-        let id = former.or_else(|| self.free_ids.pop()).unwrap_or_else(|| {
+        let id = former.unwrap_or_else(|| self.take_id());
+        self.numbered_entry(id, real)
+    }
+
+    pub(super) fn take_id(&mut self) -> DestinationId {
+        self.free_ids.pop().unwrap_or_else(|| {
             self.next_id += 1;
             DestinationId(self.next_id - 1)
-        });
-        self.numbered_entry(id, real)
+        })
     }
 
     pub(super) fn numbered_entry(&self, id: DestinationId, real: SocketAddr) -> DestinationEntry {

@@ -76,7 +76,7 @@ impl Removed {
     }
 
     /// Those of services of this name.
-    fn of(&self, service: &ServiceKey) -> impl Iterator<Item = &RemovedDestination> {
+    pub(super) fn of(&self, service: &ServiceKey) -> impl Iterator<Item = &RemovedDestination> {
         const FIRST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let from = self.destinations.range((*service, FIRST)..);
         from.take_while(move |((its, _), _)| its == service).map(|(_, removed)| removed)

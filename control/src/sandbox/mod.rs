@@ -7,6 +7,7 @@
 //! | workers, and who has memory ready for them | none, and a filter of system calls | they have their sockets |
 //! | health | NET_RAW | ping, frames to servers |
 //! | checks' programs | none | they are others' |
+//! | connection synchronisation | none | its threads have their sockets |
 //!
 //! "None" are all five sets: effective, permitted, inheritable, ambient, bounding. A set never grows by this, so that what was
 //! missing at the start is still missing. None of them can get anything back, as `no_new_privs` is set too: a set-user-ID
@@ -38,6 +39,8 @@ pub(crate) enum Part {
     Health,
     /// The thread that starts checks' programs, which inherit its rights.
     Programs,
+    /// A thread of connection synchronisation.
+    Synchronization,
 }
 
 impl Part {
@@ -52,7 +55,7 @@ impl Part {
                 CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | bpf | lock
             }
             Self::Health => CapabilitySet::NET_RAW,
-            Self::Worker | Self::Programs => CapabilitySet::empty(),
+            Self::Worker | Self::Programs | Self::Synchronization => CapabilitySet::empty(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Part {
             Self::Worker => "a worker",
             Self::Health => "the health thread",
             Self::Programs => "the thread of checks' programs",
+            Self::Synchronization => "a thread of connection synchronisation",
         }
     }
 }
@@ -135,6 +139,7 @@ mod tests {
             ("health", Part::Health, all, true, Set::NET_RAW),
             ("worker", Part::Worker, all, true, Set::empty()),
             ("programs", Part::Programs, all, true, Set::empty()),
+            ("synchronisation", Part::Synchronization, all, true, Set::empty()),
         ];
         for (what, part, held, limited, kept) in rows {
             assert_eq!(part.kept(held, limited), kept, "{what}");

@@ -10,6 +10,7 @@ use super::record::{DestinationRecord, MarkRecord, Refused, ServiceRecord, key};
 use crate::registry::{
     DestinationSpec, MarkSpec, Owner, Registry, RegistryError, ServiceOptions, ServiceSpec, TimeoutsChange,
 };
+use crate::synchronization::spec::{SyncRole, SyncSpec};
 
 /// An operation of a tool that is to survive the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub(crate) enum Operation {
     SetSetting(String, u32),
     /// [`Registry::set_timeouts`].
     SetTimeouts(TimeoutsChange),
+    /// [`Registry::start_sync`].
+    StartSync(SyncRole, SyncSpec),
+    /// [`Registry::stop_sync`].
+    StopSync(SyncRole),
 }
 
 impl Operation {
@@ -59,6 +64,8 @@ impl Operation {
             Self::DeleteMark(rule) => registry.delete_mark(rule),
             Self::SetSetting(name, value) => registry.set_setting(name, *value),
             Self::SetTimeouts(change) => registry.set_timeouts(*change),
+            Self::StartSync(role, spec) => registry.start_sync(*role, spec),
+            Self::StopSync(role) => registry.stop_sync(*role),
         }
     }
 }
@@ -78,6 +85,8 @@ pub(super) enum OperationRecord {
     DeleteMark(MarkRecord),
     SetSetting { name: String, value: u32 },
     SetTimeouts(TimeoutsRecord),
+    StartSync { role: SyncRole, daemon: SyncSpec },
+    StopSync(SyncRole),
 }
 
 /// A [`TimeoutsChange`].
@@ -129,6 +138,8 @@ impl From<&Operation> for OperationRecord {
             Operation::DeleteMark(rule) => Self::DeleteMark(MarkRecord::new(Owner::Tool, rule)),
             Operation::SetSetting(name, value) => Self::SetSetting { name: name.clone(), value: *value },
             Operation::SetTimeouts(change) => Self::SetTimeouts((*change).into()),
+            Operation::StartSync(role, spec) => Self::StartSync { role: *role, daemon: spec.clone() },
+            Operation::StopSync(role) => Self::StopSync(*role),
         }
     }
 }
@@ -155,6 +166,8 @@ impl TryFrom<&OperationRecord> for Operation {
             OperationRecord::DeleteMark(mark) => Self::DeleteMark(mark.rule()?),
             OperationRecord::SetSetting { name, value } => Self::SetSetting(name.clone(), *value),
             OperationRecord::SetTimeouts(change) => Self::SetTimeouts((*change).into()),
+            OperationRecord::StartSync { role, daemon } => Self::StartSync(*role, daemon.clone()),
+            OperationRecord::StopSync(role) => Self::StopSync(*role),
         })
     }
 }

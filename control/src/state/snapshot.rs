@@ -18,6 +18,7 @@ use super::damage::Damage;
 use super::operation::TimeoutsRecord;
 use super::record::{DestinationRecord, MarkRecord, Refused, ServiceRecord};
 use crate::registry::Registry;
+use crate::synchronization::spec::{SyncRole, SyncSpec};
 
 /// The version of the files that this program writes, and the only one that it reads.
 pub(super) const VERSION: u32 = 1;
@@ -50,6 +51,9 @@ pub(super) struct Content {
     timeouts: TimeoutsRecord,
     /// In the order in which they are applied.
     marks: Vec<MarkRecord>,
+    /// The sync daemons that tools have started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sync: BTreeMap<SyncRole, SyncSpec>,
     services: Vec<ServiceRecord>,
 }
 
@@ -79,6 +83,7 @@ impl Content {
             settings: registry.settings_of_tools().map(|(name, value)| (name.to_owned(), value)).collect(),
             timeouts: registry.timeouts_of_tools().into(),
             marks: registry.marks().map(|(owner, rule)| MarkRecord::new(owner, rule)).collect(),
+            sync: registry.sync_daemons_of_tools().map(|(role, spec)| (role, spec.clone())).collect(),
             services: services.collect(),
         }
     }
@@ -109,6 +114,10 @@ impl Content {
         for mark in &self.marks {
             let done = mark.rule().and_then(|rule| text(registry.restore_mark(mark.owner.into(), &rule)));
             tell(&mut refused, || "a mark rule".to_owned(), done);
+        }
+        for (role, spec) in &self.sync {
+            let done = text(registry.start_sync(*role, spec));
+            tell(&mut refused, || format!("the sync daemon as {}", role.name()), done);
         }
         for service in &self.services {
             restore_service(registry, service, &mut refused);

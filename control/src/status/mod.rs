@@ -29,6 +29,9 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) settings: BTreeMap<String, u32>,
     pub(crate) connections: ConnectionsStatus,
+    /// What other directors are told, and tell.
+    #[serde(default)]
+    pub(crate) sync: SyncStatus,
     pub(crate) workers: Vec<WorkerStatus>,
     /// Frames not forwarded, by reason; reasons without a frame are left out.
     pub(crate) drops: BTreeMap<String, u64>,
@@ -257,6 +260,40 @@ pub(crate) struct KeptStatus {
     pub(crate) lost: u32,
     /// What is wrong, or was at the start.
     pub(crate) messages: Vec<String>,
+}
+
+/// Connection synchronisation.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SyncStatus {
+    /// The daemons that run.
+    pub(crate) daemons: Vec<SyncDaemonStatus>,
+    /// Messages sent, entries in them, and messages that the kernel did not take.
+    pub(crate) sent_messages: u64,
+    pub(crate) sent_entries: u64,
+    pub(crate) not_sent: u64,
+    /// Entries for which there was no room; told later.
+    pub(crate) overflows: u64,
+    /// Messages received; entries that were new, that were known, and that go elsewhere here and stayed.
+    pub(crate) received_messages: u64,
+    pub(crate) learned: u64,
+    pub(crate) refreshed: u64,
+    pub(crate) kept: u64,
+    /// Messages and entries that were not used, by reason.
+    pub(crate) dropped: BTreeMap<String, u64>,
+}
+
+/// A sync daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SyncDaemonStatus {
+    /// `master` or `backup`.
+    pub(crate) role: String,
+    pub(crate) interface: String,
+    pub(crate) id: u8,
+    pub(crate) group: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) ttl: u8,
+    /// The longest message, in bytes.
+    pub(crate) max_length: usize,
 }
 
 /// A worker.

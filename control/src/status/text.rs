@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{ConnectionsStatus, DestinationStatus, ServiceStatus, Status, WorkerStatus};
+use super::{
+    ConnectionsStatus, DestinationStatus, ServiceStatus, Status, SyncDaemonStatus, SyncStatus, WorkerStatus,
+};
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,12 +108,39 @@ impl fmt::Display for Status {
                 "full table: {displaced} connections made room for others, {stateless_packets} packets went without one"
             )?;
         }
+        self.sync.write(f)?;
         if self.drops.is_empty() {
             return writeln!(f, "drops: none");
         }
         writeln!(f, "drops by reason:")?;
         for (reason, count) in &self.drops {
             writeln!(f, "  {reason:<24} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+impl SyncStatus {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for SyncDaemonStatus { role, interface, id, group, port, .. } in &self.daemons {
+            writeln!(f, "sync daemon: {role} on {interface}, group {group} port {port}, sync id {id}")?;
+        }
+        if self.sent_messages + self.not_sent > 0 {
+            let Self { sent_messages, sent_entries, not_sent, overflows, .. } = self;
+            writeln!(
+                f,
+                "told other directors: {sent_entries} connections in {sent_messages} messages, {not_sent} messages were not sent, {overflows} put off"
+            )?;
+        }
+        if self.received_messages + self.learned > 0 {
+            let Self { received_messages, learned, refreshed, kept, .. } = self;
+            writeln!(
+                f,
+                "told by other directors: {received_messages} messages, {learned} connections new, {refreshed} again, {kept} go elsewhere here"
+            )?;
+        }
+        for (reason, count) in &self.dropped {
+            writeln!(f, "  not used: {reason:<24} {count}")?;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub struct Entry {
     pub protocol: u8,
     /// The client; of a template its network's first address, and port 0.
     pub client: SocketAddr,
-    /// What the client sends to; of a template of a firewall mark the mark as the address' last 32 bits.
+    /// What the client sends to; of a template of a firewall mark the mark as the address' first 32 bits.
     pub virtual_address: SocketAddr,
     /// The real server.
     pub real: SocketAddr,

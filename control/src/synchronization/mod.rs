@@ -1,5 +1,315 @@
-//! Directors tell each other of their connections, so that one which takes a VIP over goes on with them.
+//! Directors tell each other of their connections, so that one which takes a VIP over goes on with them: the kernel's sync daemons.
+//!
+//! ```text
+//! workers ─ notes (bounded) ─→ master's thread ─ messages ─→ the group ─→ backup's thread ─ learner ─→ the connection tables
+//!                                   └──────────── names: numbers of destinations and their addresses ─────┘
+//! ```
+//! The control thread opens the sockets, and has the names follow each table that it publishes.
 
+mod backup;
 pub mod bulk;
+mod counters;
 pub mod entry;
+mod master;
 pub mod message;
+pub mod names;
+mod socket;
+pub mod spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::mpsc;
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::director::ConnectionTables;
+use xlvs_dataplane::service::table::ServiceTable;
+use xlvs_dataplane::settings::Settings;
+use xlvs_dataplane::synchronization::Announcer;
+use xlvs_dataplane::synchronization::due::Rules;
+use xlvs_dataplane::synchronization::learner::Learner;
+
+use backup::{Filter, Task};
+pub(crate) use counters::Counters;
+use entry::Entry;
+use names::{Names, Unknown};
+use spec::{SyncRole, SyncSpec};
+
+use crate::sandbox::{self, Part};
+
+/// Notes that wait for the master's thread for each message that may wait (`sync_qlen_max`): as many as a message has entries.
+const NOTES_OF_A_MESSAGE: usize = 40;
+/// The least and the most notes that wait.
+const ROOM: std::ops::RangeInclusive<usize> = 1_024..=262_144;
+/// Tasks that wait for the backup's thread.
+const TASKS: usize = 16;
+
+/// What the threads share with the control thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    names: Mutex<Names>,
+    /// The names have changed.
+    renamed: Condvar,
+    /// Asks the control thread to name destinations.
+    unknown: mpsc::Sender<Vec<Unknown>>,
+    /// A thread waits for names. Changes only while the names are held.
+    waits: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table of the names.
+    fn services(&self) -> Arc<ServiceTable> {
+        Arc::clone(self.lock().services())
+    }
+
+    /// Uses the names, which don't change meanwhile.
+    fn with_names<T>(&self, work: impl FnOnce(&Names) -> T) -> T {
+        work(&self.lock())
+    }
+
+    /// Has destinations named, and uses the names when there are others, or `limit` is over.
+    fn name(&self, unknown: Vec<Unknown>, limit: Duration, work: impl FnOnce(&Names)) {
+        let deadline = Instant::now() + limit;
+        let names = self.lock();
+        let epoch = names.services().epoch;
+        // Nobody who is asked looks at the names before this thread waits for them.
+        let asked = self.unknown.try_send(unknown).is_ok();
+        self.waits.store(true, Relaxed);
+        let is_the_same = |names: &mut Names| asked && names.services().epoch == epoch;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.renamed.wait_timeout_while(names, left, is_the_same);
+        let (names, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        work(&names);
+        self.waits.store(false, Relaxed);
+    }
+}
+
+/// Runs on a thread of its own, without rights.
+fn sandboxed(
+    name: &str,
+    is_sandboxed: bool,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if is_sandboxed {
+            sandbox::enter(Part::Synchronization);
+        }
+        run();
+    })
+}
+
+/// What a daemon needs of its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) mtu: u32,
+}
+
+/// The control thread's hand on the sync daemons.
+#[derive(Debug)]
+pub(crate) struct Synchronization {
+    pub(crate) shared: Arc<Shared>,
+    /// Destinations that are to be named.
+    pub(crate) unknown: mpsc::Receiver<Vec<Unknown>>,
+    running: BTreeMap<SyncRole, Running>,
+    announcer: Option<Announcer>,
+    master: Option<JoinHandle<()>>,
+    backup: Option<Thread>,
+    is_sandboxed: bool,
+}
+
+/// The backup's thread, which ends when it can't be given tasks any more.
+#[derive(Debug)]
+struct Thread {
+    tasks: Sender<Task>,
+    thread: JoinHandle<()>,
+}
+
+/// What a daemon was started with; when another is wanted, it is started anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Running {
+    spec: SyncSpec,
+    interface: Interface,
+    ports: u8,
+    buffer: u32,
+    room: usize,
+    packets: u32,
+    peers: BTreeSet<IpAddr>,
+}
+
+/// What there is to go by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'w> {
+    /// The daemons.
+    pub(crate) daemons: &'w BTreeMap<SyncRole, SyncSpec>,
+    pub(crate) settings: &'w Settings,
+    /// Whose messages count; all, if there is none.
+    pub(crate) peers: &'w BTreeSet<IpAddr>,
+}
+
+impl Synchronization {
+    /// Nothing runs yet.
+    pub(crate) fn new(is_sandboxed: bool) -> Self {
+        let (sender, unknown) = mpsc::channel(TASKS);
+        let (names, renamed, waits, counters) = Default::default();
+        let shared = Arc::new(Shared { names, renamed, unknown: sender, waits, counters });
+        let (running, announcer, master, backup) = Default::default();
+        Self { shared, unknown, running, announcer, master, backup, is_sandboxed }
+    }
+
+    /// Whether there is anything to name destinations for.
+    pub(crate) fn is_used(&self) -> bool {
+        self.backup.is_some() || self.master.is_some()
+    }
+
+    /// Whether the director learns only, and tells nobody.
+    pub(crate) fn is_backup_only(&self) -> bool {
+        self.running.contains_key(&SyncRole::Backup) && !self.running.contains_key(&SyncRole::Master)
+    }
+
+    /// The daemon that runs, and the length of its messages.
+    pub(crate) fn daemons(&self) -> impl Iterator<Item = (SyncRole, &SyncSpec, usize)> {
+        self.running.iter().map(|(role, its)| (*role, &its.spec, its.spec.length(its.interface.mtu)))
+    }
+
+    /// By what workers make notes, under these settings; none while there is no master.
+    pub(crate) fn announcer(&self, settings: &Settings) -> Option<Announcer> {
+        self.announcer.as_ref().map(|announcer| announcer.with_rules(Rules::of(settings)))
+    }
+
+    /// Gives the threads the names of a table.
+    pub(crate) fn rename(&self, names: Names) {
+        *self.shared.lock() = names;
+        self.shared.renamed.notify_all();
+    }
+
+    /// The names, which no thread uses while they are held; none while a thread waits for some.
+    pub(crate) fn hold(&self) -> Option<MutexGuard<'_, Names>> {
+        let names = self.shared.lock();
+        if self.shared.waits.load(Relaxed) { None } else { Some(names) }
+    }
+
+    /// Starts, stops and changes daemons so that they are as wanted; what could not be started is returned with the reason, and is
+    /// tried again with the next call.
+    pub(crate) fn follow(
+        &mut self,
+        wanted: Wanted<'_>,
+        tables: &ConnectionTables,
+    ) -> Vec<(SyncRole, io::Error)> {
+        let mut failed = Vec::new();
+        for role in SyncRole::ALL {
+            let plan =
+                wanted.daemons.get(&role).map(|spec| Ok(plan(spec, socket::find(spec)?, wanted))).transpose();
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(error) => {
+                    failed.push((role, error));
+                    None
+                }
+            };
+            if self.running.get(&role) == plan.as_ref() {
+                continue;
+            }
+            self.end(role);
+            if let Some(plan) = plan {
+                match self.begin(role, &plan, tables) {
+                    Ok(()) => drop(self.running.insert(role, plan)),
+                    Err(error) => failed.push((role, error)),
+                }
+            }
+        }
+        failed
+    }
+
+    fn begin(&mut self, role: SyncRole, plan: &Running, tables: &ConnectionTables) -> io::Result<()> {
+        let Running { spec, interface, .. } = plan;
+        match role {
+            SyncRole::Master => {
+                let sockets = socket::open_master(spec, interface.index, plan.ports, plan.buffer)?;
+                let (announcer, notes) = Announcer::new(Rules::of(&Settings::default()), plan.room);
+                let (shared, length) = (Arc::clone(&self.shared), spec.length(interface.mtu));
+                self.master =
+                    Some(master::start(sockets, spec.sync_id, length, notes, shared, self.is_sandboxed)?);
+                self.announcer = Some(announcer);
+            }
+            SyncRole::Backup => {
+                let sockets = socket::open_backup(spec, interface.index, plan.ports, plan.buffer)?;
+                let peers = plan.peers.clone();
+                let filter = Filter { sync_id: spec.sync_id, peers, packets: plan.packets };
+                let backup = self.backup(tables)?;
+                let _ = backup.send(Task::Listen(sockets, filter));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all daemons and their threads, until [`Self::follow`] is called. True if what was learned has no timers any more.
+    pub(crate) fn rest(&mut self) -> bool {
+        for role in SyncRole::ALL {
+            self.end(role);
+        }
+        let Some(Thread { tasks, thread }) = self.backup.take() else { return false };
+        drop(tasks);
+        // It looks for that often enough.
+        let _ = thread.join();
+        true
+    }
+
+    /// Has entries that came another way learned; false if there is no backup, or it has more than enough to do.
+    pub(crate) fn learn(&self, entries: Vec<Entry>) -> bool {
+        self.backup.as_ref().is_some_and(|backup| backup.tasks.try_send(Task::Learn(entries)).is_ok())
+    }
+
+    /// The backup's thread, which is started when it is first needed.
+    fn backup(&mut self, tables: &ConnectionTables) -> io::Result<&Sender<Task>> {
+        let thread = match self.backup.take() {
+            Some(thread) => thread,
+            None => {
+                let (sender, tasks) = bounded(TASKS);
+                let learner = Learner::new(tables, Now::read());
+                let thread = backup::start(learner, tasks, Arc::clone(&self.shared), self.is_sandboxed)?;
+                Thread { tasks: sender, thread }
+            }
+        };
+        Ok(&self.backup.insert(thread).tasks)
+    }
+
+    fn end(&mut self, role: SyncRole) {
+        if self.running.remove(&role).is_none() {
+            return;
+        }
+        match role {
+            // The thread ends when the last worker has a table without the announcer.
+            SyncRole::Master => (self.announcer, self.master) = (None, None),
+            SyncRole::Backup => {
+                if let Some(backup) = &self.backup {
+                    let _ = backup.tasks.send(Task::Listen(Vec::new(), Filter::default()));
+                }
+            }
+        }
+    }
+}
+
+fn plan(spec: &SyncSpec, interface: Interface, wanted: Wanted<'_>) -> Running {
+    let settings = wanted.settings;
+    let room = (settings.sync_qlen_max as usize).saturating_mul(NOTES_OF_A_MESSAGE);
+    Running {
+        spec: spec.clone(),
+        interface,
+        ports: settings.sync_ports,
+        buffer: settings.sync_sock_size,
+        room: room.clamp(*ROOM.start(), *ROOM.end()),
+        packets: settings.sync_threshold,
+        peers: wanted.peers.clone(),
+    }
+}

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use xlvs_tests::daemon::list;
 use xlvs_tests::{Daemon, Lab, within};
 
-use super::{Downloads, SOON, answered_again, interface, shell, told, web, worker};
+use super::{SOON, answered_again, downloads, interface, shell, told, web, worker};
 
 #[test]
 fn a_link_that_goes_down_and_up_again_takes_no_flow_along() {
     let lab = Lab::with_web(&["--servers", "2"]);
     let daemon = Daemon::start(&lab, &web(&lab));
     let vip = lab.v4("vip");
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
     shell(&lab, "director", "ip link set eth0 down");
     within("it is told to be down", SOON, || match &interface(&daemon)["state"] {
         state if state == "down" => Ok(()),
@@ -61,7 +61,7 @@ fn an_interface_that_is_deleted_and_made_again_is_served_again() {
     let lab = Lab::with_web(&["--servers", "2"]);
     let daemon = Daemon::start(&lab, &web(&lab));
     let vip = lab.v4("vip");
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
     let before = interface(&daemon)["index"].as_u64().unwrap();
     for times in 1..=2 {
         shell(&lab, "director", "ip link delete eth0");
@@ -143,7 +143,7 @@ fn a_queue_that_is_added_gets_a_worker() {
     let daemon = Daemon::start(&lab, &web(&lab));
     let vip = lab.v4("vip");
     assert_eq!(list(&daemon.status(), "workers").len(), 1);
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
     // A veth receives on as many queues as its peer sends on, which must not be more.
     let since = Instant::now();
     shell(&lab, "director", "ethtool -L eth0 rx 2 tx 2");
@@ -181,7 +181,7 @@ fn a_vip_that_goes_and_comes_back_is_served_again_and_flows_go_on() {
     let lab = Lab::with_web(&["--servers", "2"]);
     let daemon = Daemon::start(&lab, &web(&lab));
     let vip = lab.v4("vip");
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
     lab.vip("del", vip);
     within("it is not served", SOON, || match &daemon.service(vip, 80)["served"] {
         served if *served == false => Ok(()),

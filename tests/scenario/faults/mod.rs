@@ -14,14 +14,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xlvs_tests::daemon::list;
-use xlvs_tests::{Config, Daemon, Lab, Running, Service, within};
+use xlvs_tests::{Config, Daemon, Download, Downloads, Lab, Service, within};
 
 /// Until requests are answered again.
 const RECOVERY: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(10);
-/// Bytes of a download, and how many of them a second: six seconds.
-const PART: usize = 6 << 20;
-const RATE: &str = "1M";
+/// It takes six seconds.
+const DOWNLOAD: Download = Download { bytes: 6 << 20, rate: "1M", limit_s: 40 };
 
 /// Port 80 of the IPv4 VIP over two servers. Connections are gone soon after their end.
 fn web(lab: &Lab) -> Config {
@@ -30,37 +29,12 @@ fn web(lab: &Lab) -> Config {
     config.table("[timeouts]\ntcp_fin_s = 2\n")
 }
 
-/// Downloads under way.
-struct Downloads {
-    curls: Vec<Running>,
-}
-
-impl Downloads {
-    #[track_caller]
-    fn start(lab: &Lab, daemon: &Daemon<'_>) -> Self {
-        let vip = lab.v4("vip");
-        let (url, range) = (xlvs_tests::lab::url(vip, "/download"), format!("0-{}", PART - 1));
-        let line = ["curl", "-sS", "-m", "40", "--limit-rate", RATE, "-r", &range, "-o", "/dev/null"];
-        let format = "%{http_code} %{size_download} %{num_connects}";
-        let curls = [(); 4].map(|()| lab.spawn("client", &[&line[..], &["-w", format, &url]].concat()));
-        within("all downloads are under way", SOON, || {
-            let destinations = daemon.service(vip, 80)["destinations"].clone();
-            let active = destinations.as_array().unwrap().iter().map(|of| of["active"].as_u64().unwrap());
-            match active.sum() {
-                4 => Ok(()),
-                some => Err(some),
-            }
-        });
-        Self { curls: curls.into() }
-    }
-
-    /// All of them are complete, each on the connection that it began on.
-    #[track_caller]
-    fn complete(self) {
-        for curl in self.curls {
-            assert_eq!(curl.finish(Duration::from_secs(60)).ok().stdout, format!("206 {PART} 1"));
-        }
-    }
+/// Four downloads under way.
+#[track_caller]
+fn downloads(lab: &Lab, daemon: &Daemon<'_>) -> Downloads {
+    let downloads = Downloads::start(lab, &[lab.v4("vip")], 4, DOWNLOAD);
+    downloads.wait(daemon);
+    downloads
 }
 
 /// Requests are answered again, within the limit from `since` on.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use xlvs_tests::fault::threads;
 use xlvs_tests::{Daemon, Lab, Ring, Stopped, damage, within};
 
-use super::{Downloads, SOON, answered_again, told, web, worker};
+use super::{SOON, answered_again, downloads, told, web, worker};
 
 /// From a fault to its being found, with what a status request takes on a busy machine.
 const FOUND: Duration = Duration::from_millis(1500);
@@ -30,7 +30,7 @@ fn a_worker_that_stands_still_is_replaced_and_flows_go_on() {
     lab.get(vip, "/", 5).unwrap();
     assert_eq!(worker(&daemon, 0)["state"], "running");
     let counted = worker(&daemon, 0)["received"].as_u64().unwrap();
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
 
     let since = Instant::now();
     let stopped = Stopped::thread(daemon.pid(), NAME);
@@ -79,7 +79,7 @@ fn of_two_workers_the_other_one_goes_on_while_one_is_replaced_again_and_again() 
     let lab = Lab::with_web(&["--servers", "2", "--queues", "2"]);
     let daemon = Daemon::start(&lab, &web(&lab));
     let vip = lab.v4("vip");
-    let downloads = Downloads::start(&lab, &daemon);
+    let downloads = downloads(&lab, &daemon);
     let mut stopped = Vec::new();
     for times in 1..=3 {
         let newest = *threads(daemon.pid(), NAME).iter().max().unwrap();
@@ -140,7 +140,7 @@ fn a_wedged_transmit_ring_is_opened_again() {
 fn wedged(lab: &Lab, daemon: &Daemon<'_>, ring: Ring, what: &str) {
     let vip = lab.v4("vip");
     lab.get(vip, "/", 5).unwrap();
-    let downloads = Downloads::start(lab, daemon);
+    let downloads = downloads(lab, daemon);
     let since = Instant::now();
     damage(daemon.pid(), ring);
     // The clients' segments that are sent again show it.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xlvs_tests::{Config, Daemon, Lab, Running, within};
+use xlvs_tests::{Capture, Config, Daemon, Download, Lab, Running, within};
 
-use super::{SERVERS, SOON, active, all_complete, downloads, resets, take_over};
+use super::{SERVERS, SOON, downloads, take_over, unharmed};
 
 /// How often a successor is killed.
 const KILLS: u32 = 20;
@@ -99,16 +99,12 @@ fn daemon_less(lab: &Lab, config: &Config) -> xlvs_tests::Finished {
 
 #[test]
 fn a_successor_that_is_killed_at_any_time_leaves_the_old_one_running() {
-    const BYTES: usize = 20 << 20;
     let lab = Lab::with_web(&[]);
     let config = Config::web(&lab, &SERVERS);
     let mut daemon = Daemon::start(&lab, &config);
-    let mut resets = resets(&lab);
-    let downloads = downloads(&lab, 20, BYTES, "600K");
-    within("all are under way", SOON, || match active(&daemon) {
-        20 => Ok(()),
-        some => Err(some),
-    });
+    let mut resets = Capture::resets(&lab);
+    let each = Download { bytes: 20 << 20, rate: "600K", limit_s: 60 };
+    let downloads = downloads(&lab, &daemon, 20, each);
     // How long one takes from the start, to choose times of killing by.
     let began = Instant::now();
     let _ = take_over(&mut daemon);
@@ -153,20 +149,13 @@ fn a_successor_that_is_killed_at_any_time_leaves_the_old_one_running() {
         }
         goes_on(&lab, &mut daemon, pid);
         // Requests of the test itself have ended, or their ends are still on their way.
-        within("the downloads are its connections", SOON, || match active(&daemon) {
-            20 => Ok(()),
-            some => Err(some),
-        });
+        downloads.wait(&daemon);
     }
     println!(
         "killed before the hand-over {before} times, after it {amid} times, when it served {served} times"
     );
     assert!(before > 0 && amid > 0, "{before}, {amid}, {served}");
-    all_complete(downloads, BYTES);
-    let resets = resets.frames();
-    assert!(resets.is_empty(), "somebody was reset: {resets:02x?}");
-    let drops = daemon.drops();
-    assert!(!drops.contains_key("no_connection"), "{drops:?}");
+    unharmed(downloads, &daemon, &mut resets);
 }
 
 #[test]

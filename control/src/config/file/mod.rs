@@ -11,6 +11,7 @@ mod check;
 mod director;
 mod mark;
 mod service;
+mod sync;
 mod table;
 mod value;
 
@@ -23,6 +24,7 @@ pub(super) use check::{RawCheck, is_dns_name};
 pub(super) use director::RawDirector;
 pub(super) use mark::RawMark;
 pub(super) use service::{Mask, RawDestination, RawService};
+pub(super) use sync::RawSync;
 use table::Table;
 
 /// The most `[[mark]]` rules of a file.
@@ -96,6 +98,7 @@ pub(super) struct RawFile {
     pub(super) udp_s: Raw<u32>,
     /// What is not written, or wrong, has its default.
     pub(super) settings: Settings,
+    pub(super) sync: RawSync,
     pub(super) marks: Vec<RawMark>,
     pub(super) services: Vec<RawService>,
 }
@@ -142,6 +145,9 @@ pub(super) fn read(text: &str) -> (RawFile, Findings) {
     }
     if let Some((at, table)) = top.table(&mut source, "settings") {
         file.settings = settings(&mut source, at, table);
+    }
+    if let Some((at, table)) = top.table(&mut source, "sync") {
+        file.sync = sync::sync(&mut source, at, table);
     }
     let marks = top.tables(&mut source, "mark", "[[mark]]");
     if let Some((at, _)) = marks.get(MOST_MARKS) {

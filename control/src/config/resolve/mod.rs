@@ -6,6 +6,7 @@ mod destination;
 mod director;
 mod mark;
 mod service;
+mod sync;
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -31,8 +32,9 @@ pub(super) fn resolve(raw: &RawFile, overrides: &Overrides, findings: &mut Findi
     if director.marks == MarkSource::File {
         mark::unpaired(raw, findings);
     }
+    let sync = sync::sync(&raw.sync, findings);
     let (settings, warnings) = (raw.settings, Vec::new());
-    Configuration { director, timeouts, settings, marks, host_marks: Vec::new(), services, warnings }
+    Configuration { director, timeouts, settings, sync, marks, host_marks: Vec::new(), services, warnings }
 }
 
 fn seconds(number: u32) -> Duration {

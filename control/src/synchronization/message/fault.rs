@@ -1,7 +1,7 @@
 //! What can be wrong with a message, and with an entry of one. Each has a name for its counter.
 
 /// Why a message is not looked at. Those that come first are looked for first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum MessageFault {
     /// Shorter than its header.
     #[error("shorter than its header")]
@@ -39,7 +39,7 @@ impl MessageFault {
 }
 
 /// Why an entry, or what stands in place of one, is not used. Those that come first are looked for first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum EntryFault {
     /// The header counts more entries than there are.
     #[error("the header counts more entries than there are")]

@@ -26,16 +26,18 @@
 //! | after them | options: type, length of what follows, that |
 //!
 //! States are numbered by protocol: TCP as [`State`] is; SCTP as [`State`] is, less 32; UDP has only 0; of templates 0 is one none of
-//! whose connections was established, 1 another. Two states of ours are not among those that a kernel sends:
-//! [`State::SynAck`] goes out as [`State::SynRecv`], which says the same of the client, and [`State::None`] as its number 0, which a kernel
-//! takes. States that a director which sees the client's half only can't be in (TCP's LAST_ACK, SCTP's waits for the client)
-//! are not read.
+//! whose connections was established, 1 another. No kernel was seen to send two states of ours: [`State::SynAck`] goes out as
+//! [`State::SynRecv`], which says the same of the client, and [`State::None`] as its number 0. States that a director which sees
+//! the client's half only can't be in (TCP's LAST_ACK, SCTP's waits for the client) are not read.
 //!
-//! Sequence numbers and persistence engines' data are read over: they belong to masquerading and to SIP. None are sent.
+//! Options are sequence numbers (type 1), a persistence engine's data (2) and name (3), which have to be right and are then read
+//! over: they belong to masquerading and to SIP. Any other may be read over if its type says so (bit 6). None are sent.
 
 mod decode;
 mod encode;
 mod fault;
+#[cfg(test)]
+mod tests;
 
 use xlvs_dataplane::connection::State;
 use xlvs_dataplane::flow::Protocol;

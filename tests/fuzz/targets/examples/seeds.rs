@@ -1,5 +1,7 @@
-//! Writes the binary inputs that fuzzing begins with, `corpus/netlink`, `corpus/frame` and `corpus/connections_file`: what `xlvs adm`
-//! sends for commands, the flows that the data plane's tests know, and places of a file of connections with what is put there. `cargo run -p xlvs-fuzz-targets --example seeds` after a change of either.
+//! Writes the binary inputs that fuzzing begins with, `corpus/netlink`, `corpus/frame`, `corpus/connections_file` and
+//! `corpus/sync_messages`: what `xlvs adm` sends for commands, the flows that the data plane's tests know, places of a file of
+//! connections with what is put there, and what a real kernel told of its connections.
+//! `cargo run -p xlvs-fuzz-targets --example seeds` after a change of any.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../../dataplane/tests/memory/mod.rs"]
@@ -220,6 +222,43 @@ fn fragments() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Messages of connection synchronisation by name: the first of each case of a kernel that tells, and what no kernel sent there.
+fn sync_messages() -> Vec<(String, Vec<u8>)> {
+    let cases = include_str!("../../../golden/sync.jsonl").lines();
+    let cases = cases.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut messages = Vec::new();
+    for case in cases.filter(|case| case["kind"] == "master") {
+        let words = case["id"].as_str().unwrap().split(|letter: char| !letter.is_ascii_alphanumeric());
+        let name = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+        let steps = case["steps"].as_array().unwrap();
+        let first = steps.iter().find_map(|step| step["sync"].get(0)?.as_str()).unwrap();
+        let byte = |at: usize| u8::from_str_radix(&first[at..at + 2], 16).unwrap();
+        messages.push((name, (0..first.len()).step_by(2).map(byte).collect::<Vec<u8>>()));
+    }
+    let (_, whole) = messages[0].clone();
+    let with = |protocol: u8, state: u8, options: &[u8]| {
+        let mut message = whole[..44].to_vec();
+        (message[9], message[17]) = (protocol, state);
+        message[4] = 2;
+        message.extend(options);
+        message[11] += options.len() as u8;
+        message.resize(message.len().next_multiple_of(4), 0);
+        message.extend(&whole[44..]);
+        message[3] = message.len() as u8;
+        message
+    };
+    let named = |name: &str, message| (name.to_owned(), message);
+    messages.extend([
+        named("sequences", with(6, 1, &[&[1, 24][..], &[9; 24]].concat())),
+        named("engine", with(17, 0, &[&[2, 5][..], b"call1", &[3, 3], b"sip"].concat())),
+        named("unknown_option", with(6, 1, &[0x44, 1, 0, 4, 1, 0])),
+        named("sctp", with(132, 8, &[])),
+        named("gre", with(47, 1, &[])),
+        named("cut_off", whole[..60].to_vec()),
+    ]);
+    messages
+}
+
 fn write(target: &str, name: &str, pieces: &[Vec<u8>]) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("corpus").join(target);
     std::fs::create_dir_all(&directory).unwrap();
@@ -245,6 +284,9 @@ fn main() {
     }
     for (name, input) in fragments() {
         write("fragments", name, &[input]);
+    }
+    for (name, message) in sync_messages() {
+        write("sync_messages", &name, &[message]);
     }
     for (name, frames) in flows() {
         let pieces: Vec<_> = frames.into_iter().map(|(how, frame)| [&how[..], &frame].concat()).collect();

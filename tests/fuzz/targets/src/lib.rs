@@ -17,13 +17,14 @@ pub mod iptables;
 mod memory;
 mod names;
 pub mod netlink;
+pub mod sync_messages;
 pub mod wire;
 
 /// What a target does with an input.
 pub type Run = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Run); 9] = [
+pub const TARGETS: [(&str, Run); 10] = [
     ("netlink", netlink::run),
     ("command_line", command_line::run),
     ("frame", frame::run),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Run); 9] = [
     ("iptables", iptables::run),
     ("lvs_cf", foreign::lvs_cf),
     ("keepalived_conf", foreign::keepalived_conf),
+    ("sync_messages", sync_messages::run),
 ];
 
 /// What stands between the pieces of an input.

@@ -75,6 +75,11 @@ fn keepalived_conf() {
 }
 
 #[test]
+fn sync_messages() {
+    replay("sync_messages");
+}
+
+#[test]
 fn there_is_a_test_for_each_target_and_a_sentence_for_each_regression() {
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     let said = std::fs::read_to_string(fuzz().join("regressions/README.md")).unwrap();

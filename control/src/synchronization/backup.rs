@@ -1,0 +1,198 @@
+//! The backup's thread: messages of other directors come into the tables. It lives from the first backup daemon's start to the
+//! director's end, as it has the timers of what was learned.
+//!
+//! It has the names while it looks at one message, so that no number changes hands meanwhile. Destinations that are not configured
+//! are asked of the control thread, [`MOST_UNKNOWN`] at a time, and their entries wait.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::synchronization::learner::{Learned, Learner, Refused};
+
+use super::counters::{Unused, add};
+use super::entry::{Entry, Method};
+use super::message::decode;
+use super::names::{Names, Unknown};
+use super::{Shared, sandboxed};
+
+/// The most destinations that are asked for at a time; entries of more are dropped.
+pub(crate) const MOST_UNKNOWN: usize = 1024;
+/// The most entries that wait for their destinations.
+const MOST_WAITING: usize = 16_384;
+/// How long the control thread may take to name them.
+const NAMING_LIMIT: Duration = Duration::from_secs(1);
+/// Messages that are taken before timers are looked at.
+const BATCH: usize = 64;
+/// Timers that are looked at between two batches, of each family.
+const TIMERS: usize = 4096;
+/// How soon it finds out that there is something else to do, in nanoseconds.
+const IDLE_NS: i64 = 100_000_000;
+/// The longest message.
+const LONGEST: usize = 65_536;
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Listens by these sockets from now on; to nobody, if there are none.
+    Listen(Vec<UdpSocket>, Filter),
+    /// Learns what came another way.
+    Learn(Vec<Entry>),
+}
+
+/// Whose messages count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Only those with this id, unless it is 0.
+    pub(crate) sync_id: u8,
+    /// Only those from here, unless it is empty.
+    pub(crate) peers: BTreeSet<IpAddr>,
+    /// How many packets each has seen (`sync_threshold`).
+    pub(crate) packets: u32,
+}
+
+/// Starts the thread. It ends when nobody can give it a task any more.
+///
+/// # Errors
+/// When there can be no thread.
+pub(crate) fn start(
+    learner: Learner,
+    tasks: Receiver<Task>,
+    shared: Arc<Shared>,
+    is_sandboxed: bool,
+) -> io::Result<JoinHandle<()>> {
+    let mut backup =
+        Backup { learner, shared, sockets: Vec::new(), filter: Filter::default(), waiting: Vec::new() };
+    sandboxed("xlvs-backup", is_sandboxed, move || backup.run(&tasks))
+}
+
+struct Backup {
+    learner: Learner,
+    shared: Arc<Shared>,
+    sockets: Vec<UdpSocket>,
+    filter: Filter,
+    /// Entries of destinations that are being asked for.
+    waiting: Vec<Entry>,
+}
+
+impl Backup {
+    fn run(&mut self, tasks: &Receiver<Task>) {
+        let mut datagram = vec![0; LONGEST];
+        loop {
+            match tasks.try_recv() {
+                Ok(Task::Listen(sockets, filter)) => (self.sockets, self.filter) = (sockets, filter),
+                Ok(Task::Learn(entries)) => self.learn(entries.into_iter()),
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => self.wait(),
+            }
+            // What a former director has left is found first.
+            let received = if self.learner.is_restoring() { 0 } else { self.receive(&mut datagram) };
+            let services = self.shared.services();
+            let more = self.learner.expire(&services, Now::read(), TIMERS);
+            if received == 0 && !more && self.learner.is_restoring() {
+                std::thread::sleep(Duration::from_nanos(IDLE_NS.unsigned_abs()));
+            }
+        }
+    }
+
+    /// Until a message comes, or it is time to look for something else.
+    fn wait(&self) {
+        let mut sockets: Vec<PollFd<'_>> =
+            self.sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let _ = poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: IDLE_NS }));
+    }
+
+    /// Takes messages, at most [`BATCH`] of each socket; how many there were.
+    fn receive(&mut self, datagram: &mut [u8]) -> usize {
+        let mut received = 0;
+        let sockets = std::mem::take(&mut self.sockets);
+        for socket in &sockets {
+            for _ in 0..BATCH {
+                let (length, from) = match socket.recv_from(datagram) {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    // An interface that is down, or nothing more.
+                    Err(_) => break,
+                };
+                received += 1;
+                if !self.filter.peers.is_empty() && !self.filter.peers.contains(&from.ip().to_canonical()) {
+                    add(&self.shared.counters.unlisted_peer, 1);
+                    continue;
+                }
+                add(&self.shared.counters.received_messages, 1);
+                self.take(&datagram[..length]);
+            }
+        }
+        self.sockets = sockets;
+        received
+    }
+
+    fn take(&mut self, datagram: &[u8]) {
+        let shared = Arc::clone(&self.shared);
+        let entries = match decode(datagram, self.filter.sync_id) {
+            Ok(entries) => entries,
+            Err(fault) => return shared.counters.message(fault),
+        };
+        let readable = entries.filter_map(|entry| entry.map_err(|fault| shared.counters.entry(fault)).ok());
+        self.learn(readable);
+    }
+
+    fn learn(&mut self, entries: impl Iterator<Item = Entry>) {
+        let shared = Arc::clone(&self.shared);
+        let mut unknown = BTreeSet::new();
+        shared.with_names(|names| {
+            for entry in entries {
+                if let Err(its) = self.learn_one(names, &entry)
+                    && !self.put_off(&mut unknown, its, entry)
+                {
+                    shared.counters.unused(Unused::Unplaced);
+                }
+            }
+        });
+        if unknown.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        shared.name(unknown.into_iter().collect(), NAMING_LIMIT, |names| {
+            for entry in &waiting {
+                if self.learn_one(names, entry).is_err() {
+                    shared.counters.unused(Unused::Unplaced);
+                }
+            }
+        });
+    }
+
+    /// Keeps an entry until its destination is named; false if there are too many.
+    fn put_off(&mut self, unknown: &mut BTreeSet<Unknown>, its: Unknown, entry: Entry) -> bool {
+        let has_room =
+            self.waiting.len() < MOST_WAITING && (unknown.len() < MOST_UNKNOWN || unknown.contains(&its));
+        if has_room {
+            unknown.insert(its);
+            self.waiting.push(entry);
+        }
+        has_room
+    }
+
+    fn learn_one(&mut self, names: &Names, entry: &Entry) -> Result<(), Unknown> {
+        let counters = &self.shared.counters;
+        if !matches!(entry.method, Method::DirectRoute | Method::Local) {
+            counters.unused(Unused::OtherMethod);
+            return Ok(());
+        }
+        let note = names.note(entry)?;
+        match self.learner.learn(names.services(), &note, self.filter.packets, Now::read()) {
+            Ok(Learned::New) => add(&counters.learned, 1),
+            Ok(Learned::Again) => add(&counters.refreshed, 1),
+            Ok(Learned::Kept) => add(&counters.kept, 1),
+            Err(Refused::Full) => counters.unused(Unused::TableFull),
+            Err(Refused::Unusable) => counters.unused(Unused::Impossible),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! The master's thread: notes of the workers become messages. A message leaves when it is full, or [`FLUSH`] after its first
+//! entry came. One that the kernel does not take is counted and lost, as in the kernel: what it said is said again with later packets.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use xlvs_dataplane::synchronization::Note;
+
+use super::counters::{Counters, add};
+use super::message::Packer;
+use super::{Shared, sandboxed};
+
+/// The longest that an entry waits for others.
+pub(crate) const FLUSH: Duration = Duration::from_secs(2);
+
+/// One port's messages.
+#[derive(Debug)]
+struct Port {
+    socket: UdpSocket,
+    packer: Packer,
+    /// When the message that is being filled has to leave.
+    due: Option<Instant>,
+}
+
+impl Port {
+    fn send(socket: &UdpSocket, message: &[u8], counters: &Counters) {
+        match socket.send(message) {
+            Ok(_) => add(&counters.sent_messages, 1),
+            Err(_) => add(&counters.not_sent, 1),
+        }
+    }
+
+    fn flush(&mut self, counters: &Counters) {
+        self.due = None;
+        if let Some(message) = self.packer.flush() {
+            Self::send(&self.socket, message, counters);
+        }
+    }
+}
+
+/// Starts the thread. It ends when nobody has the notes' other end any more, and sends what waits before.
+///
+/// # Errors
+/// When there can be no thread.
+pub(crate) fn start(
+    sockets: Vec<UdpSocket>,
+    sync_id: u8,
+    length: usize,
+    notes: Receiver<Note>,
+    shared: Arc<Shared>,
+    is_sandboxed: bool,
+) -> io::Result<JoinHandle<()>> {
+    let port = |socket| Port { socket, packer: Packer::new(sync_id, length), due: None };
+    let mut ports: Vec<Port> = sockets.into_iter().map(port).collect();
+    sandboxed("xlvs-master", is_sandboxed, move || run(&mut ports, &notes, &shared))
+}
+
+fn run(ports: &mut [Port], notes: &Receiver<Note>, shared: &Shared) {
+    let mut names = shared.services();
+    loop {
+        let due = ports.iter().filter_map(|port| port.due).min();
+        let wait = due.map_or(FLUSH, |due| due.saturating_duration_since(Instant::now()));
+        match notes.recv_timeout(wait) {
+            Ok(note) => {
+                // A number that the table does not have yet or any more.
+                if names.destination(note.destination).is_none() {
+                    names = shared.services();
+                }
+                take(ports, &note, &names, &shared.counters);
+            }
+            Err(RecvTimeoutError::Timeout) => names = shared.services(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let now = Instant::now();
+        for port in ports.iter_mut().filter(|port| port.due.is_some_and(|due| due <= now)) {
+            port.flush(&shared.counters);
+        }
+    }
+    for port in ports {
+        port.flush(&shared.counters);
+    }
+}
+
+fn take(
+    ports: &mut [Port],
+    note: &Note,
+    services: &xlvs_dataplane::service::table::ServiceTable,
+    counters: &Counters,
+) {
+    let Some(entry) = super::names::entry(services, note) else { return };
+    // Entries of a flow keep their order.
+    let client = note.flow.client;
+    let spread = match client.ip() {
+        std::net::IpAddr::V4(address) => address.to_bits(),
+        std::net::IpAddr::V6(address) => address.to_bits() as u32,
+    } ^ u32::from(client.port());
+    let count = ports.len();
+    let Some(port) = ports.get_mut(spread as usize % count.max(1)) else { return };
+    add(&counters.sent_entries, 1);
+    if let Some(message) = port.packer.push(&entry) {
+        Port::send(&port.socket, message, counters);
+        port.due = None;
+    }
+    port.due.get_or_insert_with(|| Instant::now() + FLUSH);
+}
