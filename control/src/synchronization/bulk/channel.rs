@@ -172,6 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         within(limit, self.stream.shutdown()).await
     }
 
+    /// Whether some of the next frame has come already.
+    pub(super) fn has_more(&self) -> bool {
+        !self.stream.buffer().is_empty()
+    }
+
     /// The next frame; none if the stream has ended before it.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ use crate::synchronization::message::{EntryFault, MessageFault, decode};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Between any two rounds at most.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
+/// Entries of a slice from which on it is delivered, whatever follows: as many as a server sends at once.
+const FULL_SLICE: usize = 4096;
 
 /// What asks, and whom; [`Self::catch_up`] does it.
 #[derive(Clone, Debug)]
@@ -152,9 +154,15 @@ pub enum FetchError {
     NotTaken,
 }
 
+/// A peer's entries: those of use, and others.
+struct Received {
+    entries: u64,
+    skipped: u64,
+}
+
 impl Client {
-    /// Asks one peer after the other until one has sent all its connections. They are delivered while they come, in slices of up to 255;
-    /// who takes them slowly makes the peer wait. They may come again, from this peer or another, if one was cut off: who takes them
+    /// Asks one peer after the other until one has sent all its connections. They are delivered while they come: what
+    /// came at once in one slice, of 4350 at most. Who takes them slowly makes the peer wait. They may come again, from this peer or another, if one was cut off: who takes them
     /// must be able to take one twice.
     ///
     /// # Errors
@@ -250,29 +258,49 @@ impl Client {
     ) -> Result<Summary, FetchError> {
         let greeted = timeout(HANDSHAKE_LIMIT, self.greet(stream)).await.map_err(|_| FetchError::NoAnswer)?;
         let (mut channel, Welcome { count: of, .. }) = greeted?;
-        let (mut delivered, mut skipped) = (0, 0);
+        let mut slice = Vec::new();
+        let received = self.receive(&mut channel, peer, of, &mut slice, entries, progress).await;
+        // What came before a fault is true.
+        if !slice.is_empty() {
+            entries.send(slice).await.map_err(|_| FetchError::NotTaken)?;
+        }
+        let Received { entries, skipped } = received?;
+        Ok(Summary { peer, entries, skipped, took: begin.elapsed() })
+    }
+
+    /// Takes entries until the server's end. What was not delivered yet is left in `slice`.
+    async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        channel: &mut Channel<S>,
+        peer: SocketAddr,
+        of: u64,
+        slice: &mut Vec<Entry>,
+        to: &mpsc::Sender<Vec<Entry>>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Received, FetchError> {
+        let (mut entries, mut skipped) = (0, 0);
         loop {
-            let came = delivered + skipped;
+            if slice.len() >= FULL_SLICE || (!slice.is_empty() && !channel.has_more()) {
+                to.send(std::mem::take(slice)).await.map_err(|_| FetchError::NotTaken)?;
+            }
+            let came = entries + skipped;
             progress.send_replace(Progress::Receiving { peer, entries: came, of });
             let frame = channel.receive(IDLE_LIMIT).await?;
             let frame = frame.ok_or(FetchError::Truncated { entries: came, of })?;
             let message = match Frame::read(frame) {
                 Ok(Frame::Entries(message)) => message,
-                Ok(Frame::End { entries: said }) if said == came => break,
+                Ok(Frame::End { entries: said }) if said == came => return Ok(Received { entries, skipped }),
                 Ok(Frame::End { entries: said }) => return Err(FetchError::WrongCount { said, came }),
                 _ => return Err(FetchError::Unexpected(frame.first().copied().unwrap_or_default())),
             };
-            let (slice, useless) = self.unpack(message)?;
-            skipped += useless;
-            delivered += slice.len() as u64;
-            if delivered + skipped > self.most_entries {
+            let before = slice.len();
+            skipped += self.unpack(message, slice)?;
+            entries += (slice.len() - before) as u64;
+            if entries + skipped > self.most_entries {
+                slice.truncate(before);
                 return Err(FetchError::TooMany(self.most_entries));
             }
-            if !slice.is_empty() {
-                entries.send(slice).await.map_err(|_| FetchError::NotTaken)?;
-            }
         }
-        Ok(Summary { peer, entries: delivered, skipped, took: begin.elapsed() })
     }
 
     /// The handshake, and what the server says to our hello. The caller's limit, which is for all of it, comes first.
@@ -304,17 +332,19 @@ impl Client {
         }
     }
 
-    /// The entries of a message, and how many there are besides that are of no use.
-    fn unpack(&self, message: &[u8]) -> Result<(Vec<Entry>, u64), FetchError> {
-        let all = decode(message, self.sync_id).map_err(FetchError::Message)?;
-        let (mut slice, mut useless) = (Vec::with_capacity(all.size_hint().0), 0);
-        for entry in all {
+    /// Adds the entries of a message to a slice, all or none; how many there are besides that are of no use.
+    fn unpack(&self, message: &[u8], slice: &mut Vec<Entry>) -> Result<u64, FetchError> {
+        let (before, mut useless) = (slice.len(), 0);
+        for entry in decode(message, self.sync_id).map_err(FetchError::Message)? {
             match entry {
                 Ok(entry) => slice.push(entry),
-                Err(fault) if fault.ends_message() => return Err(FetchError::Entry(fault)),
+                Err(fault) if fault.ends_message() => {
+                    slice.truncate(before);
+                    return Err(FetchError::Entry(fault));
+                }
                 Err(_) => useless += 1,
             }
         }
-        Ok((slice, useless))
+        Ok(useless)
     }
 }
