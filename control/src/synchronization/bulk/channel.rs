@@ -9,8 +9,8 @@
 //! - A first message can be recorded and sent again. The server answers it, but who did not make it can't go on: nothing is done for a
 //!   client before its first frame was decrypted.
 //!
-//! A frame, and either message of the handshake, has its length in front: 2 bytes, big-endian. The stream's end is no frame's, so that
-//! who takes it for the end of what is told must be told so in a frame.
+//! A frame, and either message of the handshake, has its length in front: 2 bytes, big-endian. The stream's end proves
+//! nothing: anybody on the way can bring it about. What ends must say so in a frame.
 
 use std::io;
 use std::time::Duration;

@@ -161,9 +161,9 @@ struct Received {
 }
 
 impl Client {
-    /// Asks one peer after the other until one has sent all its connections. They are delivered while they come: what
-    /// came at once in one slice, of 4350 at most. Who takes them slowly makes the peer wait. They may come again, from this peer or another, if one was cut off: who takes them
-    /// must be able to take one twice.
+    /// Asks one peer after the other until one has sent all its connections. They are delivered while they come: what came at once in
+    /// one slice, of 4350 at most. Who takes them slowly makes the peer wait. They may come again, from this peer or another, if one was
+    /// cut off: who takes them must be able to take one twice.
     ///
     /// # Errors
     /// When none has, and none is to be asked again.
