@@ -7,6 +7,7 @@
 //! The control thread opens the sockets, and has the names follow each table that it publishes.
 
 mod backup;
+pub mod bulk;
 mod counters;
 pub mod entry;
 mod master;
