@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::TryRecvError;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::Timeouts;
 use xlvs_dataplane::connection::ahead::keep_memory_ahead;
@@ -144,8 +145,13 @@ fn tables(population: &Arc<Population>, hash: HashSeed) -> ConnectionTables {
 fn announcer() -> Announcer {
     let settings = Settings::default();
     let (announcer, notes) = Announcer::new(Rules::of(&settings), 1 << 17);
-    // It ends with the last table that has the other end.
-    std::thread::spawn(move || notes.into_iter().for_each(drop));
+    // As the daemon's, which nobody wakes. It ends with the last table that has the other end.
+    std::thread::spawn(move || {
+        while !matches!(notes.try_recv(), Err(TryRecvError::Disconnected)) {
+            notes.try_iter().for_each(drop);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
     announcer
 }
 

@@ -1,5 +1,5 @@
 //! The master's thread: notes of the workers become messages. A message leaves when it is full, or [`FLUSH`] after its first
-//! entry came. One that the kernel does not take is counted and lost, as in the kernel: what it said is said again with later packets.
+//! entry came. Workers never wake the thread: it looks at the notes every few milliseconds. One that the kernel does not take is counted and lost, as in the kernel: what it said is said again with later packets.
 
 use std::io;
 use std::net::UdpSocket;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, TryRecvError};
+use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::synchronization::Note;
 
 use super::counters::{Counters, add};
@@ -15,7 +16,12 @@ use super::message::Packer;
 use super::{Shared, sandboxed};
 
 /// The longest that an entry waits for others.
-pub(crate) const FLUSH: Duration = Duration::from_secs(2);
+const FLUSH: Duration = Duration::from_secs(2);
+/// Between two looks at the notes. A thread that waited for them would have to be woken, which costs a worker as much as twenty
+/// packets; the channel has room for what two workers tell meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Notes that are taken with one table of destinations.
+const BATCH: usize = 4096;
 
 /// One port's messages.
 #[derive(Debug)]
@@ -60,37 +66,34 @@ pub(crate) fn start(
 }
 
 fn run(ports: &mut [Port], notes: &Receiver<Note>, shared: &Shared) {
-    let mut names = shared.services();
     loop {
-        let due = ports.iter().filter_map(|port| port.due).min();
-        let wait = due.map_or(FLUSH, |due| due.saturating_duration_since(Instant::now()));
-        match notes.recv_timeout(wait) {
-            Ok(note) => {
-                // A number that the table does not have yet or any more.
-                if names.destination(note.destination).is_none() {
-                    names = shared.services();
-                }
-                take(ports, &note, &names, &shared.counters);
-            }
-            Err(RecvTimeoutError::Timeout) => names = shared.services(),
-            Err(RecvTimeoutError::Disconnected) => break,
+        let services = shared.services();
+        let mut taken = 0;
+        for note in notes.try_iter().take(BATCH) {
+            taken += 1;
+            take(ports, &note, &services, &shared.counters);
         }
+        let ended = taken == 0
+            && match notes.try_recv() {
+                Ok(note) => {
+                    take(ports, &note, &services, &shared.counters);
+                    false
+                }
+                Err(error) => error == TryRecvError::Disconnected,
+            };
         let now = Instant::now();
-        for port in ports.iter_mut().filter(|port| port.due.is_some_and(|due| due <= now)) {
+        for port in ports.iter_mut().filter(|port| ended || port.due.is_some_and(|due| due <= now)) {
             port.flush(&shared.counters);
         }
-    }
-    for port in ports {
-        port.flush(&shared.counters);
+        match taken {
+            0 if ended => return,
+            BATCH => {}
+            _ => std::thread::sleep(PAUSE),
+        }
     }
 }
 
-fn take(
-    ports: &mut [Port],
-    note: &Note,
-    services: &xlvs_dataplane::service::table::ServiceTable,
-    counters: &Counters,
-) {
+fn take(ports: &mut [Port], note: &Note, services: &ServiceTable, counters: &Counters) {
     let Some(entry) = super::names::entry(services, note) else { return };
     // Entries of a flow keep their order.
     let client = note.flow.client;
