@@ -144,6 +144,8 @@ struct Daemon {
     never_picked: BTreeSet<never_picked::Entry>,
     lost_quorums: BTreeMap<ServiceKey, String>,
     told_sync: BTreeMap<SyncRole, String>,
+    /// The same about bulk synchronisation.
+    told_exchange: Option<String>,
     /// Whether it was said that the health thread has ended.
     told_health_ended: bool,
     /// When it was last said that the connection table is full.

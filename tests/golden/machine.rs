@@ -29,7 +29,7 @@ use xlvs_dataplane::port::steering_rule::SteeringRule;
 use xlvs_dataplane::scheduler::NewFlow;
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::synchronization::due::Rules;
-use xlvs_dataplane::synchronization::learner::Learner;
+use xlvs_dataplane::synchronization::learner::{Heard, Learner};
 use xlvs_dataplane::synchronization::{Announcer, Note};
 use xlvs_dataplane::verdict::Verdict;
 
@@ -156,7 +156,7 @@ impl Machine {
             }
         };
         let packets = self.registry.settings().sync_threshold;
-        let learned = self.learner.learn(&self.services, &note, packets, self.now);
+        let learned = self.learner.learn(&self.services, &note, packets, Heard::JustNow, self.now);
         learned.map(drop).map_err(|refused| format!("{refused:?}"))
     }
 

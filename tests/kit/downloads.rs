@@ -71,3 +71,54 @@ impl Downloads {
         done.filter(|it| it.code != Some(0) || it.stdout != complete).collect()
     }
 }
+
+/// Downloads by one curl, which begins them all at once.
+#[derive(Debug)]
+pub struct Together {
+    curl: Running,
+    count: usize,
+    bytes: usize,
+    limit: Duration,
+}
+
+impl Together {
+    /// Starts so many, of these VIPs in turn.
+    #[must_use]
+    pub fn start(lab: &Lab, vips: &[IpAddr], count: usize, each: Download) -> Self {
+        let Download { bytes, rate, limit_s } = each;
+        let list = lab.dir().join("downloads");
+        let entry = |vip: &IpAddr| format!("url = \"{}\"\noutput = \"/dev/null\"\n", url(*vip, "/download"));
+        std::fs::write(&list, vips.iter().cycle().take(count).map(entry).collect::<String>()).unwrap();
+        let (range, most, limit) = (format!("0-{}", bytes - 1), count.to_string(), limit_s.to_string());
+        let parallel = ["--parallel", "--parallel-immediate", "--parallel-max", &most];
+        let line = [
+            "curl",
+            "-sS",
+            "-m",
+            &limit,
+            "--limit-rate",
+            rate,
+            "-r",
+            &range,
+            "--config",
+            list.to_str().unwrap(),
+        ];
+        let told = ["-w", "%{http_code} %{size_download} %{exitcode} %{num_connects}\n"];
+        let curl = lab.spawn("client", &[&line[..], &parallel, &told].concat());
+        Self { curl, count, bytes, limit: Duration::from_secs(limit_s) }
+    }
+
+    /// Waits for their ends: all of them are complete, in spite of what went on meanwhile.
+    #[track_caller]
+    pub fn complete_across(self, what: &str) {
+        let done = self.curl.finish(self.limit);
+        let complete = format!("206 {} 0 1", self.bytes);
+        let failed: Vec<&str> = done.stdout.lines().filter(|line| *line != complete).collect();
+        assert!(
+            failed.is_empty() && done.code == Some(0),
+            "downloads across {what}: {failed:?} {}",
+            done.stderr
+        );
+        assert_eq!(done.stdout.lines().count(), self.count);
+    }
+}

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use xlvs_tests::downloads::Together;
 use xlvs_tests::frame::Ends;
 use xlvs_tests::raw::RawSender;
 use xlvs_tests::{Capture, Config, Daemon, Download, Downloads, Lab, within};
@@ -54,30 +55,8 @@ fn two_hundred_downloads_go_on_after_a_kill() {
     let mut daemon = Daemon::start(&lab, &Config::web(&lab, &["rs1", "rs2", "rs3"]));
     let vips = [lab.v4("vip"), lab.v6("vip")];
     let mut resets = Capture::resets(&lab);
-    let list = lab.dir().join("downloads");
-    let entry = |n: usize| {
-        let url = xlvs_tests::lab::url(vips[n % 2], "/download");
-        format!("url = \"{url}\"\noutput = /dev/null\n")
-    };
-    std::fs::write(&list, (0..DOWNLOADS).map(entry).collect::<String>()).unwrap();
-    let (range, most) = (format!("0-{}", PART - 1), DOWNLOADS.to_string());
-    let line = [
-        "curl",
-        "-sS",
-        "--parallel",
-        "--parallel-immediate",
-        "--parallel-max",
-        &most,
-        "--limit-rate",
-        RATE,
-        "--range",
-        &range,
-        "--write-out",
-        "%{http_code} %{size_download} %{exitcode} %{num_connects}\n",
-        "--config",
-        list.to_str().unwrap(),
-    ];
-    let downloads = lab.spawn("client", &line);
+    let downloads =
+        Together::start(&lab, &vips, DOWNLOADS, Download { bytes: PART, rate: RATE, limit_s: 60 });
     within("all downloads are under way", Duration::from_secs(10), || match daemon.active() as usize {
         DOWNLOADS => Ok(()),
         some => Err(some),
@@ -92,11 +71,7 @@ fn two_hundred_downloads_go_on_after_a_kill() {
     assert_eq!((&kept["connections"], &kept["lost"]), (&DOWNLOADS.into(), &0.into()), "{kept:#}");
     assert_eq!(daemon.active() as usize, DOWNLOADS, "destinations have their counts");
 
-    let done = downloads.finish(Duration::from_secs(60)).ok();
-    let complete = format!("206 {PART} 0 1");
-    let failed: Vec<&str> = done.stdout.lines().filter(|line| *line != complete).collect();
-    assert!(failed.is_empty(), "{failed:?}");
-    assert_eq!(done.stdout.lines().count(), DOWNLOADS);
+    downloads.complete_across("the director's death");
     nobody_was_forgotten(&daemon, &mut resets);
 }
 

@@ -16,6 +16,7 @@ mod real_server;
 mod run;
 mod settings;
 mod status;
+mod sync;
 mod wrap;
 
 use std::ffi::OsString;
@@ -244,6 +245,12 @@ enum Command {
         #[command(subcommand)]
         action: RealServerAction,
     },
+    /// How it stands with other directors, and the key that they have in common
+    #[command(subcommand_value_name = "status|key")]
+    Sync {
+        #[command(subcommand)]
+        action: SyncAction,
+    },
     /// Run ipvsadm or keepalived, unmodified, so that it drives the director
     #[command(after_long_help = WRAP_HELP)]
     Wrap {
@@ -257,6 +264,29 @@ enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SyncAction {
+    /// Show what other directors are told and tell, and whether all of their connections are known here
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        /// Exit with 1 unless all of their connections are known here: for a track_script of keepalived's
+        #[arg(long)]
+        ready: bool,
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: SocketArg,
+    },
+    /// Make a new key, for all directors' sync.key_file
+    #[command(after_help = EXIT_CODES)]
+    Key {
+        /// A file that there is not yet
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
     },
 }
 
@@ -355,6 +385,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Convert(args) => convert::convert(args),
         Command::Detach { interface } => detach::detach(&interface),
         Command::Status { json, socket } => status::status(&socket.path(), json),
+        Command::Sync { action: SyncAction::Status { ready, json, socket } } => {
+            sync::status(&socket.path(), json, ready)
+        }
+        Command::Sync { action: SyncAction::Key { file } } => sync::key(&file),
         Command::Settings { settings, socket } => settings::settings(&socket.path(), &settings),
         Command::Mark { action } => mark::mark(action),
         Command::RealServer { action: RealServerAction::Up { vips } } => real_server::up(&vips),

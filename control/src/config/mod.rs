@@ -84,8 +84,13 @@ pub(crate) struct Configuration {
 pub(crate) struct SyncConfig {
     /// The daemons that the file starts.
     pub(crate) daemons: BTreeMap<SyncRole, SyncSpec>,
-    /// Whose messages count; all, if it is empty.
+    /// Whose messages count, all if it is empty; and who is asked for all connections.
     pub(crate) peers: BTreeSet<IpAddr>,
+    /// The directors' common key, by which they give each other all connections.
+    pub(crate) key_file: Option<PathBuf>,
+    /// What that goes by, besides.
+    pub(crate) id: u8,
+    pub(crate) port: u16,
 }
 
 /// The director itself. Most of it is fixed at the start, see [`Configuration::restart_needed`].

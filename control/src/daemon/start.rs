@@ -120,6 +120,7 @@ impl Daemon {
             never_picked: BTreeSet::new(),
             lost_quorums: BTreeMap::new(),
             told_sync: BTreeMap::new(),
+            told_exchange: None,
             told_health_ended: false,
             told_full: None,
             departed: 0,

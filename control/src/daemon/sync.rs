@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 
 use super::Daemon;
-use crate::status::{SyncDaemonStatus, SyncStatus};
-use crate::synchronization::Wanted;
+use crate::config::SyncConfig;
+use crate::status::{CatchUpStatus, SyncDaemonStatus, SyncStatus};
+use crate::synchronization::bulk::Key;
 use crate::synchronization::names::Unknown;
 use crate::synchronization::spec::{SyncRole, SyncSpec};
+use crate::synchronization::{ExchangePlan, Wanted};
 
 impl Daemon {
     /// Starts, stops and changes daemons. What fails is told once, and tried again with every change.
@@ -24,6 +26,29 @@ impl Daemon {
             }
         }
         self.told_sync = failed;
+        let told = self.follow_exchange().err();
+        if let Some(why) = told.as_ref().filter(|why| self.told_exchange.as_ref() != Some(*why)) {
+            tracing::error!("bulk synchronisation is off: {why}");
+        }
+        self.told_exchange = told;
+    }
+
+    fn follow_exchange(&mut self) -> Result<(), String> {
+        let SyncConfig { peers, key_file, id, port, .. } = &self.configuration.sync;
+        let plan = match key_file {
+            None => None,
+            Some(file) => {
+                let key = Key::read(file).map_err(|error| error.to_string())?;
+                let peers = peers.iter().copied().collect();
+                Some(ExchangePlan { key, sync_id: *id, port: *port, peers })
+            }
+        };
+        let port = *port;
+        self.synchronization
+            .follow_exchange(plan, &self.launched.connections)
+            .map_err(|error| format!("TCP port {port} can't be listened at: {error}"))?;
+        self.rename();
+        Ok(())
     }
 
     fn try_sync(&mut self) -> Vec<(SyncRole, std::io::Error)> {
@@ -97,6 +122,11 @@ impl Daemon {
             learned: counters.learned.load(Relaxed),
             refreshed: counters.refreshed.load(Relaxed),
             kept: counters.kept.load(Relaxed),
+            catch_up: self.synchronization.catch_up().map(|its| CatchUpStatus {
+                ready: its.is_ready,
+                progress: its.progress,
+                entries: its.entries,
+            }),
             dropped: counters.dropped().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }

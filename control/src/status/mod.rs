@@ -278,8 +278,22 @@ pub(crate) struct SyncStatus {
     pub(crate) learned: u64,
     pub(crate) refreshed: u64,
     pub(crate) kept: u64,
+    /// How far it is with all of the others' connections; null without a key to ask for them.
+    #[serde(default)]
+    pub(crate) catch_up: Option<CatchUpStatus>,
     /// Messages and entries that were not used, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
+}
+
+/// Bulk resynchronisation.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CatchUpStatus {
+    /// All came and were learned, or no peer has answered.
+    pub(crate) ready: bool,
+    /// In words.
+    pub(crate) progress: String,
+    /// Connections and templates that came the last time.
+    pub(crate) entries: u64,
 }
 
 /// A sync daemon.

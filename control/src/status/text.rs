@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    ConnectionsStatus, DestinationStatus, ServiceStatus, Status, SyncDaemonStatus, SyncStatus, WorkerStatus,
+    CatchUpStatus, ConnectionsStatus, DestinationStatus, ServiceStatus, Status, SyncDaemonStatus, SyncStatus,
+    WorkerStatus,
 };
 
 impl fmt::Display for Status {
@@ -108,7 +109,7 @@ impl fmt::Display for Status {
                 "full table: {displaced} connections made room for others, {stateless_packets} packets went without one"
             )?;
         }
-        self.sync.write(f)?;
+        write!(f, "{}", self.sync)?;
         if self.drops.is_empty() {
             return writeln!(f, "drops: none");
         }
@@ -120,8 +121,8 @@ impl fmt::Display for Status {
     }
 }
 
-impl SyncStatus {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for SyncStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for SyncDaemonStatus { role, interface, id, group, port, .. } in &self.daemons {
             writeln!(f, "sync daemon: {role} on {interface}, group {group} port {port}, sync id {id}")?;
         }
@@ -138,6 +139,10 @@ impl SyncStatus {
                 f,
                 "told by other directors: {received_messages} messages, {learned} connections new, {refreshed} again, {kept} go elsewhere here"
             )?;
+        }
+        if let Some(CatchUpStatus { ready, progress, .. }) = &self.catch_up {
+            let ready = if *ready { "caught up" } else { "not caught up yet" };
+            writeln!(f, "other directors' connections: {ready}: {progress}")?;
         }
         for (reason, count) in &self.dropped {
             writeln!(f, "  not used: {reason:<24} {count}")?;

@@ -7,14 +7,16 @@
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::synchronization::learner::{Learned, Learner, Refused};
+use xlvs_dataplane::synchronization::learner::{Heard, Learned, Learner, Refused};
 
 use super::counters::{Unused, add};
 use super::entry::{Entry, Method};
@@ -32,6 +34,10 @@ const NAMING_LIMIT: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 /// Timers that are looked at between two batches, of each family.
 const TIMERS: usize = 4096;
+/// Entries of a copy that are learned while the names are held.
+const COPIED: usize = 256;
+/// Tasks that wait.
+const TASKS: usize = 16;
 /// How soon it finds out that there is something else to do, in nanoseconds.
 const IDLE_NS: i64 = 100_000_000;
 /// The longest message.
@@ -42,8 +48,39 @@ const LONGEST: usize = 65_536;
 pub(crate) enum Task {
     /// Listens by these sockets from now on; to nobody, if there are none.
     Listen(Vec<UdpSocket>, Filter),
-    /// Learns what came another way.
+    /// Learns what came in a copy of all connections.
     Learn(Vec<Entry>),
+    /// Says when all that came before is learned.
+    Tell(oneshot::Sender<()>),
+}
+
+/// How the thread is given tasks. It ends when the last of these is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    sender: Sender<Task>,
+    /// What the thread looks at while it waits for messages.
+    wake: Arc<OwnedFd>,
+}
+
+impl Tasks {
+    /// Gives it the task, unless it has more than enough, or has ended.
+    pub(crate) fn give(&self, task: Task) -> Result<(), TrySendError<Task>> {
+        self.sender.try_send(task)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// The same for one that must not be lost: waits for room.
+    pub(crate) fn give_surely(&self, task: Task) {
+        if self.sender.send(task).is_ok() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // A count that is full wakes it as well.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
 }
 
 /// Whose messages count.
@@ -63,13 +100,15 @@ pub(crate) struct Filter {
 /// When there can be no thread.
 pub(crate) fn start(
     learner: Learner,
-    tasks: Receiver<Task>,
     shared: Arc<Shared>,
     is_sandboxed: bool,
-) -> io::Result<JoinHandle<()>> {
-    let mut backup =
-        Backup { learner, shared, sockets: Vec::new(), filter: Filter::default(), waiting: Vec::new() };
-    sandboxed("xlvs-backup", is_sandboxed, move || backup.run(&tasks))
+) -> io::Result<(Tasks, JoinHandle<()>)> {
+    let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+    let (sender, tasks) = bounded(TASKS);
+    let (sockets, filter, waiting) = Default::default();
+    let mut backup = Backup { learner, shared, sockets, filter, waiting, wake: Arc::clone(&wake) };
+    let thread = sandboxed("xlvs-backup", is_sandboxed, move || backup.run(&tasks))?;
+    Ok((Tasks { sender, wake }, thread))
 }
 
 struct Backup {
@@ -79,6 +118,8 @@ struct Backup {
     filter: Filter,
     /// Entries of destinations that are being asked for.
     waiting: Vec<Entry>,
+    /// Something is to be done.
+    wake: Arc<OwnedFd>,
 }
 
 impl Backup {
@@ -87,7 +128,15 @@ impl Backup {
         loop {
             match tasks.try_recv() {
                 Ok(Task::Listen(sockets, filter)) => (self.sockets, self.filter) = (sockets, filter),
-                Ok(Task::Learn(entries)) => self.learn(entries.into_iter()),
+                Ok(Task::Learn(entries)) => {
+                    for some in entries.chunks(COPIED) {
+                        self.learn(some.iter().copied(), Heard::InACopy);
+                    }
+                }
+                Ok(Task::Tell(done)) => {
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                }
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => self.wait(),
             }
@@ -103,9 +152,11 @@ impl Backup {
 
     /// Until a message comes, or it is time to look for something else.
     fn wait(&self) {
+        let sockets = self.sockets.iter().map(AsFd::as_fd).chain([self.wake.as_fd()]);
         let mut sockets: Vec<PollFd<'_>> =
-            self.sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+            sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
         let _ = poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: IDLE_NS }));
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
     }
 
     /// Takes messages, at most [`BATCH`] of each socket; how many there were.
@@ -140,15 +191,15 @@ impl Backup {
             Err(fault) => return shared.counters.message(fault),
         };
         let readable = entries.filter_map(|entry| entry.map_err(|fault| shared.counters.entry(fault)).ok());
-        self.learn(readable);
+        self.learn(readable, Heard::JustNow);
     }
 
-    fn learn(&mut self, entries: impl Iterator<Item = Entry>) {
+    fn learn(&mut self, entries: impl Iterator<Item = Entry>, heard: Heard) {
         let shared = Arc::clone(&self.shared);
         let mut unknown = BTreeSet::new();
         shared.with_names(|names| {
             for entry in entries {
-                if let Err(its) = self.learn_one(names, &entry)
+                if let Err(its) = self.learn_one(names, &entry, heard)
                     && !self.put_off(&mut unknown, its, entry)
                 {
                     shared.counters.unused(Unused::Unplaced);
@@ -161,7 +212,7 @@ impl Backup {
         let waiting = std::mem::take(&mut self.waiting);
         shared.name(unknown.into_iter().collect(), NAMING_LIMIT, |names| {
             for entry in &waiting {
-                if self.learn_one(names, entry).is_err() {
+                if self.learn_one(names, entry, heard).is_err() {
                     shared.counters.unused(Unused::Unplaced);
                 }
             }
@@ -179,14 +230,14 @@ impl Backup {
         has_room
     }
 
-    fn learn_one(&mut self, names: &Names, entry: &Entry) -> Result<(), Unknown> {
+    fn learn_one(&mut self, names: &Names, entry: &Entry, heard: Heard) -> Result<(), Unknown> {
         let counters = &self.shared.counters;
         if !matches!(entry.method, Method::DirectRoute | Method::Local) {
             counters.unused(Unused::OtherMethod);
             return Ok(());
         }
         let note = names.note(entry)?;
-        match self.learner.learn(names.services(), &note, self.filter.packets, Now::read()) {
+        match self.learner.learn(names.services(), &note, self.filter.packets, heard, Now::read()) {
             Ok(Learned::New) => add(&counters.learned, 1),
             Ok(Learned::Again) => add(&counters.refreshed, 1),
             Ok(Learned::Kept) => add(&counters.kept, 1),

@@ -10,6 +10,7 @@ mod backup;
 pub mod bulk;
 mod counters;
 pub mod entry;
+mod exchange;
 mod master;
 pub mod message;
 pub mod names;
@@ -24,7 +25,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
 use tokio::sync::mpsc;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::director::ConnectionTables;
@@ -34,9 +34,10 @@ use xlvs_dataplane::synchronization::Announcer;
 use xlvs_dataplane::synchronization::due::Rules;
 use xlvs_dataplane::synchronization::learner::Learner;
 
-use backup::{Filter, Task};
+use backup::{Filter, Task, Tasks};
 pub(crate) use counters::Counters;
-use entry::Entry;
+use exchange::Exchange;
+pub(crate) use exchange::{CatchUp, Plan as ExchangePlan};
 use names::{Names, Unknown};
 use spec::{SyncRole, SyncSpec};
 
@@ -46,8 +47,8 @@ use crate::sandbox::{self, Part};
 const NOTES_OF_A_MESSAGE: usize = 40;
 /// The least and the most notes that wait.
 const ROOM: std::ops::RangeInclusive<usize> = 1_024..=262_144;
-/// Tasks that wait for the backup's thread.
-const TASKS: usize = 16;
+/// Requests for names that wait for the control thread.
+const REQUESTS: usize = 16;
 
 /// What the threads share with the control thread.
 #[derive(Debug)]
@@ -125,13 +126,14 @@ pub(crate) struct Synchronization {
     announcer: Option<Announcer>,
     master: Option<JoinHandle<()>>,
     backup: Option<Thread>,
+    exchange: Option<Exchange>,
     is_sandboxed: bool,
 }
 
 /// The backup's thread, which ends when it can't be given tasks any more.
 #[derive(Debug)]
 struct Thread {
-    tasks: Sender<Task>,
+    tasks: Tasks,
     thread: JoinHandle<()>,
 }
 
@@ -160,11 +162,11 @@ pub(crate) struct Wanted<'w> {
 impl Synchronization {
     /// Nothing runs yet.
     pub(crate) fn new(is_sandboxed: bool) -> Self {
-        let (sender, unknown) = mpsc::channel(TASKS);
+        let (sender, unknown) = mpsc::channel(REQUESTS);
         let (names, renamed, waits, counters) = Default::default();
         let shared = Arc::new(Shared { names, renamed, unknown: sender, waits, counters });
-        let (running, announcer, master, backup) = Default::default();
-        Self { shared, unknown, running, announcer, master, backup, is_sandboxed }
+        let (running, announcer, master, backup, exchange) = Default::default();
+        Self { shared, unknown, running, announcer, master, backup, exchange, is_sandboxed }
     }
 
     /// Whether there is anything to name destinations for.
@@ -231,6 +233,34 @@ impl Synchronization {
         failed
     }
 
+    /// Has the thread of bulk resynchronisation go by this plan, or ends it.
+    ///
+    /// # Errors
+    /// When it can't be; it does not run then.
+    pub(crate) fn follow_exchange(
+        &mut self,
+        plan: Option<ExchangePlan>,
+        tables: &ConnectionTables,
+    ) -> io::Result<()> {
+        if self.exchange.as_ref().map(|exchange| &exchange.plan) == plan.as_ref() {
+            return Ok(());
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end();
+        }
+        if let Some(plan) = plan {
+            let tasks = self.backup(tables)?.clone();
+            let shared = Arc::clone(&self.shared);
+            self.exchange = Some(Exchange::start(plan, tables.clone(), shared, tasks, self.is_sandboxed)?);
+        }
+        Ok(())
+    }
+
+    /// How far this director is with the others' connections; none if it has no key to ask them with.
+    pub(crate) fn catch_up(&self) -> Option<CatchUp> {
+        self.exchange.as_ref().map(Exchange::catch_up)
+    }
+
     fn begin(&mut self, role: SyncRole, plan: &Running, tables: &ConnectionTables) -> io::Result<()> {
         let Running { spec, interface, .. } = plan;
         match role {
@@ -247,7 +277,11 @@ impl Synchronization {
                 let peers = plan.peers.clone();
                 let filter = Filter { sync_id: spec.sync_id, peers, packets: plan.packets };
                 let backup = self.backup(tables)?;
-                let _ = backup.send(Task::Listen(sockets, filter));
+                backup.give_surely(Task::Listen(sockets, filter));
+                // What it was not told while it did not listen.
+                if let Some(exchange) = &self.exchange {
+                    exchange.ask();
+                }
             }
         }
         Ok(())
@@ -258,6 +292,10 @@ impl Synchronization {
         for role in SyncRole::ALL {
             self.end(role);
         }
+        // It has tasks for the backup's thread.
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end();
+        }
         let Some(Thread { tasks, thread }) = self.backup.take() else { return false };
         drop(tasks);
         // It looks for that often enough.
@@ -265,20 +303,14 @@ impl Synchronization {
         true
     }
 
-    /// Has entries that came another way learned; false if there is no backup, or it has more than enough to do.
-    pub(crate) fn learn(&self, entries: Vec<Entry>) -> bool {
-        self.backup.as_ref().is_some_and(|backup| backup.tasks.try_send(Task::Learn(entries)).is_ok())
-    }
-
     /// The backup's thread, which is started when it is first needed.
-    fn backup(&mut self, tables: &ConnectionTables) -> io::Result<&Sender<Task>> {
+    fn backup(&mut self, tables: &ConnectionTables) -> io::Result<&Tasks> {
         let thread = match self.backup.take() {
             Some(thread) => thread,
             None => {
-                let (sender, tasks) = bounded(TASKS);
                 let learner = Learner::new(tables, Now::read());
-                let thread = backup::start(learner, tasks, Arc::clone(&self.shared), self.is_sandboxed)?;
-                Thread { tasks: sender, thread }
+                let (tasks, thread) = backup::start(learner, Arc::clone(&self.shared), self.is_sandboxed)?;
+                Thread { tasks, thread }
             }
         };
         Ok(&self.backup.insert(thread).tasks)
@@ -293,7 +325,7 @@ impl Synchronization {
             SyncRole::Master => (self.announcer, self.master) = (None, None),
             SyncRole::Backup => {
                 if let Some(backup) = &self.backup {
-                    let _ = backup.tasks.send(Task::Listen(Vec::new(), Filter::default()));
+                    backup.tasks.give_surely(Task::Listen(Vec::new(), Filter::default()));
                 }
             }
         }

@@ -17,6 +17,15 @@ use crate::director::ConnectionTables;
 use crate::flow::{Family, FlowKey, V4_WORDS, V6_WORDS};
 use crate::service::table::ServiceTable;
 
+/// How a note came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// By a message, when it happened.
+    JustNow,
+    /// In a copy of all connections, which may be older than messages that came meanwhile: what is known already stays as it is.
+    InACopy,
+}
+
 /// What came of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learned {
@@ -75,16 +84,17 @@ impl Learner {
         services: &ServiceTable,
         note: &Note,
         packets: u32,
+        heard: Heard,
         now: Now,
     ) -> Result<Learned, Refused> {
         match note.flow.family() {
             Family::V4 => {
                 let key = FlowKey::<V4_WORDS>::pack(&note.flow).ok_or(Refused::Unusable)?;
-                learn(&mut self.v4, services, &key, note, packets, now)
+                learn(&mut self.v4, services, &key, note, packets, (heard, now))
             }
             Family::V6 => {
                 let key = FlowKey::<V6_WORDS>::pack(&note.flow).ok_or(Refused::Unusable)?;
-                learn(&mut self.v6, services, &key, note, packets, now)
+                learn(&mut self.v6, services, &key, note, packets, (heard, now))
             }
         }
     }
@@ -113,7 +123,7 @@ fn learn<const WORDS: usize>(
     key: &FlowKey<WORDS>,
     note: &Note,
     packets: u32,
-    now: Now,
+    (heard, now): (Heard, Now),
 ) -> Result<Learned, Refused> {
     let destination = services.destination(note.destination).ok_or(Refused::Unusable)?;
     if note.flow.template != note.state.is_template() {
@@ -123,11 +133,14 @@ fn learn<const WORDS: usize>(
     let hash = connections.hash(key);
     if let Some(found) = connections.find(key, hash) {
         let (slot, word, its) = (found.slot, found.word, found.record.destination());
+        let is_over = found.record.deadline() <= now;
+        if heard == Heard::InACopy && !is_over {
+            return Ok(if its == note.destination { Learned::Again } else { Learned::Kept });
+        }
         if its == note.destination {
             update(connections, services, (slot, word), note, packets, deadline, now);
             return Ok(Learned::Again);
         }
-        let is_over = found.record.deadline() <= now;
         if !is_over && note.state.is_inactive() && !note.flow.template {
             return Ok(Learned::Kept);
         }

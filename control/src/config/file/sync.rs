@@ -1,11 +1,12 @@
 //! `[sync]` as written.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use toml::de::DeTable;
 
 use super::table::Table;
-use super::value::{Refusal, integer, interface, text, unicast};
+use super::value::{Refusal, integer, interface, path, text, unicast};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_SYNC_PEERS;
 use crate::config::names::{InterfaceName, SyncRoles};
@@ -24,6 +25,7 @@ pub(crate) struct RawSync {
     pub(crate) ttl: Raw<u8>,
     pub(crate) max_length: Raw<u16>,
     pub(crate) peers: Raw<Vec<At<IpAddr>>>,
+    pub(crate) key_file: Raw<PathBuf>,
 }
 
 /// Reads the table.
@@ -44,6 +46,7 @@ pub(super) fn sync(source: &mut Source<'_>, at: Position, table: &DeTable<'_>) -
             integer(value, MIN_LENGTH as u16..=MAX_LENGTH as u16)
         }),
         peers: keys.list(source, "peers", MAX_SYNC_PEERS, "another director's address", unicast),
+        key_file: keys.read(source, "key_file", "an absolute path", path),
     };
     keys.finish(source);
     raw

@@ -13,20 +13,19 @@ pub(super) fn sync(raw: &RawSync, findings: &mut Findings) -> SyncConfig {
     let peers = peers.into_iter().map(|peer| peer.value).collect();
     let roles = raw.role.value().map_or(&[][..], SyncRoles::roles);
     let Some(at) = raw.at else { return SyncConfig::default() };
-    let of_daemons = [
-        ("interface", raw.interface.at()),
-        ("id", raw.id.at()),
-        ("group", raw.group.at()),
-        ("port", raw.port.at()),
-        ("ttl", raw.ttl.at()),
-        ("max_length", raw.max_length.at()),
-    ];
     if roles.is_empty() && !raw.role.is_wrong() {
-        for (key, at) in of_daemons.into_iter().filter_map(|(key, at)| Some((key, at?))) {
-            let message =
-                "found without role, allowed: with it; peers alone are for daemons that tools start"
-                    .to_owned();
-            findings.error(at, format!("sync.{key}"), message);
+        let of_daemons = [
+            ("interface", raw.interface.at()),
+            ("group", raw.group.at()),
+            ("ttl", raw.ttl.at()),
+            ("max_length", raw.max_length.at()),
+        ];
+        // By these directors are asked for all connections, too.
+        let of_both = [("id", raw.id.at()), ("port", raw.port.at())];
+        let of_both = of_both.into_iter().filter(|_| raw.key_file.at().is_none());
+        for (key, at) in of_daemons.into_iter().chain(of_both).filter_map(|(key, at)| Some((key, at?))) {
+            let message = "found without role, allowed: with it; peers and key_file go alone, for daemons that tools start";
+            findings.error(at, format!("sync.{key}"), message.to_owned());
         }
     }
     let interface = raw.interface.value();
@@ -42,5 +41,7 @@ pub(super) fn sync(raw: &RawSync, findings: &mut Findings) -> SyncConfig {
         max_length: raw.max_length.value(),
         ..default
     };
-    SyncConfig { daemons: roles.iter().map(|role| (*role, spec.clone())).collect(), peers }
+    let (id, port) = (spec.sync_id, spec.port);
+    let daemons = roles.iter().map(|role| (*role, spec.clone())).collect();
+    SyncConfig { daemons, peers, key_file: raw.key_file.value(), id, port }
 }

@@ -137,7 +137,7 @@ fn all_errors_are_told_at_once() {
         (
             "keys of sync daemons without a role",
             "director.interface = \"e\"\n[sync]\nport = 9\npeers = [\"10.0.0.3\"]\n",
-            "f:3:8: sync.port: found without role, allowed: with it; peers alone are for daemons that tools start",
+            "f:3:8: sync.port: found without role, allowed: with it; peers and key_file go alone, for daemons that tools start",
         ),
         (
             "tables that are none",

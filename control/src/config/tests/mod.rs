@@ -84,6 +84,7 @@ port = 9000
 ttl = 3
 max_length = 1400
 peers = ["10.0.0.3", "fe80::1:3"]
+key_file = "/etc/xlvs/sync.key"
 [[mark]]
 mark = 4_294_967_295
 protocol = "sctp"
@@ -313,7 +314,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 62,
+            line: 63,
         },
         MarkConfig {
             protocol: None,
@@ -322,7 +323,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 69,
+            line: 70,
         },
     ];
     assert_eq!(configuration.marks, rules);
@@ -337,7 +338,10 @@ fn every_key_is_taken() {
     };
     let daemons = SyncRole::ALL.map(|role| (role, spec.clone())).into();
     let peers = ["10.0.0.3", "fe80::1:3"].map(|peer| peer.parse().unwrap()).into();
-    assert_eq!(configuration.sync, SyncConfig { daemons, peers });
+    assert_eq!(
+        configuration.sync,
+        SyncConfig { daemons, peers, key_file: Some("/etc/xlvs/sync.key".into()), id: 9, port: 9000 }
+    );
 
     let values = Settings::BOUNDS.iter().map(|(name, ..)| configuration.settings.get(name).unwrap());
     // 2 means the same as 1.
