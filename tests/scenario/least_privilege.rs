@@ -26,7 +26,7 @@ const UNIT: &str = "scripts/systemd/xlvs.service";
 
 /// What the kernel says of a thread's rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rights {
+pub(super) struct Rights {
     /// Permitted, effective and bounding; inheritable and ambient.
     capabilities: [u64; 3],
     inherited: [u64; 2],
@@ -51,13 +51,13 @@ impl Rights {
     }
 
     /// Those of a thread that keeps these, and gives up everything else.
-    const fn only(capabilities: u64, seccomp: u64) -> Self {
+    pub(super) const fn only(capabilities: u64, seccomp: u64) -> Self {
         Self { capabilities: [capabilities; 3], inherited: [0; 2], no_new_privs: 1, seccomp }
     }
 }
 
 /// The rights of a process's threads by their names.
-fn threads(pid: u32) -> BTreeMap<String, Rights> {
+pub(super) fn threads(pid: u32) -> BTreeMap<String, Rights> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     // One may be ending just now.
     let texts = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok());

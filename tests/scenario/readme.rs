@@ -45,6 +45,13 @@ const KNOWN: &[(&str, How)] = &[
     ("xlvs status", How::In("director")),
     ("xlvs status --json", How::In("director")),
     ("xlvs check director.toml", How::In("director")),
+    (
+        "xlvs sync key /etc/xlvs/sync.key",
+        How::Test(
+            super::synchronization::a_master_that_returns_knows_all_connections_before_it_takes_the_vip_back,
+        ),
+    ),
+    ("xlvs sync status --ready", How::In("director")),
     ("xlvs adm -A -t 10.0.0.100:443 -s wlc -p 300", How::In("director")),
     ("xlvs adm -a -t 10.0.0.100:443 -r 10.0.0.11:443 -g", How::In("director")),
     ("xlvs adm -Ln", How::In("director")),

@@ -15,6 +15,7 @@ use xlvs_tests::traffic::only_failed_in;
 use xlvs_tests::{Capture, Config, Daemon, Downloads, Lab, Service, Traffic, until, within};
 
 use super::keepalived_pair::{self, PLAN, Pair, SERVERS, TAKEOVER};
+use super::least_privilege::{Rights, nothing_lacked, threads};
 
 /// Of 6 MiB at 250 KiB a second: 24 s, in which the VIP moves.
 const DOWNLOADS: usize = 200;
@@ -303,6 +304,45 @@ fn ipvsadm_starts_stops_and_lists_sync_daemons_which_a_restart_keeps() {
     assert_eq!(daemon.ipvsadm("-ln --daemon").ok().stdout, "");
 }
 
+#[test]
+fn threads_of_synchronization_have_no_rights_and_a_bad_key_is_told() {
+    let lab = Lab::plan(THREE);
+    let key = lab.dir().join("sync.key");
+    let program = xlvs();
+    let make = || lab.exec("director", &[program.to_str().unwrap(), "sync", "key", key.to_str().unwrap()]);
+    let _ = make().ok();
+    let again = make();
+    assert!(again.code == Some(1) && again.stderr.contains("is there already"), "{again:#?}");
+    let sync = format!(
+        "[sync]\nrole = \"both\"\ninterface = \"eth0\"\npeers = [\"10.0.0.3\"]\nkey_file = {key:?}\n"
+    );
+    let config = Config::empty().table(&sync);
+    let mut daemon = Daemon::launch(&lab, "director", &config);
+    daemon.wait_ready(true);
+    // Nobody is at the peer's address: neither does it wait for one for ever, nor is it ready at once.
+    let ready = |daemon: &Daemon<'_>| daemon.client(&["sync", "status", "--ready"]);
+    let first = ready(&daemon);
+    assert!(first.code == Some(1) && first.stderr.contains("not caught up"), "{first:#?}");
+    within("it finds that it is alone", Duration::from_secs(60), || match ready(&daemon) {
+        done if done.code == Some(0) => Ok(()),
+        done => Err(done.stderr),
+    });
+    let threads = threads(daemon.pid());
+    for name in ["xlvs-master", "xlvs-backup", "xlvs-exchange"] {
+        assert_eq!(threads.get(name), Some(&Rights::only(0, 0)), "{name}: {}", daemon.log());
+    }
+    nothing_lacked(&daemon.log());
+
+    // One that others may read is refused when the file is read again, and the director goes on without.
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    daemon.hang_up();
+    within("the key is refused", Duration::from_secs(10), || {
+        let log = daemon.log();
+        if log.contains("bulk synchronisation is off") && log.contains("644") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(ready(&daemon).code, Some(0), "without a key there is nothing to wait for");
+}
+
 /// keepalived's configuration of the pair, where nobody takes the VIP before it knows the other one's connections.
 fn tracked(lab: &Lab, role: &str) -> String {
     let socket = lab.dir().join(format!("{role}.sock"));
@@ -318,7 +358,7 @@ fn tracked(lab: &Lab, role: &str) -> String {
 }
 
 #[test]
-fn a_master_that_returns_knows_all_connections_before_it_takes_the_vip_back() {
+pub(super) fn a_master_that_returns_knows_all_connections_before_it_takes_the_vip_back() {
     let lab = Lab::plan(PLAN);
     lab.web(&[]);
     let key = lab.dir().join("sync.key");
