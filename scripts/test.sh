@@ -16,7 +16,7 @@ filter=${1:-}
 
 need_root "the test run"
 install_missing "${build_packages[@]}" "${lab_packages[@]}" wrk iperf3 tcpdump iputils-ping ipvsadm iptables nftables keepalived shellcheck \
-  vsftpd lftp coturn openssl systemd valgrind
+  vsftpd lftp coturn openssl systemd tshark valgrind
 find_cargo
 
 # A test that was killed could not take its laboratory down.
