@@ -88,7 +88,7 @@ impl Daemon {
             .map_err(|error| Failure::Runtime(format!("the health thread can't be started: {error}")))?;
         let Launched { steerings, zero_copy, handles, crew, connections: tables, fragments } = launched;
         let conditions = vec![Condition::default(); links.len()];
-        let synchronization = Synchronization::new(configuration.director.sandbox);
+        let synchronization = Synchronization::new(configuration.director.sandbox, takeover);
         let mut daemon = Self {
             publisher: Publisher::new(steerings, handles, table),
             configuration,

@@ -40,6 +40,8 @@ const COPIED: usize = 256;
 const TASKS: usize = 16;
 /// How soon it finds out that there is something else to do, in nanoseconds.
 const IDLE_NS: i64 = 100_000_000;
+/// Between two looks whether a former director's connections are all found.
+const RESTORING_PAUSE: Duration = Duration::from_millis(10);
 /// The longest message.
 const LONGEST: usize = 65_536;
 
@@ -126,6 +128,12 @@ impl Backup {
     fn run(&mut self, tasks: &Receiver<Task>) {
         let mut datagram = vec![0; LONGEST];
         loop {
+            // What a former director has left is found first.
+            if self.learner.is_restoring() {
+                self.expire();
+                std::thread::sleep(RESTORING_PAUSE);
+                continue;
+            }
             match tasks.try_recv() {
                 Ok(Task::Listen(sockets, filter)) => (self.sockets, self.filter) = (sockets, filter),
                 Ok(Task::Learn(entries)) => {
@@ -140,14 +148,15 @@ impl Backup {
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => self.wait(),
             }
-            // What a former director has left is found first.
-            let received = if self.learner.is_restoring() { 0 } else { self.receive(&mut datagram) };
-            let services = self.shared.services();
-            let more = self.learner.expire(&services, Now::read(), TIMERS);
-            if received == 0 && !more && self.learner.is_restoring() {
-                std::thread::sleep(Duration::from_nanos(IDLE_NS.unsigned_abs()));
-            }
+            self.receive(&mut datagram);
+            self.expire();
         }
+    }
+
+    /// Looks at timers.
+    fn expire(&mut self) {
+        let services = self.shared.services();
+        let _ = self.learner.expire(&services, Now::read(), TIMERS);
     }
 
     /// Until a message comes, or it is time to look for something else.
@@ -159,9 +168,8 @@ impl Backup {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
     }
 
-    /// Takes messages, at most [`BATCH`] of each socket; how many there were.
-    fn receive(&mut self, datagram: &mut [u8]) -> usize {
-        let mut received = 0;
+    /// Takes messages, at most [`BATCH`] of each socket.
+    fn receive(&mut self, datagram: &mut [u8]) {
         let sockets = std::mem::take(&mut self.sockets);
         for socket in &sockets {
             for _ in 0..BATCH {
@@ -171,7 +179,6 @@ impl Backup {
                     // An interface that is down, or nothing more.
                     Err(_) => break,
                 };
-                received += 1;
                 if !self.filter.peers.is_empty() && !self.filter.peers.contains(&from.ip().to_canonical()) {
                     add(&self.shared.counters.unlisted_peer, 1);
                     continue;
@@ -181,7 +188,6 @@ impl Backup {
             }
         }
         self.sockets = sockets;
-        received
     }
 
     fn take(&mut self, datagram: &[u8]) {
@@ -210,7 +216,7 @@ impl Backup {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
-        shared.name(unknown.into_iter().collect(), NAMING_LIMIT, |names| {
+        shared.name(&unknown, NAMING_LIMIT, |names| {
             for entry in &waiting {
                 if self.learn_one(names, entry, heard).is_err() {
                     shared.counters.unused(Unused::Unplaced);

@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     pub(crate) peers: Vec<IpAddr>,
 }
 
-/// How far this director is with the others' connections.
+/// How far this director is with the others' connections. Once ready it stays so: that it asks again makes nobody forget a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CatchUp {
     /// Nobody is being asked: all came and were learned, or nobody has answered.
@@ -75,13 +75,14 @@ impl Exchange {
         tables: ConnectionTables,
         shared: Arc<Shared>,
         tasks: Tasks,
+        is_ready: bool,
         is_sandboxed: bool,
     ) -> io::Result<Self> {
         let listener = listen(plan.port)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ask, asked) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let state = Arc::new(Mutex::new(CatchUp::default()));
+        let state = Arc::new(Mutex::new(CatchUp { is_ready, ..CatchUp::default() }));
         let (its, most_entries) = (Arc::clone(&state), u64::from(tables.v4.population().limit()));
         let own = plan.clone();
         let run = move || {
@@ -92,7 +93,10 @@ impl Exchange {
             let peers = peers.into_iter().map(|peer| SocketAddr::new(peer, port)).collect();
             let client = Client { peers, key, sync_id, instance, most_entries, rounds: Some(ROUNDS) };
             runtime.block_on(async move {
-                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                let listener = match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => return set(&its, true, format!("its socket can't be used: {error}"), 0),
+                };
                 tokio::select! {
                     never = server.run(listener) => match never {},
                     () = ask_when_asked(asked, &client, &tasks, &its) => {}
@@ -130,7 +134,8 @@ impl Exchange {
 }
 
 fn set(state: &Mutex<CatchUp>, is_ready: bool, progress: String, entries: u64) {
-    *state.lock().unwrap_or_else(PoisonError::into_inner) = CatchUp { is_ready, progress, entries };
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    *state = CatchUp { is_ready: is_ready || state.is_ready, progress, entries };
 }
 
 /// For both families where the host has both.

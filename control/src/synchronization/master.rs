@@ -1,8 +1,9 @@
 //! The master's thread: notes of the workers become messages. A message leaves when it is full, or [`FLUSH`] after its first
-//! entry came. Workers never wake the thread: it looks at the notes every few milliseconds. One that the kernel does not take is counted and lost, as in the kernel: what it said is said again with later packets.
+//! entry came. Workers never wake the thread: it looks at the notes every few milliseconds. One that the kernel does not take is counted and
+//! lost, as in the kernel: what it said is said again with later packets.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -98,8 +99,8 @@ fn take(ports: &mut [Port], note: &Note, services: &ServiceTable, counters: &Cou
     // Entries of a flow keep their order.
     let client = note.flow.client;
     let spread = match client.ip() {
-        std::net::IpAddr::V4(address) => address.to_bits(),
-        std::net::IpAddr::V6(address) => address.to_bits() as u32,
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => address.to_bits() as u32,
     } ^ u32::from(client.port());
     let count = ports.len();
     let Some(port) = ports.get_mut(spread as usize % count.max(1)) else { return };

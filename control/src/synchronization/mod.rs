@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use xlvs_dataplane::clock::Now;
@@ -78,17 +78,14 @@ impl Shared {
         work(&self.lock())
     }
 
-    /// Has destinations named, and uses the names when there are others, or `limit` is over.
-    fn name(&self, unknown: Vec<Unknown>, limit: Duration, work: impl FnOnce(&Names)) {
-        let deadline = Instant::now() + limit;
+    /// Has destinations named, and uses the names when all are, or `limit` is over.
+    fn name(&self, unknown: &BTreeSet<Unknown>, limit: Duration, work: impl FnOnce(&Names)) {
         let names = self.lock();
-        let epoch = names.services().epoch;
         // Nobody who is asked looks at the names before this thread waits for them.
-        let asked = self.unknown.try_send(unknown).is_ok();
+        let asked = self.unknown.try_send(unknown.iter().copied().collect()).is_ok();
         self.waits.store(true, Relaxed);
-        let is_the_same = |names: &mut Names| asked && names.services().epoch == epoch;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.renamed.wait_timeout_while(names, left, is_the_same);
+        let are_missing = |names: &mut Names| asked && unknown.iter().any(|one| !names.knows(one));
+        let waited = self.renamed.wait_timeout_while(names, limit, are_missing);
         let (names, _) = waited.unwrap_or_else(PoisonError::into_inner);
         work(&names);
         self.waits.store(false, Relaxed);
@@ -127,6 +124,8 @@ pub(crate) struct Synchronization {
     master: Option<JoinHandle<()>>,
     backup: Option<Thread>,
     exchange: Option<Exchange>,
+    /// Whether this director has known the others' connections before.
+    was_ready: bool,
     is_sandboxed: bool,
 }
 
@@ -161,12 +160,14 @@ pub(crate) struct Wanted<'w> {
 
 impl Synchronization {
     /// Nothing runs yet.
-    pub(crate) fn new(is_sandboxed: bool) -> Self {
+    /// `is_ready`: it goes on with the connections of one that runs.
+    pub(crate) fn new(is_sandboxed: bool, is_ready: bool) -> Self {
         let (sender, unknown) = mpsc::channel(REQUESTS);
         let (names, renamed, waits, counters) = Default::default();
         let shared = Arc::new(Shared { names, renamed, unknown: sender, waits, counters });
         let (running, announcer, master, backup, exchange) = Default::default();
-        Self { shared, unknown, running, announcer, master, backup, exchange, is_sandboxed }
+        let was_ready = is_ready;
+        Self { shared, unknown, running, announcer, master, backup, exchange, was_ready, is_sandboxed }
     }
 
     /// Whether there is anything to name destinations for.
@@ -245,15 +246,21 @@ impl Synchronization {
         if self.exchange.as_ref().map(|exchange| &exchange.plan) == plan.as_ref() {
             return Ok(());
         }
-        if let Some(exchange) = self.exchange.take() {
-            exchange.end();
-        }
+        self.end_exchange();
         if let Some(plan) = plan {
             let tasks = self.backup(tables)?.clone();
-            let shared = Arc::clone(&self.shared);
-            self.exchange = Some(Exchange::start(plan, tables.clone(), shared, tasks, self.is_sandboxed)?);
+            let (shared, tables) = (Arc::clone(&self.shared), tables.clone());
+            let exchange = Exchange::start(plan, tables, shared, tasks, self.was_ready, self.is_sandboxed)?;
+            self.exchange = Some(exchange);
         }
         Ok(())
+    }
+
+    fn end_exchange(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.was_ready |= exchange.catch_up().is_ready;
+            exchange.end();
+        }
     }
 
     /// How far this director is with the others' connections; none if it has no key to ask them with.
@@ -293,9 +300,7 @@ impl Synchronization {
             self.end(role);
         }
         // It has tasks for the backup's thread.
-        if let Some(exchange) = self.exchange.take() {
-            exchange.end();
-        }
+        self.end_exchange();
         let Some(Thread { tasks, thread }) = self.backup.take() else { return false };
         drop(tasks);
         // It looks for that often enough.

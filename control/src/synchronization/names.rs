@@ -38,10 +38,10 @@ impl Names {
         &self.services
     }
 
-    /// The entry of a note; none if its destination is gone.
+    /// Whether a destination has a number now.
     #[must_use]
-    pub fn entry(&self, note: &Note) -> Option<Entry> {
-        entry(&self.services, note)
+    pub fn knows(&self, Unknown(identity): &Unknown) -> bool {
+        self.ids.contains_key(&(identity.service, identity.real.ip()))
     }
 
     /// The note of an entry, or who its destination is if that is not known.

@@ -17,6 +17,11 @@ use crate::director::ConnectionTables;
 use crate::flow::{Family, FlowKey, V4_WORDS, V6_WORDS};
 use crate::service::table::ServiceTable;
 
+/// A told timeout that is longer counts as this: the longest that can be configured.
+const LONGEST: Duration = Duration::from_secs(2_678_400);
+/// Of a template that is told without one, as in the kernel.
+const DEFAULT_TEMPLATE_TIMEOUT: Duration = Duration::from_secs(180);
+
 /// How a note came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -129,7 +134,12 @@ fn learn<const WORDS: usize>(
     if note.flow.template != note.state.is_template() {
         return Err(Refused::Unusable);
     }
-    let deadline = Now(now.0 + u64::from(note.timeout_s) * 1000);
+    let timeout = match note.timeout_s {
+        0 if note.flow.template => DEFAULT_TEMPLATE_TIMEOUT,
+        0 => Duration::from_millis(services.lifetime_ms(note.state)),
+        seconds => Duration::from_secs(seconds.into()).min(LONGEST),
+    };
+    let deadline = now.after(timeout);
     let hash = connections.hash(key);
     if let Some(found) = connections.find(key, hash) {
         let (slot, word, its) = (found.slot, found.word, found.record.destination());
@@ -150,11 +160,7 @@ fn learn<const WORDS: usize>(
             None => return Ok(Learned::Kept),
         }
     }
-    let role = if note.flow.template {
-        Role::Template(Duration::from_secs(note.timeout_s.into()))
-    } else {
-        Role::Connection(None)
-    };
+    let role = if note.flow.template { Role::Template(timeout) } else { Role::Connection(None) };
     let new =
         NewConnection { destination: note.destination, state: note.state, deadline, mark: note.mark, role };
     match connections.add(key, hash, &new)? {

@@ -20,6 +20,7 @@ use xlvs_dataplane::scheduler::{Scheduler, SchedulerName, SchedulerOptions};
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::service::{Persistence, Service, ServiceKey};
 use xlvs_dataplane::settings::Settings;
+use xlvs_dataplane::synchronization::Announcer;
 use xlvs_dataplane::verdict::{DropReason, Verdict};
 
 use super::frame::{DIRECTOR_MAC, VIP, VIP6};
@@ -77,6 +78,8 @@ pub struct Lab {
     pub when_full: WhenFull,
     /// How many connections a source may open, from the next [`Lab::publish`] on.
     pub source_limit: Option<Arc<SourceLimit>>,
+    /// Who is told of connections, from the next [`Lab::publish`] on.
+    pub announcer: Option<Announcer>,
     /// The services whose clients are persistent, from the next [`Lab::publish`] on.
     pub persistent: HashMap<ServiceKey, Persistence>,
     /// The services that remember no datagrams, from the next [`Lab::publish`] on.
@@ -124,6 +127,7 @@ impl Lab {
             settings: Settings::default(),
             when_full: WhenFull::default(),
             source_limit: None,
+            announcer: None,
             persistent,
             one_packet,
             always_served: false,
@@ -174,6 +178,7 @@ impl Lab {
         table.settings = self.settings;
         table.when_full = self.when_full;
         table.source_limit.clone_from(&self.source_limit);
+        table.announcer.clone_from(&self.announcer);
         table.defense.follow(&self.settings, u32::MAX);
         table
     }
