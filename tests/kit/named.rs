@@ -5,7 +5,7 @@ use crate::Lab;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -136,16 +136,34 @@ impl Caller {
     }
 }
 
+/// Connects from a port that this process has not connected from before: a client that takes the port of a connection of 10 s
+/// ago again, as Linux does by chance, goes where that one went, whosever turn it is.
 fn connect_from(from: Option<IpAddr>, to: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
-    let Some(from) = from else { return TcpStream::connect_timeout(&to, limit) };
+    use rustix::io::Errno;
+    use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddr::new(from, 0))?;
-    let stream = TcpStream::from(socket);
-    rustix::net::sockopt::set_socket_timeout(&stream, rustix::net::sockopt::Timeout::Send, Some(limit))?;
-    connect(&stream, &to)?;
-    Ok(stream)
+    /// Below those that Linux gives to others.
+    const PORTS: std::ops::Range<u16> = 10_000..32_768;
+    static NEXT: AtomicU16 = AtomicU16::new(PORTS.start);
+    let (family, any) = match to {
+        SocketAddr::V4(_) => (AddressFamily::INET, IpAddr::from([0; 4])),
+        SocketAddr::V6(_) => (AddressFamily::INET6, IpAddr::from([0_u16; 8])),
+    };
+    loop {
+        let port = NEXT.fetch_add(1, Relaxed);
+        assert!(PORTS.contains(&port), "more than {} connections of one test", PORTS.len());
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_reuseaddr(&socket, true)?;
+        match bind(&socket, &SocketAddr::new(from.unwrap_or(any), port)) {
+            // A server's.
+            Err(Errno::ADDRINUSE) => continue,
+            bound => bound?,
+        }
+        let stream = TcpStream::from(socket);
+        set_socket_timeout(&stream, Timeout::Send, Some(limit))?;
+        connect(&stream, &to)?;
+        return Ok(stream);
+    }
 }
 
 /// A client's UDP socket that asks a [`Named`] server.
