@@ -46,8 +46,6 @@ pub struct World {
     pub(crate) services: u64,
     pub(crate) flows: u64,
     pub(crate) workers: usize,
-    /// Whether other directors are told of connections.
-    pub(crate) sync: bool,
     /// Connections made under this table stay.
     pub lasting: Arc<ServiceTable>,
     /// Connections made under this table live for [`SHORT_MS`].
@@ -193,7 +191,6 @@ impl World {
             scheduler: plan.scheduler,
             services: services.len() as u64,
             flows: plan.flows,
-            sync: plan.sync,
             workers: plan.workers,
             lasting: table(1, timeouts(LONG)),
             passing: table(2, timeouts(Duration::from_millis(SHORT_MS))),

@@ -37,24 +37,6 @@ const CONNECTION_TABLE_SIZE: u32 = 4096;
 /// What messages are restricted to where no daemon runs that would know better.
 const ETHERNET_MTU: u32 = 1500;
 
-impl From<Role> for SyncRole {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Master => Self::Master,
-            Role::Backup => Self::Backup,
-        }
-    }
-}
-
-impl From<SyncRole> for Role {
-    fn from(role: SyncRole) -> Self {
-        match role {
-            SyncRole::Master => Self::Master,
-            SyncRole::Backup => Self::Backup,
-        }
-    }
-}
-
 /// The director's table for one command.
 #[derive(Debug)]
 pub struct Ipvs<'d> {
@@ -209,11 +191,11 @@ impl Kernel for Ipvs<'_> {
             max_length,
             ..default
         };
-        self.change(Operation::StartSync(role.into(), spec))
+        self.change(Operation::StartSync(role, spec))
     }
 
     fn stop_daemon(&mut self, role: Role) -> Result<(), Errno> {
-        self.change(Operation::StopSync(role.into()))
+        self.change(Operation::StopSync(role))
     }
 
     fn connection_table_size(&mut self) -> Result<u32, Errno> {
@@ -247,7 +229,7 @@ impl Kernel for Ipvs<'_> {
         let row = |(role, spec): (&SyncRole, &SyncSpec)| {
             let length = self.lengths.get(role).copied().unwrap_or_else(|| spec.length(ETHERNET_MTU));
             DaemonRow {
-                role: (*role).into(),
+                role: *role,
                 interface: spec.interface.clone(),
                 sync_id: spec.sync_id,
                 max_length: u16::try_from(length).unwrap_or(u16::MAX),

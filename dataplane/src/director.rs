@@ -54,6 +54,14 @@ pub struct ConnectionTables {
     pub v6: Arc<ConnectionTable<V6_WORDS>>,
 }
 
+impl ConnectionTables {
+    /// Whether connections of a former director are still being found.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.v4.is_restoring() || self.v6.is_restoring()
+    }
+}
+
 /// Why a packet has no path.
 #[derive(Clone, Copy, Debug)]
 enum Detour {

@@ -10,6 +10,7 @@ pub mod learner;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::connection::State;
+use crate::connection::record::{Record, Word};
 use crate::destination::DestinationId;
 use crate::flow::Flow;
 use due::Rules;
@@ -27,6 +28,20 @@ pub struct Note {
     pub mark: u32,
     /// It lives so many seconds without a packet.
     pub timeout_s: u32,
+}
+
+impl Note {
+    /// The note of the connection or template that has this word, which lives so long; none if the slot is not its any more.
+    #[must_use]
+    pub fn of<const WORDS: usize>(record: &Record<WORDS>, word: Word, timeout_ms: u64) -> Option<Self> {
+        let (_, key) = record.read()?;
+        let (destination, mark) = (record.destination(), record.mark());
+        // What was read belongs together.
+        let (now, _) = record.read()?;
+        (now.generation() == word.generation()).then_some(())?;
+        let timeout_s = u32::try_from(timeout_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+        Some(Self { flow: key.unpack()?, destination, state: word.state(), mark, timeout_s })
+    }
 }
 
 /// A master's end: all workers have it while there is a master.

@@ -111,10 +111,11 @@ impl Capture {
     #[track_caller]
     #[must_use]
     pub fn resets(lab: &Lab) -> Self {
-        let (v4, v6) = (lab.v4("vip"), lab.v6("vip"));
-        let filter = format!(
-            "(src host {v4} and tcp[tcpflags] & tcp-rst != 0) or (src host {v6} and ip6[6] == 6 and ip6[53] & 4 != 0)"
-        );
+        let reset = |vip: IpAddr| match vip {
+            IpAddr::V4(vip) => format!("(src host {vip} and tcp[tcpflags] & tcp-rst != 0)"),
+            IpAddr::V6(vip) => format!("(src host {vip} and ip6[6] == 6 and ip6[53] & 4 != 0)"),
+        };
+        let filter = lab.vips().into_iter().map(reset).collect::<Vec<_>>().join(" or ");
         Self::start(lab, "client", "eth0", &filter)
     }
 

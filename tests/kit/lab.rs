@@ -114,6 +114,13 @@ impl Lab {
         self.fact(&format!("{role}_v6")).parse().unwrap()
     }
 
+    /// The VIPs that there are: the IPv4 one, and the IPv6 one if the lab has it.
+    #[must_use]
+    pub fn vips(&self) -> Vec<IpAddr> {
+        let facts = ["vip_v4", "vip_v6"].into_iter().filter_map(|key| self.facts.get(key));
+        facts.map(|vip| vip.parse().unwrap()).collect()
+    }
+
     /// The MAC address of a role's interface.
     #[track_caller]
     #[must_use]

@@ -60,8 +60,7 @@ fn two_hundred_downloads_outlive_the_director_that_they_began_at() {
     let listed = pair.directors[0].daemon.ipvsadm("-ln --daemon").ok().stdout;
     assert!(listed.starts_with("master sync daemon (mcast=eth0, syncid=11"), "{listed}");
 
-    let reset = format!("src host {} and tcp[tcpflags] & tcp-rst != 0", lab.v4("vip"));
-    let mut resets = Capture::start(&lab, "client", "eth0", &reset);
+    let mut resets = Capture::resets(&lab);
     let downloads = Together::start(&lab, &[lab.v4("vip")], DOWNLOADS, EACH);
     is_known_to(&pair.directors[0].daemon, DOWNLOADS);
     is_known_to(&pair.directors[1].daemon, DOWNLOADS);
@@ -101,9 +100,9 @@ fn of_three(lab: &Lab, sync: &str) -> Config {
 
 /// The client's next packets for the VIP go to this director.
 fn by(lab: &Lab, director: &str) {
-    let mac = lab.mac(director, "eth0").map(|byte| format!("{byte:02x}")).join(":");
+    let mac = lab.fact(&format!("mac_{director}_eth0"));
     let vip = lab.v4("vip").to_string();
-    let line = ["ip", "neigh", "replace", &vip, "lladdr", &mac, "dev", "eth0", "nud", "permanent"];
+    let line = ["ip", "neigh", "replace", &vip, "lladdr", mac, "dev", "eth0", "nud", "permanent"];
     let _ = lab.exec("client", &line).ok();
 }
 
@@ -140,8 +139,7 @@ fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
     until("tcpdump listens", Duration::from_secs(10), || tcpdump.stderr().contains("listening on"));
 
     by(&lab, "director");
-    let reset = format!("src host {} and tcp[tcpflags] & tcp-rst != 0", lab.v4("vip"));
-    let mut resets = Capture::start(&lab, "client", "eth0", &reset);
+    let mut resets = Capture::resets(&lab);
     let vip = lab.v4("vip").to_string();
     let kept = Client::CurlPassive.fetch(&lab, "10.0.0.5", &vip).unwrap();
     let downloads =
@@ -370,8 +368,7 @@ pub(super) fn a_master_that_returns_knows_all_connections_before_it_takes_the_vi
     );
     let file = Config::empty().with("connections_file = \"none\"").table(&sync);
     let mut pair = Pair::start_with(&lab, &file, tracked);
-    let reset = format!("src host {} and tcp[tcpflags] & tcp-rst != 0", lab.v4("vip"));
-    let mut resets = Capture::start(&lab, "client", "eth0", &reset);
+    let mut resets = Capture::resets(&lab);
 
     let begin = SystemTime::now();
     let first = Together::start(&lab, &[lab.v4("vip")], DOWNLOADS, EACH);

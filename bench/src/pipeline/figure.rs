@@ -177,7 +177,7 @@ pub(super) fn figure(world: &World, workers: &[&Measured], counts: &Counts, seed
         flows: world.flows,
         services: world.services,
         workers: world.workers,
-        sync: world.sync,
+        sync: world.lasting.announcer.is_some(),
         ns: time.median,
         spread: time.spread,
         floor_ns: floor.median,

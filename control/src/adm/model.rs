@@ -13,6 +13,8 @@ pub const MAX_TIMEOUT_S: u32 = 31 * 24 * 60 * 60;
 pub use xlvs_dataplane::flow::Family;
 pub use xlvs_dataplane::service::ServiceKey as ServiceId;
 
+pub use crate::synchronization::spec::SyncRole as Role;
+
 /// A scheduler's flags, `flag-1` to `flag-3`; `sh` and `mh` call the first two `fallback` and `port`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SchedulerFlags {
@@ -175,26 +177,6 @@ pub struct Timeouts {
     pub tcp_fin_s: u32,
     /// UDP.
     pub udp_s: u32,
-}
-
-/// What a connection sync daemon does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Sends.
-    Master,
-    /// Receives.
-    Backup,
-}
-
-impl Role {
-    /// The name in commands and lists.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Master => "master",
-            Self::Backup => "backup",
-        }
-    }
 }
 
 /// A connection sync daemon to start. What is `None` is left to its default.

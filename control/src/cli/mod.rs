@@ -20,6 +20,7 @@ mod sync;
 mod wrap;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use serde::Serialize;
 
 use crate::config::{self, ConnectionsFile, DEFAULT_SOCKET, GroupName, InterfaceName, MarksFrom};
 use crate::doctor::Check;
@@ -429,6 +431,19 @@ fn config_id(told: Option<String>) -> String {
         let name = host.nodename().to_string_lossy();
         name.split('.').next().unwrap_or_default().to_owned()
     })
+}
+
+/// Writes what a daemon has said to standard output, as text or as one JSON object in a line.
+///
+/// # Errors
+/// When it can't be written.
+fn show(said: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
+    if !json {
+        return print(said.to_string());
+    }
+    let text = serde_json::to_string(said)
+        .map_err(|error| Failure::Runtime(format!("the status can't be written: {error}")))?;
+    print(text + "\n")
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.

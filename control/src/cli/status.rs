@@ -11,13 +11,5 @@ use crate::api::client;
 /// # Errors
 /// When no daemon answers.
 pub(crate) fn status(socket: &Path, json: bool) -> Result<(), Failure> {
-    let status = wait(client::status(socket))?;
-    if json {
-        let mut text = serde_json::to_string(&status)
-            .map_err(|error| Failure::Runtime(format!("the status can't be written: {error}")))?;
-        text.push('\n');
-        super::print(text)
-    } else {
-        super::print(status.to_string())
-    }
+    super::show(&wait(client::status(socket))?, json)
 }

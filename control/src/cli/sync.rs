@@ -14,12 +14,7 @@ use crate::synchronization::bulk::Key;
 /// When no daemon answers, or it is not ready and should be.
 pub(super) fn status(socket: &Path, json: bool, ready: bool) -> Result<(), Failure> {
     let sync = wait(client::status(socket))?.sync;
-    if json {
-        let text = serde_json::to_string(&sync).map_err(|error| Failure::Runtime(error.to_string()))?;
-        super::print(text + "\n")?;
-    } else {
-        super::print(sync.to_string())?;
-    }
+    super::show(&sync, json)?;
     match sync.catch_up.filter(|its| ready && !its.ready) {
         Some(its) => {
             Err(Failure::Runtime(format!("not caught up with the other directors yet: {}", its.progress)))

@@ -87,7 +87,7 @@ impl Daemon {
         let (tables, found) = (&self.launched.connections, self.connections.found());
         KeptStatus {
             place: self.connections.place().map(str::to_owned),
-            restoring: tables.v4.is_restoring() || tables.v6.is_restoring(),
+            restoring: tables.is_restoring(),
             connections: found.map(|found| found.connections),
             templates: found.map(|found| found.templates),
             lost: found.map_or(0, |found| found.damaged + found.unplaced),

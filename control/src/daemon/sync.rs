@@ -44,10 +44,13 @@ impl Daemon {
             }
         };
         let port = *port;
-        self.synchronization
+        let changed = self
+            .synchronization
             .follow_exchange(plan, &self.launched.connections)
             .map_err(|error| format!("TCP port {port} can't be listened at: {error}"))?;
-        self.rename();
+        if changed {
+            self.rename();
+        }
         Ok(())
     }
 

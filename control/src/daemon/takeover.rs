@@ -89,7 +89,7 @@ impl Daemon {
         }
         // Those of the former run that are still being found are not workers' alone.
         let deadline = Instant::now() + RESTORE_LIMIT;
-        while self.launched.connections.v4.is_restoring() || self.launched.connections.v6.is_restoring() {
+        while self.launched.connections.is_restoring() {
             if Instant::now() > deadline {
                 return Err("its connections are still being found".to_owned());
             }

@@ -74,18 +74,14 @@ impl Registry {
     /// What was remembered and is not configured any more has left.
     pub(crate) fn dismiss_remembered(&mut self) {
         for (identity, (id, kept)) in std::mem::take(&mut self.remembered.destinations) {
-            let Identity { service: key, real } = identity;
-            let instance = self.services.get(&key).map(|service| service.instance);
-            if instance.is_none() {
-                self.depart(key, departed(kept.remark));
+            if !self.services.contains_key(&identity.service) {
+                self.depart(identity.service, departed(kept.remark));
             }
             let standing = match kept.standing {
                 Standing::Present => Standing::Finishing,
                 standing => standing,
             };
-            let entry = self.numbered_entry(id, real);
-            // 0 is no service's that there is.
-            self.retire_as(key, instance.unwrap_or(0), entry, standing);
+            self.retire_stranger(identity, id, standing);
         }
     }
 

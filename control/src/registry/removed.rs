@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
+use xlvs_dataplane::connection::store::Identity;
 use xlvs_dataplane::counters::Traffic;
-use xlvs_dataplane::destination::Standing;
+use xlvs_dataplane::destination::{DestinationId, Standing};
 use xlvs_dataplane::service::ServiceKey;
 
 use super::Registry;
@@ -129,6 +130,15 @@ impl Registry {
         remover: Owner,
     ) {
         self.retire_as(service, instance, entry, standing(options, remover));
+    }
+
+    /// Keeps a destination that is only known by its connections, under this number.
+    pub(super) fn retire_stranger(&mut self, identity: Identity, id: DestinationId, standing: Standing) {
+        let Identity { service, real } = identity;
+        // 0 is no service's that there is.
+        let instance = self.services.get(&service).map_or(0, |service| service.instance);
+        let entry = self.numbered_entry(id, real);
+        self.retire_as(service, instance, entry, standing);
     }
 
     pub(super) fn retire_as(

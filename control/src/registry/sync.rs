@@ -90,21 +90,19 @@ impl Registry {
 
     /// Names a destination that is not configured, so that another director's connections to it can be known here; they go on to it,
     /// and are its own when it is added. False if there are too many of those.
-    pub fn name_stranger(&mut self, Identity { service, real }: Identity) -> bool {
+    pub fn name_stranger(&mut self, identity: Identity) -> bool {
+        let Identity { service, real } = identity;
         if self.is_named(&service, real) {
             return true;
         }
         if self.removed.iter().count() >= MAX_STRANGERS {
             return false;
         }
-        let instance = self.services.get(&service).map(|service| service.instance);
-        if instance.is_none() && self.removed.departed(&service).is_none() {
+        if !self.services.contains_key(&service) && self.removed.departed(&service).is_none() {
             self.depart(service, Departed { vip: None, is_persistent: false });
         }
         let id = self.take_id();
-        let entry = self.numbered_entry(id, real);
-        // 0 is no service's that there is.
-        self.retire_as(service, instance.unwrap_or(0), entry, Standing::Finishing);
+        self.retire_stranger(identity, id, Standing::Finishing);
         true
     }
 

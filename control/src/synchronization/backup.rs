@@ -25,7 +25,7 @@ use super::names::{Names, Unknown};
 use super::{Shared, sandboxed};
 
 /// The most destinations that are asked for at a time; entries of more are dropped.
-pub(crate) const MOST_UNKNOWN: usize = 1024;
+const MOST_UNKNOWN: usize = 1024;
 /// The most entries that wait for their destinations.
 const MOST_WAITING: usize = 16_384;
 /// How long the control thread may take to name them.

@@ -1,6 +1,7 @@
 //! The thread of bulk resynchronisation ([`super::bulk`]): it answers directors that ask for all connections, and asks the peers for
 //! theirs, at the director's start and whenever it becomes a backup. It has a runtime of its own, and no rights.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -175,7 +176,7 @@ async fn catch_up(client: &Client, tasks: &Tasks, state: &Mutex<CatchUp>) {
     let tell = tell(shown, state);
     let (ended, ()) = tokio::select! {
         both = async { tokio::join!(asking, deliver) } => both,
-        () = tell => return,
+        never = tell => match never {},
     };
     match ended {
         Ok(summary) => {
@@ -199,7 +200,7 @@ async fn give(tasks: &Tasks, mut task: Task) {
 }
 
 /// Puts into words how far it is, for as long as it lasts.
-async fn tell(mut shown: watch::Receiver<Progress>, state: &Mutex<CatchUp>) {
+async fn tell(mut shown: watch::Receiver<Progress>, state: &Mutex<CatchUp>) -> Infallible {
     loop {
         let words = match &*shown.borrow_and_update() {
             Progress::Connecting { peer } => format!("asking {peer}"),
@@ -255,17 +256,8 @@ fn told<const WORDS: usize>(
     now: Now,
 ) -> Option<Entry> {
     let record = table.record(slot)?;
-    let (word, key) = record.read()?;
+    let (word, _) = record.read()?;
     let left_ms = record.deadline().0.checked_sub(now.0).filter(|left| *left > 0 && !word.is_orphaned())?;
     let timeout_ms = if word.is_template() { record.timeout_ms() } else { left_ms };
-    let note = Note {
-        flow: key.unpack()?,
-        destination: record.destination(),
-        state: word.state(),
-        mark: record.mark(),
-        timeout_s: u32::try_from(timeout_ms.div_ceil(1000)).unwrap_or(u32::MAX),
-    };
-    // What was read belongs together.
-    let is_its = record.read().is_some_and(|(now, _)| now.generation() == word.generation());
-    entry(services, &note).filter(|_| is_its)
+    entry(services, &Note::of(record, word, timeout_ms)?)
 }

@@ -121,7 +121,6 @@ pub(crate) struct Synchronization {
     pub(crate) unknown: mpsc::Receiver<Vec<Unknown>>,
     running: BTreeMap<SyncRole, Running>,
     announcer: Option<Announcer>,
-    master: Option<JoinHandle<()>>,
     backup: Option<Thread>,
     exchange: Option<Exchange>,
     /// Whether this director has known the others' connections before.
@@ -165,14 +164,14 @@ impl Synchronization {
         let (sender, unknown) = mpsc::channel(REQUESTS);
         let (names, renamed, waits, counters) = Default::default();
         let shared = Arc::new(Shared { names, renamed, unknown: sender, waits, counters });
-        let (running, announcer, master, backup, exchange) = Default::default();
+        let (running, announcer, backup, exchange) = Default::default();
         let was_ready = is_ready;
-        Self { shared, unknown, running, announcer, master, backup, exchange, was_ready, is_sandboxed }
+        Self { shared, unknown, running, announcer, backup, exchange, was_ready, is_sandboxed }
     }
 
     /// Whether there is anything to name destinations for.
     pub(crate) fn is_used(&self) -> bool {
-        self.backup.is_some() || self.master.is_some()
+        self.backup.is_some() || self.announcer.is_some()
     }
 
     /// Whether the director learns only, and tells nobody.
@@ -234,7 +233,7 @@ impl Synchronization {
         failed
     }
 
-    /// Has the thread of bulk resynchronisation go by this plan, or ends it.
+    /// Has the thread of bulk resynchronisation go by this plan, or ends it. Whether it went by another one before.
     ///
     /// # Errors
     /// When it can't be; it does not run then.
@@ -242,9 +241,9 @@ impl Synchronization {
         &mut self,
         plan: Option<ExchangePlan>,
         tables: &ConnectionTables,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if self.exchange.as_ref().map(|exchange| &exchange.plan) == plan.as_ref() {
-            return Ok(());
+            return Ok(false);
         }
         self.end_exchange();
         if let Some(plan) = plan {
@@ -253,7 +252,7 @@ impl Synchronization {
             let exchange = Exchange::start(plan, tables, shared, tasks, self.was_ready, self.is_sandboxed)?;
             self.exchange = Some(exchange);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn end_exchange(&mut self) {
@@ -275,8 +274,8 @@ impl Synchronization {
                 let sockets = socket::open_master(spec, interface.index, plan.ports, plan.buffer)?;
                 let (announcer, notes) = Announcer::new(Rules::of(&Settings::default()), plan.room);
                 let (shared, length) = (Arc::clone(&self.shared), spec.length(interface.mtu));
-                self.master =
-                    Some(master::start(sockets, spec.sync_id, length, notes, shared, self.is_sandboxed)?);
+                // It ends when the last worker has a table without the announcer.
+                drop(master::start(sockets, spec.sync_id, length, notes, shared, self.is_sandboxed)?);
                 self.announcer = Some(announcer);
             }
             SyncRole::Backup => {
@@ -294,18 +293,18 @@ impl Synchronization {
         Ok(())
     }
 
-    /// Ends all daemons and their threads, until [`Self::follow`] is called. True if what was learned has no timers any more.
-    pub(crate) fn rest(&mut self) -> bool {
+    /// Ends all daemons and their threads, until [`Self::follow`] is called. What was learned has no timers then.
+    pub(crate) fn rest(&mut self) {
         for role in SyncRole::ALL {
             self.end(role);
         }
         // It has tasks for the backup's thread.
         self.end_exchange();
-        let Some(Thread { tasks, thread }) = self.backup.take() else { return false };
-        drop(tasks);
-        // It looks for that often enough.
-        let _ = thread.join();
-        true
+        if let Some(Thread { tasks, thread }) = self.backup.take() {
+            drop(tasks);
+            // It looks for that often enough.
+            let _ = thread.join();
+        }
     }
 
     /// The backup's thread, which is started when it is first needed.
@@ -326,8 +325,7 @@ impl Synchronization {
             return;
         }
         match role {
-            // The thread ends when the last worker has a table without the announcer.
-            SyncRole::Master => (self.announcer, self.master) = (None, None),
+            SyncRole::Master => self.announcer = None,
             SyncRole::Backup => {
                 if let Some(backup) = &self.backup {
                     backup.tasks.give_surely(Task::Listen(Vec::new(), Filter::default()));

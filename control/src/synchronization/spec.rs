@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{MAX_LENGTH, MIN_LENGTH};
 
 /// What a director does for the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncRole {
     /// It tells them of its connections.

@@ -12,6 +12,7 @@ use super::wheel::Wheel;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
+use crate::service::table::ServiceTable;
 
 /// The connections as one worker sees them.
 #[derive(Debug)]
@@ -68,6 +69,16 @@ impl Removed {
     #[must_use]
     pub const fn is_template(&self) -> bool {
         self.state.is_template()
+    }
+
+    /// Takes it out of its destination's counts.
+    pub(crate) fn settle(&self, services: &ServiceTable) {
+        let Some(destination) = services.destination(self.destination) else { return };
+        if self.is_template() {
+            destination.counters.template_removed();
+        } else {
+            destination.counters.connection_removed(self.state.is_inactive());
+        }
     }
 }
 

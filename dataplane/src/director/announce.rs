@@ -71,21 +71,13 @@ fn consider<const WORDS: usize>(
     if !stamped && !forced {
         return;
     }
-    let Some((now, flow)) = record.read().and_then(|(now, key)| Some((now, key.unpack()?))) else { return };
-    if now.generation() != word.generation() {
-        return;
-    }
-    let note = Note {
-        flow,
-        destination: record.destination(),
-        state: subject.state,
-        mark: record.mark(),
-        timeout_s: u32::try_from(subject.timeout_ms.div_ceil(1000)).unwrap_or(u32::MAX),
-    };
+    let Some(note) = Note::of(record, word, subject.timeout_ms) else { return };
     if announcer.tell(note) {
         context.counters.sync_notes.add(1);
     } else {
         context.counters.sync_overflows.add(1);
-        record.stamp(now, Stamp::OWED);
+        if let Some((now, _)) = record.read().filter(|(now, _)| now.generation() == word.generation()) {
+            record.stamp(now, Stamp::OWED);
+        }
     }
 }

@@ -54,13 +54,7 @@ impl Context<'_> {
     /// Takes a connection or template that has ended out of its destination's counts.
     pub(super) fn settle(&self, ended: &Removed) {
         self.counters.connections_expired.add(u64::from(!ended.is_template()));
-        if let Some(destination) = self.services.destination(ended.destination) {
-            if ended.is_template() {
-                destination.counters.template_removed();
-            } else {
-                destination.counters.connection_removed(ended.state.is_inactive());
-            }
-        }
+        ended.settle(self.services);
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::Note;
 use super::due::Stamp;
 use crate::clock::Now;
-use crate::connection::record::{Role, Word};
+use crate::connection::record::{Role, TemplateSlot, Word};
 use crate::connection::table::{Added, NewConnection, TableFull};
-use crate::connection::worker::{Removed, WorkerConnections};
+use crate::connection::worker::WorkerConnections;
 use crate::director::ConnectionTables;
 use crate::flow::{Family, FlowKey, V4_WORDS, V6_WORDS};
 use crate::service::table::ServiceTable;
@@ -60,6 +60,7 @@ impl From<TableFull> for Refused {
 /// The hand. It has to live for as long as there are connections by it, or another has to adopt their timers.
 #[derive(Debug)]
 pub struct Learner {
+    tables: ConnectionTables,
     v4: WorkerConnections<V4_WORDS>,
     v6: WorkerConnections<V6_WORDS>,
 }
@@ -69,6 +70,7 @@ impl Learner {
     #[must_use]
     pub fn new(tables: &ConnectionTables, now: Now) -> Self {
         Self {
+            tables: tables.clone(),
             v4: WorkerConnections::new(Arc::clone(&tables.v4), now),
             v6: WorkerConnections::new(Arc::clone(&tables.v6), now),
         }
@@ -77,7 +79,7 @@ impl Learner {
     /// Whether connections of a former director are still being found: nothing may be learned before.
     #[must_use]
     pub fn is_restoring(&self) -> bool {
-        self.v4.table().is_restoring() || self.v6.table().is_restoring()
+        self.tables.is_restoring()
     }
 
     /// Learns of a connection or template, which has seen so many packets (`sync_threshold`).
@@ -106,19 +108,9 @@ impl Learner {
 
     /// Looks at up to `budget` timers of each family; true if more are due.
     pub fn expire(&mut self, services: &ServiceTable, now: Now, budget: usize) -> bool {
-        let v4 = self.v4.expire(now, budget, |ended| settle(services, &ended));
-        let v6 = self.v6.expire(now, budget, |ended| settle(services, &ended));
+        let v4 = self.v4.expire(now, budget, |ended| ended.settle(services));
+        let v6 = self.v6.expire(now, budget, |ended| ended.settle(services));
         v4 == budget || v6 == budget
-    }
-}
-
-/// Takes what has ended out of its destination's counts.
-fn settle(services: &ServiceTable, ended: &Removed) {
-    let Some(destination) = services.destination(ended.destination) else { return };
-    if ended.is_template() {
-        destination.counters.template_removed();
-    } else {
-        destination.counters.connection_removed(ended.state.is_inactive());
     }
 }
 
@@ -155,7 +147,7 @@ fn learn<const WORDS: usize>(
             return Ok(Learned::Kept);
         }
         match connections.remove(slot, word) {
-            Some(ended) => settle(services, &ended),
+            Some(ended) => ended.settle(services),
             // A template with connections, which stays for them.
             None => return Ok(Learned::Kept),
         }
@@ -163,37 +155,30 @@ fn learn<const WORDS: usize>(
     let role = if note.flow.template { Role::Template(timeout) } else { Role::Connection(None) };
     let new =
         NewConnection { destination: note.destination, state: note.state, deadline, mark: note.mark, role };
-    match connections.add(key, hash, &new)? {
-        Added::New(slot, word) => {
+    let added = connections.add(key, hash, &new)?;
+    let (Added::New(slot, word) | Added::Existing(slot, word)) = added;
+    if note.flow.template {
+        // Held by nobody.
+        connections.table().release_template(TemplateSlot(slot));
+    }
+    let Some(record) = connections.table().record(slot) else { return Ok(Learned::Kept) };
+    match added {
+        Added::New(..) => {
             if note.flow.template {
                 destination.counters.template_added();
             } else {
                 destination.counters.connection_added(note.state.is_inactive());
             }
-            if let Some(record) = connections.table().record(slot) {
-                record.set_packets(word, packets);
-                record.stamp(word, Stamp::new(note.state, now, 0));
-                if note.flow.template {
-                    // Held by nobody.
-                    connections.table().release_template(crate::connection::record::TemplateSlot(slot));
-                }
-            }
+            record.set_packets(word, packets);
+            record.stamp(word, Stamp::new(note.state, now, 0));
             Ok(Learned::New)
         }
         // A worker opened it just now.
-        Added::Existing(slot, word) => {
-            if note.flow.template {
-                connections.table().release_template(crate::connection::record::TemplateSlot(slot));
-            }
-            let is_its = connections
-                .table()
-                .record(slot)
-                .is_some_and(|record| record.destination() == note.destination);
-            if is_its {
-                update(connections, services, (slot, word), note, packets, deadline, now);
-            }
-            Ok(if is_its { Learned::Again } else { Learned::Kept })
+        Added::Existing(..) if record.destination() == note.destination => {
+            update(connections, services, (slot, word), note, packets, deadline, now);
+            Ok(Learned::Again)
         }
+        Added::Existing(..) => Ok(Learned::Kept),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::table::Table;
-use super::value::{Refusal, integer, interface, path, text, unicast};
+use super::value::{Refusal, interface, path, text, unicast};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_SYNC_PEERS;
 use crate::config::names::{InterfaceName, SyncRoles};
@@ -42,9 +42,7 @@ pub(super) fn sync(source: &mut Source<'_>, at: Position, table: &DeTable<'_>) -
         }),
         port: keys.number(source, "port", 1..=65_535),
         ttl: keys.number(source, "ttl", 1..=255),
-        max_length: keys.read(source, "max_length", "a whole number, 80 to 65507", |value| {
-            integer(value, MIN_LENGTH as u16..=MAX_LENGTH as u16)
-        }),
+        max_length: keys.number(source, "max_length", MIN_LENGTH as u16..=MAX_LENGTH as u16),
         peers: keys.list(source, "peers", MAX_SYNC_PEERS, "another director's address", unicast),
         key_file: keys.read(source, "key_file", "an absolute path", path),
     };

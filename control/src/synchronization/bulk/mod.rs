@@ -34,9 +34,6 @@ pub use frame::Refusal;
 pub use key::{Found, Key, KeyError};
 pub use server::{Served, Server, ServerLimits, Source};
 
-/// The TCP port that peers ask at, unless told otherwise: the number of the messages' UDP port.
-pub const DEFAULT_PORT: u16 = 8848;
-
 /// Connecting, and then the handshake with hello and answer, may take so long each.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// A frame, or room for one to send, may be so long in coming.
