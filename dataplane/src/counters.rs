@@ -166,7 +166,7 @@ pub struct WorkerCounters {
     /// Packets that were sent on without a connection, as the table was full.
     pub stateless: Counter,
     /// Connections and templates that were given to be told to other directors.
-    pub sync_notes: Counter,
+    pub sync_notices: Counter,
     /// Those for which there was no room; each is due again at its next packet.
     pub sync_overflows: Counter,
     /// The epoch of the service table that the worker uses.
@@ -206,7 +206,7 @@ impl Default for WorkerCounters {
             connections_dropped: Counter::default(),
             connections_displaced: Counter::default(),
             stateless: Counter::default(),
-            sync_notes: Counter::default(),
+            sync_notices: Counter::default(),
             sync_overflows: Counter::default(),
             epoch: Counter::default(),
             rounds: Counter::default(),
@@ -279,7 +279,7 @@ impl WorkerCounters {
             &self.connections_dropped,
             &self.connections_displaced,
             &self.stateless,
-            &self.sync_notes,
+            &self.sync_notices,
             &self.sync_overflows,
         ];
         cells.into_iter().chain(&self.drops).chain(&self.port_drops)

@@ -1,8 +1,8 @@
-//! What directors tell each other of their connections. A worker that meets a connection which is due ([`due`]) puts a [`Note`] of
-//! it into a channel and goes on; whoever holds the other end tells the other directors. What these tell comes into
-//! the tables by a [`learner`].
+//! What directors tell each other of their connections. A worker that meets a connection which is due ([`due`]) puts a [`Notice`] of
+//! it into a channel and goes on; whoever holds the other end looks the connection up and tells the other directors the [`Note`] of
+//! it. What these tell comes into the tables by a [`learner`].
 //!
-//! The channel is bounded. A note that finds no room is counted, and its connection is due again at its next packet.
+//! The channel is bounded. A notice that finds no room is counted, and its connection is due again at its next packet.
 
 pub mod due;
 pub mod learner;
@@ -11,8 +11,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::connection::State;
 use crate::connection::record::{Record, Word};
+use crate::connection::table::ConnectionTable;
 use crate::destination::DestinationId;
-use crate::flow::Flow;
+use crate::director::ConnectionTables;
+use crate::flow::{Flow, V4_WORDS};
+use crate::service::table::ServiceTable;
 use due::Rules;
 
 /// A connection or template as its director has it.
@@ -44,31 +47,63 @@ impl Note {
     }
 }
 
+/// That a connection or template is to be told of in the state that it has now. No more than its place: what a worker writes into
+/// the channel comes out of another core's cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice {
+    word: Word,
+    slot: u32,
+    is_v4: bool,
+}
+
+impl Notice {
+    pub(crate) const fn of<const WORDS: usize>(slot: u32, word: Word) -> Self {
+        Self { word, slot, is_v4: WORDS == V4_WORDS }
+    }
+
+    /// Its note; none if the connection has ended since.
+    #[must_use]
+    pub fn note(&self, tables: &ConnectionTables, services: &ServiceTable) -> Option<Note> {
+        if self.is_v4 { self.look_up(&tables.v4, services) } else { self.look_up(&tables.v6, services) }
+    }
+
+    fn look_up<const WORDS: usize>(
+        &self,
+        table: &ConnectionTable<WORDS>,
+        services: &ServiceTable,
+    ) -> Option<Note> {
+        let record = table.record(self.slot)?;
+        let state = self.word.state();
+        let timeout_ms = if state.is_template() { record.timeout_ms() } else { services.lifetime_ms(state) };
+        Note::of(record, self.word, timeout_ms)
+    }
+}
+
 /// A master's end: all workers have it while there is a master.
 #[derive(Clone, Debug)]
 pub struct Announcer {
-    /// Which packets make a note.
+    /// Which packets make a notice.
     pub rules: Rules,
-    notes: Sender<Note>,
+    notices: Sender<Notice>,
 }
 
 impl Announcer {
-    /// An announcer whose channel has room for so many notes, at least 1, and the other end.
+    /// An announcer whose channel has room for so many notices, at least 1, and the other end.
     #[must_use]
-    pub fn new(rules: Rules, room: usize) -> (Self, Receiver<Note>) {
-        let (notes, receiver) = bounded(room.max(1));
-        (Self { rules, notes }, receiver)
+    pub fn new(rules: Rules, room: usize) -> (Self, Receiver<Notice>) {
+        let (notices, receiver) = bounded(room.max(1));
+        (Self { rules, notices }, receiver)
     }
 
     /// The same announcer by other rules.
     #[must_use]
     pub fn with_rules(&self, rules: Rules) -> Self {
-        Self { rules, notes: self.notes.clone() }
+        Self { rules, notices: self.notices.clone() }
     }
 
-    /// Gives the note away; false if there is no room for it.
+    /// Gives the notice away; false if there is no room for it.
     #[must_use]
-    pub fn tell(&self, note: Note) -> bool {
-        self.notes.try_send(note).is_ok()
+    pub fn tell(&self, notice: Notice) -> bool {
+        self.notices.try_send(notice).is_ok()
     }
 }

@@ -13,17 +13,17 @@ use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::packet::{Key, Packet};
 use xlvs_dataplane::synchronization::due::Rules;
 use xlvs_dataplane::synchronization::learner::{Heard, Learned, Learner, Refused};
-use xlvs_dataplane::synchronization::{Announcer, Note};
+use xlvs_dataplane::synchronization::{Announcer, Note, Notice};
 
 const SECOND: u64 = 1000;
 
-/// A master of TCP 80 over both families and UDP 53, whose channel has room for so many notes.
-fn master(room: usize) -> (Lab, Receiver<Note>) {
+/// A master of TCP 80 over both families and UDP 53, whose channel has room for so many notices.
+fn master(room: usize) -> (Lab, Receiver<Notice>) {
     let mut lab = Lab::new(1, 4096);
-    let (announcer, notes) = Announcer::new(Rules::of(&lab.settings), room);
+    let (announcer, notices) = Announcer::new(Rules::of(&lab.settings), room);
     lab.announcer = Some(announcer);
     publish(&mut lab);
-    (lab, notes)
+    (lab, notices)
 }
 
 fn publish(lab: &mut Lab) {
@@ -40,35 +40,48 @@ fn send(lab: &mut Lab, client: u16, segments: &[&'static str]) {
     }
 }
 
-fn states(notes: &Receiver<Note>) -> Vec<(u16, State)> {
-    notes.try_iter().map(|note| (note.flow.client.port(), note.state)).collect()
+fn states(lab: &Lab, notices: &Receiver<Notice>) -> Vec<(u16, State)> {
+    let notes = notices.try_iter().filter_map(|notice| notice.note(&lab.connections, &lab.services));
+    notes.map(|note| (note.flow.client.port(), note.state)).collect()
 }
 
 #[test]
-fn a_note_without_room_is_counted_and_told_with_the_next_packet() {
-    let (mut lab, notes) = master(2);
+fn a_notice_without_room_is_counted_and_told_with_the_next_packet() {
+    let (mut lab, notices) = master(2);
     for client in [1, 2, 3] {
         send(&mut lab, client, &["S", "A", "A"]);
     }
-    let counted = |lab: &Lab| (lab.counters[0].sync_notes.get(), lab.counters[0].sync_overflows.get());
+    let counted = |lab: &Lab| (lab.counters[0].sync_notices.get(), lab.counters[0].sync_overflows.get());
     assert_eq!(counted(&lab), (2, 1));
-    assert_eq!(states(&notes), [(1, State::Established), (2, State::Established)]);
+    assert_eq!(states(&lab, &notices), [(1, State::Established), (2, State::Established)]);
     // The packet after it would not be due by its number.
     send(&mut lab, 3, &["A"]);
     send(&mut lab, 1, &["A"]);
-    assert_eq!(states(&notes), [(3, State::Established)]);
+    assert_eq!(states(&lab, &notices), [(3, State::Established)]);
     send(&mut lab, 3, &["A"]);
-    assert_eq!((states(&notes), counted(&lab)), (Vec::new(), (3, 1)));
+    assert_eq!((states(&lab, &notices), counted(&lab)), (Vec::new(), (3, 1)));
 }
 
 #[test]
 fn nothing_is_told_where_there_is_no_master_any_more() {
-    let (mut lab, notes) = master(16);
+    let (mut lab, notices) = master(16);
     send(&mut lab, 1, &["S", "A"]);
     lab.announcer = None;
     publish(&mut lab);
     send(&mut lab, 1, &["A", "FA"]);
-    assert_eq!((states(&notes), lab.counters[0].sync_notes.get()), (Vec::new(), 0));
+    assert_eq!((states(&lab, &notices), lab.counters[0].sync_notices.get()), (Vec::new(), 0));
+}
+
+#[test]
+fn what_ended_before_it_was_looked_up_is_not_told() {
+    let (mut lab, notices) = master(16);
+    send(&mut lab, 1, &["S", "A", "A"]);
+    send(&mut lab, 2, &["S", "A", "A"]);
+    lab.now.0 += 901 * SECOND;
+    lab.expire();
+    // It has the slot of one of the two.
+    send(&mut lab, 3, &["S", "A", "A"]);
+    assert_eq!(states(&lab, &notices), [(3, State::Established)]);
 }
 
 /// A backup of the same services.

@@ -30,7 +30,7 @@ use xlvs_dataplane::scheduler::NewFlow;
 use xlvs_dataplane::service::table::ServiceTable;
 use xlvs_dataplane::synchronization::due::Rules;
 use xlvs_dataplane::synchronization::learner::{Heard, Learner};
-use xlvs_dataplane::synchronization::{Announcer, Note};
+use xlvs_dataplane::synchronization::{Announcer, Notice};
 use xlvs_dataplane::verdict::Verdict;
 
 use crate::answer::Reaction;
@@ -65,8 +65,8 @@ pub struct Machine {
     rules: BTreeSet<SteeringRule>,
     mtu: u32,
     names: CaptureNames,
-    /// While it is a master: what it does with notes, and those that it has made.
-    announcer: Option<(Announcer, Receiver<Note>)>,
+    /// While it is a master: what it does with notices, and those that it has made.
+    announcer: Option<(Announcer, Receiver<Notice>)>,
     /// What of it is a backup.
     learner: Learner,
     /// What commands wrote.
@@ -138,7 +138,8 @@ impl Machine {
 
     /// What it has told since the last time, in order.
     pub fn told(&self) -> Vec<Told> {
-        let notes = self.announcer.iter().flat_map(|(_, notes)| notes.try_iter());
+        let notices = self.announcer.iter().flat_map(|(_, notices)| notices.try_iter());
+        let notes = notices.filter_map(|notice| notice.note(&self.connections, &self.services));
         notes.filter_map(|note| entry(&self.services, &note)).collect()
     }
 

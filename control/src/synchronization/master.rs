@@ -1,5 +1,5 @@
-//! The master's thread: notes of the workers become messages. A message leaves when it is full, or [`FLUSH`] after its first
-//! entry came. Workers never wake the thread: it looks at the notes every few milliseconds. One that the kernel does not take is counted and
+//! The master's thread: notices of the workers become messages. A message leaves when it is full, or [`FLUSH`] after its first
+//! entry came. Workers never wake the thread: it looks at the notices every few milliseconds. One that the kernel does not take is counted and
 //! lost, as in the kernel: what it said is said again with later packets.
 
 use std::io;
@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
+use xlvs_dataplane::director::ConnectionTables;
 use xlvs_dataplane::service::table::ServiceTable;
-use xlvs_dataplane::synchronization::Note;
+use xlvs_dataplane::synchronization::{Note, Notice};
 
 use super::counters::{Counters, add};
 use super::message::Packer;
@@ -18,10 +19,10 @@ use super::{Shared, sandboxed};
 
 /// The longest that an entry waits for others.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Between two looks at the notes. A thread that waited for them would have to be woken, which costs a worker as much as twenty
+/// Between two looks at the notices. A thread that waited for them would have to be woken, which costs a worker as much as twenty
 /// packets; the channel has room for what two workers tell meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Notes that are taken with one table of destinations.
+/// Notices that are taken with one table of destinations.
 const BATCH: usize = 4096;
 
 /// One port's messages.
@@ -49,65 +50,80 @@ impl Port {
     }
 }
 
-/// Starts the thread. It ends when nobody has the notes' other end any more, and sends what waits before.
-///
-/// # Errors
-/// When there can be no thread.
-pub(crate) fn start(
-    sockets: Vec<UdpSocket>,
-    sync_id: u8,
-    length: usize,
-    notes: Receiver<Note>,
+/// What the thread works on.
+#[derive(Debug)]
+pub(crate) struct Master {
+    ports: Vec<Port>,
+    notices: Receiver<Notice>,
+    tables: ConnectionTables,
     shared: Arc<Shared>,
-    is_sandboxed: bool,
-) -> io::Result<JoinHandle<()>> {
-    let port = |socket| Port { socket, packer: Packer::new(sync_id, length), due: None };
-    let mut ports: Vec<Port> = sockets.into_iter().map(port).collect();
-    sandboxed("xlvs-master", is_sandboxed, move || run(&mut ports, &notes, &shared))
 }
 
-fn run(ports: &mut [Port], notes: &Receiver<Note>, shared: &Shared) {
-    loop {
-        let services = shared.services();
-        let mut taken = 0;
-        for note in notes.try_iter().take(BATCH) {
-            taken += 1;
-            take(ports, &note, &services, &shared.counters);
-        }
-        let ended = taken == 0
-            && match notes.try_recv() {
-                Ok(note) => {
-                    take(ports, &note, &services, &shared.counters);
-                    false
+impl Master {
+    /// A master that sends messages of at most `length` bytes to this group by these sockets.
+    pub(crate) fn new(
+        (sockets, sync_id, length): (Vec<UdpSocket>, u8, usize),
+        notices: Receiver<Notice>,
+        tables: ConnectionTables,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let port = |socket| Port { socket, packer: Packer::new(sync_id, length), due: None };
+        Self { ports: sockets.into_iter().map(port).collect(), notices, tables, shared }
+    }
+
+    /// Starts the thread. It ends when nobody has the notices' other end any more, and sends what waits before.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub(crate) fn start(mut self, is_sandboxed: bool) -> io::Result<JoinHandle<()>> {
+        sandboxed("xlvs-master", is_sandboxed, move || self.run())
+    }
+
+    fn run(&mut self) {
+        loop {
+            let services = self.shared.services();
+            let mut taken = 0;
+            let ended = loop {
+                match self.notices.try_recv() {
+                    Ok(notice) => {
+                        if let Some(note) = notice.note(&self.tables, &services) {
+                            self.take(&note, &services);
+                        }
+                    }
+                    Err(error) => break error == TryRecvError::Disconnected,
                 }
-                Err(error) => error == TryRecvError::Disconnected,
+                taken += 1;
+                if taken == BATCH {
+                    break false;
+                }
             };
-        let now = Instant::now();
-        for port in ports.iter_mut().filter(|port| ended || port.due.is_some_and(|due| due <= now)) {
-            port.flush(&shared.counters);
-        }
-        match taken {
-            0 if ended => return,
-            BATCH => {}
-            _ => std::thread::sleep(PAUSE),
+            let now = Instant::now();
+            for port in self.ports.iter_mut().filter(|port| ended || port.due.is_some_and(|due| due <= now)) {
+                port.flush(&self.shared.counters);
+            }
+            match taken {
+                _ if ended => return,
+                BATCH => {}
+                _ => std::thread::sleep(PAUSE),
+            }
         }
     }
-}
 
-fn take(ports: &mut [Port], note: &Note, services: &ServiceTable, counters: &Counters) {
-    let Some(entry) = super::names::entry(services, note) else { return };
-    // Entries of a flow keep their order.
-    let client = note.flow.client;
-    let spread = match client.ip() {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => address.to_bits() as u32,
-    } ^ u32::from(client.port());
-    let count = ports.len();
-    let Some(port) = ports.get_mut(spread as usize % count.max(1)) else { return };
-    add(&counters.sent_entries, 1);
-    if let Some(message) = port.packer.push(&entry) {
-        Port::send(&port.socket, message, counters);
-        port.due = None;
+    fn take(&mut self, note: &Note, services: &ServiceTable) {
+        let Some(entry) = super::names::entry(services, note) else { return };
+        // Entries of a flow keep their order.
+        let client = note.flow.client;
+        let spread = match client.ip() {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => address.to_bits() as u32,
+        } ^ u32::from(client.port());
+        let (count, counters) = (self.ports.len(), &self.shared.counters);
+        let Some(port) = self.ports.get_mut(spread as usize % count.max(1)) else { return };
+        add(&counters.sent_entries, 1);
+        if let Some(message) = port.packer.push(&entry) {
+            Port::send(&port.socket, message, counters);
+            port.due = None;
+        }
+        port.due.get_or_insert_with(|| Instant::now() + FLUSH);
     }
-    port.due.get_or_insert_with(|| Instant::now() + FLUSH);
 }

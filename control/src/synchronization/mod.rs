@@ -1,8 +1,8 @@
 //! Directors tell each other of their connections, so that one which takes a VIP over goes on with them: the kernel's sync daemons.
 //!
 //! ```text
-//! workers ─ notes (bounded) ─→ master's thread ─ messages ─→ the group ─→ backup's thread ─ learner ─→ the connection tables
-//!                                   └──────────── names: numbers of destinations and their addresses ─────┘
+//! workers ─ notices (bounded) ─→ master's thread ─ messages ─→ the group ─→ backup's thread ─ learner ─→ the connection tables
+//!                                     └──────────── names: numbers of destinations and their addresses ─────┘
 //! ```
 //! The control thread opens the sockets, and has the names follow each table that it publishes.
 
@@ -38,14 +38,15 @@ use backup::{Filter, Task, Tasks};
 pub(crate) use counters::Counters;
 use exchange::Exchange;
 pub(crate) use exchange::{CatchUp, Plan as ExchangePlan};
+use master::Master;
 use names::{Names, Unknown};
 use spec::{SyncRole, SyncSpec};
 
 use crate::sandbox::{self, Part};
 
-/// Notes that wait for the master's thread for each message that may wait (`sync_qlen_max`): as many as a message has entries.
-const NOTES_OF_A_MESSAGE: usize = 40;
-/// The least and the most notes that wait.
+/// Notices that wait for the master's thread for each message that may wait (`sync_qlen_max`): as many as a message has entries.
+const NOTICES_OF_A_MESSAGE: usize = 40;
+/// The least and the most notices that wait.
 const ROOM: std::ops::RangeInclusive<usize> = 1_024..=262_144;
 /// Requests for names that wait for the control thread.
 const REQUESTS: usize = 16;
@@ -184,7 +185,7 @@ impl Synchronization {
         self.running.iter().map(|(role, its)| (*role, &its.spec, its.spec.length(its.interface.mtu)))
     }
 
-    /// By what workers make notes, under these settings; none while there is no master.
+    /// By what workers make notices, under these settings; none while there is no master.
     pub(crate) fn announcer(&self, settings: &Settings) -> Option<Announcer> {
         self.announcer.as_ref().map(|announcer| announcer.with_rules(Rules::of(settings)))
     }
@@ -272,10 +273,11 @@ impl Synchronization {
         match role {
             SyncRole::Master => {
                 let sockets = socket::open_master(spec, interface.index, plan.ports, plan.buffer)?;
-                let (announcer, notes) = Announcer::new(Rules::of(&Settings::default()), plan.room);
-                let (shared, length) = (Arc::clone(&self.shared), spec.length(interface.mtu));
+                let (announcer, notices) = Announcer::new(Rules::of(&Settings::default()), plan.room);
+                let group = (sockets, spec.sync_id, spec.length(interface.mtu));
+                let master = Master::new(group, notices, tables.clone(), Arc::clone(&self.shared));
                 // It ends when the last worker has a table without the announcer.
-                drop(master::start(sockets, spec.sync_id, length, notes, shared, self.is_sandboxed)?);
+                drop(master.start(self.is_sandboxed)?);
                 self.announcer = Some(announcer);
             }
             SyncRole::Backup => {
@@ -337,7 +339,7 @@ impl Synchronization {
 
 fn plan(spec: &SyncSpec, interface: Interface, wanted: Wanted<'_>) -> Running {
     let settings = wanted.settings;
-    let room = (settings.sync_qlen_max as usize).saturating_mul(NOTES_OF_A_MESSAGE);
+    let room = (settings.sync_qlen_max as usize).saturating_mul(NOTICES_OF_A_MESSAGE);
     Running {
         spec: spec.clone(),
         interface,

@@ -1,11 +1,11 @@
-//! A connection's packet may be one that other directors are told of: its note, and that of the template it was opened by, goes
+//! A connection's packet may be one that other directors are told of: its notice, and that of the template it was opened by, goes
 //! into the announcer's channel. When it is due, see [`crate::synchronization::due`].
 
 use super::route::Context;
 use crate::connection::record::{Record, TemplateSlot, Word};
 use crate::connection::table::ConnectionTable;
 use crate::synchronization::due::{Stamp, Subject};
-use crate::synchronization::{Announcer, Note};
+use crate::synchronization::{Announcer, Notice};
 
 /// After a packet of the connection in `slot` was counted, and has moved its state.
 #[cold]
@@ -29,7 +29,7 @@ pub(super) fn packet<const WORDS: usize>(
         timeout_ms,
         told_timeout_ms,
     };
-    consider(context, announcer, record, word, &subject);
+    consider(context, announcer, (slot, record), word, &subject);
     if let Some(its) = its {
         template(context, announcer, table, its);
     }
@@ -56,13 +56,13 @@ pub(super) fn template<const WORDS: usize>(
         timeout_ms,
         told_timeout_ms: timeout_ms,
     };
-    consider(context, announcer, record, word, &subject);
+    consider(context, announcer, (template.0, record), word, &subject);
 }
 
 fn consider<const WORDS: usize>(
     context: &Context<'_>,
     announcer: &Announcer,
-    record: &Record<WORDS>,
+    (slot, record): (u32, &Record<WORDS>),
     word: Word,
     subject: &Subject,
 ) {
@@ -71,9 +71,8 @@ fn consider<const WORDS: usize>(
     if !stamped && !forced {
         return;
     }
-    let Some(note) = Note::of(record, word, subject.timeout_ms) else { return };
-    if announcer.tell(note) {
-        context.counters.sync_notes.add(1);
+    if announcer.tell(Notice::of::<WORDS>(slot, word)) {
+        context.counters.sync_notices.add(1);
     } else {
         context.counters.sync_overflows.add(1);
         if let Some((now, _)) = record.read().filter(|(now, _)| now.generation() == word.generation()) {

@@ -89,8 +89,10 @@ pub struct Subject {
 pub struct Rules {
     threshold: u32,
     period: u32,
-    /// 2^64 / `period`, rounded up.
+    /// 2^64 / `period`, rounded up: 0 for 1, as it wraps.
     reciprocal: u64,
+    /// `period` - `threshold`.
+    before_period: u64,
     refresh_ms: i64,
     retries: u32,
     templates_only: bool,
@@ -100,14 +102,12 @@ impl Rules {
     /// The rules of these settings. A threshold that is not below the period counts as the last packet of it.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let period = settings.sync_period;
+        let (period, threshold) = (settings.sync_period, settings.sync_threshold);
+        let threshold = if period == 0 { threshold } else { threshold.min(period - 1) };
         Self {
-            threshold: if period == 0 {
-                settings.sync_threshold
-            } else {
-                settings.sync_threshold.min(period - 1)
-            },
+            threshold,
             period,
+            before_period: u64::from(period.saturating_sub(threshold)),
             reciprocal: (u64::MAX / u64::from(period.max(1))).wrapping_add(1),
             refresh_ms: i64::from(settings.sync_refresh_period) * 1000,
             retries: u32::from(settings.sync_retries),
@@ -121,10 +121,9 @@ impl Rules {
         if self.period == 0 {
             return packets == self.threshold;
         }
-        // The remainder by two multiplications: a division would be the dearest instruction of a known flow's way.
-        let fraction = self.reciprocal.wrapping_mul(packets as u64);
-        let remainder = (fraction as u128 * self.period as u128) >> 64;
-        remainder as u32 == self.threshold
+        // The remainder by a multiplication: a division would be the dearest instruction of a known flow's way. A multiple of the
+        // period times 2^64 / period has little left after the point.
+        self.reciprocal.wrapping_mul(packets as u64 + self.before_period) <= self.reciprocal.wrapping_sub(1)
     }
 
     /// Whether a packet of a known connection needs no second look: what is nearly always so.
