@@ -2,7 +2,7 @@
 //! the director's own calls are timed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -155,7 +155,17 @@ impl<'w> Hand<'w> {
             let flow = |_: &mut ChaCha8Rng, position| opens.flow(done + position);
             self.write(count, Segment::Opening, flow);
             let now = self.now();
-            (0..count).for_each(|at| growth.director.one(self.process_some(at, 1, now)));
+            let mut spent = 0;
+            for at in 0..count {
+                let time = self.process_some(at, 1, now);
+                spent += time.ns;
+                growth.director.one(time);
+            }
+            while spent > 0 {
+                let time = self.stand_still();
+                spent = spent.saturating_sub(time.ns.max(1));
+                growth.still.one(time);
+            }
             self.write(count, Segment::Data, flow);
             self.process(count);
             self.write(count, Segment::Data, flow);
@@ -164,6 +174,15 @@ impl<'w> Hand<'w> {
             growth.done(done, mine);
         }
         self.populated = self.now();
+    }
+
+    /// A microsecond, and what the machine takes of it.
+    fn stand_still(&self) -> Time {
+        let a_microsecond = || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_micros(1) {}
+        };
+        self.watch.time(a_microsecond).0
     }
 
     fn establish(&mut self, opens: Share) {

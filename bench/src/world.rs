@@ -120,13 +120,14 @@ pub(crate) const fn hash_seed(seed: u64) -> HashSeed {
 
 /// Tables as the daemon has them: in a file, with memory ready ahead of need. Where that can't be had, as under some of valgrind's
 /// tools, in nobody's memory, which is told.
-fn tables(population: &Arc<Population>, hash: HashSeed) -> ConnectionTables {
+fn tables(population: &Arc<Population>, hash: HashSeed, services: &ServiceTable) -> ConnectionTables {
     let kept = || -> std::io::Result<ConnectionTables> {
         let store = Store::nameless("xlvs-bench", Boot(1), Now(0))?;
         let tables = ConnectionTables {
             v4: Arc::new(ConnectionTable::kept_in(&store, Arc::clone(population), hash)?),
             v6: Arc::new(ConnectionTable::kept_in(&store, Arc::clone(population), hash)?),
         };
+        tables.expect(services);
         keep_memory_ahead(&tables, || {})?;
         Ok(tables)
     };
@@ -139,14 +140,14 @@ fn tables(population: &Arc<Population>, hash: HashSeed) -> ConnectionTables {
     })
 }
 
-/// A master's, whose notes somebody takes who has nothing else to do.
+/// A master's, whose notices somebody takes who has nothing else to do.
 fn announcer() -> Announcer {
     let settings = Settings::default();
-    let (announcer, notes) = Announcer::new(Rules::of(&settings), 1 << 17);
+    let (announcer, notices) = Announcer::new(Rules::of(&settings), 1 << 17);
     // As the daemon's, which nobody wakes. It ends with the last table that has the other end.
     std::thread::spawn(move || {
-        while !matches!(notes.try_recv(), Err(TryRecvError::Disconnected)) {
-            notes.try_iter().for_each(drop);
+        while !matches!(notices.try_recv(), Err(TryRecvError::Disconnected)) {
+            notices.try_iter().for_each(drop);
             std::thread::sleep(Duration::from_millis(5));
         }
     });
@@ -184,7 +185,7 @@ impl World {
             Arc::new(table)
         };
         let population = Arc::new(Population::new(plan.limit as u32));
-        let hash = hash_seed(plan.seed);
+        let (hash, lasting) = (hash_seed(plan.seed), table(1, timeouts(LONG)));
         Self {
             traffic: Traffic { mix: plan.mix, services: busy },
             lengths: plan.lengths,
@@ -192,10 +193,10 @@ impl World {
             services: services.len() as u64,
             flows: plan.flows,
             workers: plan.workers,
-            lasting: table(1, timeouts(LONG)),
+            tables: tables(&population, hash, &lasting),
+            lasting,
             passing: table(2, timeouts(Duration::from_millis(SHORT_MS))),
             fragments: Arc::default(),
-            tables: tables(&population, hash),
             all: services,
         }
     }

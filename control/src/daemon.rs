@@ -396,6 +396,7 @@ impl Daemon {
         table.announcer = self.synchronization.announcer(&table.settings);
         self.tell_quorums();
         self.connections.keep(&self.registry, Now::read());
+        self.launched.connections.expect(&table);
         if let Err(error) = self.publisher.publish(table, rules, self.host.device().map(HostDevice::port)) {
             tracing::error!("{error}");
             self.dirty = true;

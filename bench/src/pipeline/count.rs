@@ -65,6 +65,7 @@ pub(super) fn counts(options: &Pipeline, plan: &Plan, method: Method) -> Result<
         ("--traffic", plan.mix.name.to_owned()),
         ("--lengths", plan.lengths.name()),
         ("--seed", plan.seed.to_string()),
+        ("--sync", if plan.sync { "on" } else { "off" }.to_owned()),
     ] {
         arguments.extend([name.to_owned(), value]);
     }

@@ -59,17 +59,19 @@ pub(super) struct Figure {
     seed: u64,
 }
 
-/// Of single insertions, and of the floor, timed as singly and as often.
+/// Of single insertions; of the floor, timed as singly and as often; of standing still for as long.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Worst {
     worst_ns: u64,
-    /// Without the batches in which the kernel took the worker off its core.
+    /// Without those in which the kernel took the worker off its core.
     worst_undisturbed_ns: u64,
-    /// How many took more than a millisecond.
+    /// How many of them took more than a millisecond.
     pauses: u64,
     floor_worst_ns: u64,
     floor_worst_undisturbed_ns: u64,
     floor_pauses: u64,
+    still_worst_undisturbed_ns: u64,
+    still_pauses: u64,
 }
 
 impl Row for Figure {
@@ -79,7 +81,7 @@ impl Row for Figure {
         "floor: parse and rewrite alone · access: one dependent random access into memory of the table's size",
         "instr: instructions of each, -floor: without the floor's · ÷one: rate to that of one worker",
         "insert: single insertions while the table grows; worst: the longest, in µs; worst°: while the worker kept its core; \
-         f.worst: the floor's, as singly",
+         pauses: how many of those were longer than 1 ms; still: the same of standing still for as long, which is the machine's own",
     ];
 
     const COLUMNS: &'static [Column<Self>] = &[
@@ -111,7 +113,9 @@ impl Row for Figure {
         right("÷one", 5, |row| number(row.ratio_to_one_worker, 2)),
         right("worst", 7, |row| us(row.worst.map(|worst| worst.worst_ns))),
         right("worst°", 7, |row| us(row.worst.map(|worst| worst.worst_undisturbed_ns))),
-        right("f.worst", 7, |row| us(row.worst.map(|worst| worst.floor_worst_ns))),
+        right("pauses", 6, |row| number(row.worst.map(|worst| worst.pauses as f64), 0)),
+        right("still°", 7, |row| us(row.worst.map(|worst| worst.still_worst_undisturbed_ns))),
+        right("pauses", 6, |row| number(row.worst.map(|worst| worst.still_pauses as f64), 0)),
     ];
 }
 
@@ -215,5 +219,7 @@ fn worst(workers: &[&Measured]) -> Option<Worst> {
         floor_worst_ns: growths().map(|growth| growth.floor.worst).max()?,
         floor_worst_undisturbed_ns: growths().map(|growth| growth.floor.worst_undisturbed).max()?,
         floor_pauses: growths().map(|growth| growth.floor.pauses).sum(),
+        still_worst_undisturbed_ns: growths().map(|growth| growth.still.worst_undisturbed).max()?,
+        still_pauses: growths().map(|growth| growth.still.pauses).sum(),
     })
 }

@@ -1,7 +1,8 @@
 //! Memory ahead of need: a thread of its own touches what connections to come will be kept in, so that no worker waits for the
 //! kernel to find and clear a huge page, which takes it up to some milliseconds.
 //!
-//! Bound: twice as many records as were handed out since it last looked, and at least [`LEAST`] of each family.
+//! Bound: twice as many records as were handed out since it last looked, and at least [`LEAST`] of each family; the stock of timers'
+//! pieces; the index of a family of which there are services.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -22,11 +23,13 @@ struct Ahead<const WORDS: usize> {
     table: Weak<ConnectionTable<WORDS>>,
     /// The slots that were handed out when it last looked.
     used: u32,
+    /// The index's memory was touched.
+    is_touched: bool,
 }
 
 impl<const WORDS: usize> Ahead<WORDS> {
     fn new(table: &Arc<ConnectionTable<WORDS>>) -> Self {
-        Self { table: Arc::downgrade(table), used: table.records.used() }
+        Self { table: Arc::downgrade(table), used: table.records.used(), is_touched: false }
     }
 
     /// Whether the table is still there.
@@ -35,11 +38,16 @@ impl<const WORDS: usize> Ahead<WORDS> {
         let used = table.records.used();
         table.records.make_ready((used - self.used.min(used)).saturating_mul(2).max(LEAST));
         self.used = used;
+        if table.is_expecting() && !self.is_touched {
+            table.index.touch();
+            self.is_touched = true;
+        }
+        table.population().pieces().make_ready();
         true
     }
 }
 
-/// Touches what has its final size, and starts the thread for the rest, which calls `begin` first and ends by itself when the
+/// Touches what is needed in any case, and starts the thread for the rest, which calls `begin` first and ends by itself when the
 /// tables are gone.
 ///
 /// # Errors
@@ -47,6 +55,7 @@ impl<const WORDS: usize> Ahead<WORDS> {
 pub fn keep_memory_ahead(tables: &ConnectionTables, begin: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (mut v4, mut v6) = (Ahead::new(&tables.v4), Ahead::new(&tables.v6));
     tables.v4.population().cache().make_ready();
+    let _ = v4.look() && v6.look();
     thread::Builder::new().name("xlvs-memory".to_owned()).spawn(move || {
         begin();
         while v4.look() && v6.look() {

@@ -1,6 +1,7 @@
 //! The index from a flow's hash to its slot, on dashmap's shards: no guard leaves this file. An entry keeps 32 bits of the
 //! hash, its tag, which spares a look at most other records; the rest is asked of the record, by the caller's closure and under
-//! the shard's lock. The index has its final size from the beginning, so that no insertion waits for a rehash.
+//! the shard's lock. The index has its final size from the beginning, so that no insertion waits for a rehash, and its memory can be
+//! touched beforehand ([`Index::touch`]), so that none waits for a page.
 //!
 //! With the feature `loom`, which can't follow dashmap's locks, the shards are lists behind one lock of loom's.
 
@@ -19,12 +20,16 @@ const fn tag(hash: u64) -> u32 {
 #[cfg(not(feature = "loom"))]
 mod sharded {
     use std::hash::{BuildHasher, Hash, Hasher};
+    use std::ops::Range;
 
     use dashmap::{DashMap, SharedValue};
 
     use super::{IndexEntry, tag};
+    use crate::connection::memory::touch;
 
     const SHARDS: usize = 1024;
+    /// What an allocator puts between two large pieces at most, in bytes.
+    const SEAM: usize = 8192;
 
     impl Hash for IndexEntry {
         fn hash<H: Hasher>(&self, state: &mut H) {
@@ -70,6 +75,25 @@ mod sharded {
             // Shards fill unevenly; an eighth more than the mean is never exceeded by so many at once.
             let capacity = (limit + limit / 8).max(SHARDS * 8);
             Self(DashMap::with_capacity_and_hasher_and_shard_amount(capacity, Spread, SHARDS))
+        }
+
+        /// Touches all of its memory: flows find their places anywhere in it. Beside its use.
+        pub(in super::super) fn touch(&self) {
+            let places = self.0.shards().iter().map(|shard| {
+                let (first, layout) = shard.read().allocation_info();
+                first.addr().get()..first.addr().get() + layout.size()
+            });
+            let mut pieces: Vec<Range<usize>> = places.collect();
+            pieces.sort_unstable_by_key(|piece| piece.start);
+            // Shards that stand side by side are one to the kernel, which has huge pages for it.
+            pieces.dedup_by(|next, row| {
+                let is_near = next.start <= row.end + SEAM;
+                if is_near {
+                    row.end = row.end.max(next.end);
+                }
+                is_near
+            });
+            pieces.into_iter().for_each(touch);
         }
 
         fn shard(&self, spread: u64) -> usize {
@@ -155,6 +179,8 @@ mod checked {
         pub(in super::super) fn new(_limit: usize) -> Self {
             Self(RwLock::new(Vec::new()))
         }
+
+        pub(in super::super) fn touch(&self) {}
 
         pub(in super::super) fn find<W, R>(
             &self,

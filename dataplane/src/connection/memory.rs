@@ -39,6 +39,7 @@ mod mapped {
 
     /// Less is not worth huge pages, of which a small table would waste the first.
     const LARGE: usize = 32 << 20;
+    const PAGE: usize = 4096;
 
     /// Types that any bytes are a value of, that may change behind a shared reference, and that are aligned to a page at most.
     ///
@@ -89,7 +90,7 @@ mod mapped {
         fn map(count: usize, piece: Option<Piece>) -> io::Result<Self> {
             let count = count.max(1);
             let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-            let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?.next_multiple_of(4096);
+            let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?.next_multiple_of(PAGE);
             // Huge pages need addresses that are multiples of their size, which the kernel doesn't choose by itself.
             let total = bytes.checked_add(HUGE_PAGE).ok_or_else(too_large)?;
             let access =
@@ -163,17 +164,10 @@ mod mapped {
         /// 5.14 can't do it, and one without memory will not: then they are touched when they are used.
         pub(in super::super) fn populate(&self, places: Range<usize>) {
             let place = |place: usize| place.min(self.count) * size_of::<T>();
-            let (mut from, end) = (place(places.start).next_multiple_of(4096), place(places.end));
-            // A little at a time: who maps or unmaps memory meanwhile waits for the end of each.
-            let step = if self.piece.is_none() && self.is_large() { HUGE_PAGE } else { HUGE_PAGE / 16 };
-            while from < end {
-                let bytes = step.min(end - from);
-                // SAFETY: within the mapping, as `from` and `end` are.
-                let first = unsafe { self.first.cast::<u8>().add(from) };
-                // SAFETY: a part of the mapping whose content stays.
-                let _ = unsafe { madvise(first.as_ptr().cast(), bytes, Advice::LinuxPopulateWrite) };
-                from += bytes;
-            }
+            let (from, end) = (place(places.start).next_multiple_of(PAGE), place(places.end));
+            let first = self.first.addr().get();
+            // A file's pages are small.
+            populate(first + from..first + end, self.piece.is_none() && self.is_large());
         }
 
         /// Whether it is worth huge pages: touching the first byte of one takes a processor's while.
@@ -187,6 +181,30 @@ mod mapped {
             let (base, bytes) = self.mapped;
             // SAFETY: the whole mapping that `map` made, whose references ended with `self`.
             let _ = unsafe { munmap(base.as_ptr().cast(), bytes) };
+        }
+    }
+
+    /// Touches memory of this process, at these addresses, so that who uses it first need not wait for it: by huge pages, where
+    /// it is much. Its content stays, whatever it is. What is no memory is left out.
+    pub(in super::super) fn touch(addresses: Range<usize>) {
+        let whole = addresses.start.next_multiple_of(PAGE)..addresses.end & !(PAGE - 1);
+        let bytes = whole.end.saturating_sub(whole.start);
+        if bytes >= LARGE {
+            let first = std::ptr::without_provenance_mut(whole.start);
+            // SAFETY: the advice changes no content, wherever it points.
+            let _ = unsafe { madvise(first, bytes, Advice::LinuxHugepage) };
+        }
+        populate(whole, bytes >= LARGE);
+    }
+
+    /// A little at a time: who maps or unmaps memory meanwhile waits for the end of each.
+    fn populate(addresses: Range<usize>, is_huge: bool) {
+        let step = if is_huge { HUGE_PAGE } else { HUGE_PAGE / 16 };
+        for from in addresses.clone().step_by(step) {
+            let bytes = step.min(addresses.end - from);
+            let first = std::ptr::without_provenance_mut(from);
+            // SAFETY: the kernel has pages for the addresses, as if they had been read and written back: no content changes.
+            let _ = unsafe { madvise(first, bytes, Advice::LinuxPopulateWrite) };
         }
     }
 
@@ -222,6 +240,26 @@ mod mapped {
             assert_eq!((again.get(63).unwrap().packets(), again.get(62).unwrap().packets()), (1, 0));
         }
 
+        /// Pages of this process that are in memory.
+        fn resident() -> usize {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).unwrap().parse().unwrap()
+        }
+
+        #[test]
+        fn touched_memory_is_there_and_is_as_it_was() {
+            const BYTES: usize = 64 << 20;
+            let mut bytes: Vec<u8> = Vec::with_capacity(BYTES);
+            bytes.extend([7; 100]);
+            let (first, before) = (bytes.as_ptr().addr(), resident());
+            touch(first..first + BYTES);
+            let grown = resident() - before;
+            assert!(grown >= BYTES / PAGE - 1024, "{grown} pages");
+            assert_eq!(bytes, [7; 100]);
+            // Nobody's.
+            touch(0..BYTES);
+        }
+
         #[test]
         fn nobodys_memory_begins_as_free_records() {
             let region = Region::<Record<V4_WORDS>>::anonymous(1000);
@@ -232,7 +270,7 @@ mod mapped {
 }
 
 #[cfg(not(feature = "loom"))]
-pub(super) use mapped::{Region, nameless};
+pub(super) use mapped::{Region, nameless, touch};
 
 #[cfg(feature = "loom")]
 mod checked {

@@ -16,16 +16,18 @@ use super::record::{Record, Role, TemplateSlot, Word};
 use super::records::Records;
 use super::restore::Restoring;
 use super::store::Store;
+use super::wheel::Pieces;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 
-/// How many connections, of all families together, there are and may be, and where those are that are known.
+/// How many connections, of all families together, there are and may be, where those are that are known, and what their timers
+/// stand in.
 #[derive(Debug)]
 pub struct Population {
     live: AtomicU32,
@@ -33,13 +35,15 @@ pub struct Population {
     /// Milliseconds of [`Now`]; 0 is never.
     full_at: AtomicU64,
     cache: FlowCache,
+    pieces: Arc<Pieces>,
 }
 
 impl Population {
     /// Nobody yet, and at most `limit`.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { live: AtomicU32::new(0), limit, full_at: AtomicU64::new(0), cache: FlowCache::new(limit) }
+        let (live, full_at, pieces) = Default::default();
+        Self { live, limit, full_at, cache: FlowCache::new(limit), pieces }
     }
 
     /// Live connections.
@@ -72,6 +76,12 @@ impl Population {
     #[must_use]
     pub const fn cache(&self) -> &FlowCache {
         &self.cache
+    }
+
+    /// What timers stand in.
+    #[must_use]
+    pub const fn pieces(&self) -> &Arc<Pieces> {
+        &self.pieces
     }
 
     /// So many more than were admitted: they were there before.
@@ -109,6 +119,8 @@ pub struct ConnectionTable<const WORDS: usize> {
     pub(super) restoring: Restoring,
     /// Where the walk for slots to be made free has come to.
     walked: AtomicU32,
+    /// There are services of this family.
+    is_expecting: AtomicBool,
 }
 
 /// A connection to be added.
@@ -185,6 +197,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             seed,
             restoring,
             walked: AtomicU32::new(0),
+            is_expecting: AtomicBool::new(false),
         }
     }
 
@@ -199,6 +212,16 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     #[must_use]
     pub fn population(&self) -> &Population {
         &self.population
+    }
+
+    /// Connections are to come, so that it may have memory for them.
+    pub fn expect(&self) {
+        self.is_expecting.store(true, Relaxed);
+    }
+
+    /// Whether [`Self::expect`] was called.
+    pub(super) fn is_expecting(&self) -> bool {
+        self.is_expecting.load(Relaxed)
     }
 
     /// The record of a slot; `None` for a slot that there can't be. One that was never handed out is free, and takes memory when

@@ -87,7 +87,7 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     #[must_use]
     pub fn new(table: Arc<ConnectionTable<WORDS>>, now: Now) -> Self {
         let (restoring, free) = (table.is_restoring(), FreeSlots::default());
-        let wheel = Wheel::new(now);
+        let wheel = Wheel::new(now, Arc::clone(table.population().pieces()));
         Self { table, free, wheel, restoring, adopting: 0..0, is_pressed: false, inherited: None }
     }
 

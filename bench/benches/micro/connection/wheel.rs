@@ -12,7 +12,7 @@ const TIMEOUT_MS: u64 = 60_000;
 #[divan::bench]
 fn set_and_pop(bencher: Bencher<'_, '_>) {
     let mut now = Now(0);
-    let mut wheel = Wheel::new(now);
+    let mut wheel = Wheel::new(now, Default::default());
     let mut slot = 0;
     bencher.bench_local(|| {
         now.0 += STEP_MS;
@@ -24,7 +24,7 @@ fn set_and_pop(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn nothing_is_due(bencher: Bencher<'_, '_>) {
-    let mut wheel = Wheel::new(Now(0));
+    let mut wheel = Wheel::new(Now(0), Default::default());
     wheel.set(0, Now(TIMEOUT_MS));
     bencher.bench_local(|| wheel.pop(Now(1)));
 }
