@@ -1,0 +1,103 @@
+//! A flow that one director knows goes to its server by any other, too.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use xlvs_tests::command::Running;
+use xlvs_tests::daemon::list;
+use xlvs_tests::ftp::{Client, Ftp, Transfers};
+use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, until};
+
+use super::super::keepalived_pair::SERVERS;
+use super::{DIRECTORS, PLAN, by, is_known_to, service, serving, start};
+
+fn forwarded(daemon: &Daemon<'_>) -> u64 {
+    let status = daemon.status();
+    list(&status, "workers").iter().map(|worker| worker["forwarded"].as_u64().unwrap()).sum()
+}
+
+/// Sync messages that come to a director, for tshark.
+struct Messages {
+    tcpdump: Running,
+    file: PathBuf,
+}
+
+impl Messages {
+    fn start(lab: &Lab, role: &str) -> Self {
+        let file = lab.dir().join("messages.pcap");
+        let line = ["tcpdump", "-Z", "root", "-n", "-p", "-U", "-i", "eth0", "-w", file.to_str().unwrap()];
+        let tcpdump = lab.spawn(role, &[&line[..], &["udp port 8848"]].concat());
+        until("tcpdump listens", Duration::from_secs(10), || tcpdump.stderr().contains("listening on"));
+        Self { tcpdump, file }
+    }
+
+    /// All of them are tshark's "ipvs" over this protocol, and it finds nothing wrong.
+    #[track_caller]
+    fn are_decoded(mut self, lab: &Lab, ip: &str) {
+        self.tcpdump.signal(Signal::SIGINT);
+        until("tcpdump has written all", Duration::from_secs(10), || self.tcpdump.has_ended());
+        let fields =
+            ["-T", "fields", "-e", "frame.protocols", "-e", "_ws.malformed", "-e", "_ws.expert.message"];
+        let line = [&["tshark", "-n", "-r", self.file.to_str().unwrap()][..], &fields].concat();
+        let done = lab.exec("client", &line).ok();
+        let wanted = format!("eth:ethertype:{ip}:udp:ipvs");
+        let (decoded, wrong): (Vec<&str>, Vec<&str>) =
+            done.stdout.lines().partition(|line| line.trim_end() == wanted);
+        println!("tshark decodes {} messages", decoded.len());
+        assert!(decoded.len() > 5 && wrong.is_empty(), "{}: {wrong:#?}", decoded.len());
+    }
+}
+
+/// Has the client's packets for these VIPs go by one director after the other, a hundred each.
+#[track_caller]
+fn go_by(lab: &Lab, vips: &[IpAddr], daemons: &[Daemon<'_>], order: &[usize]) {
+    for &number in order {
+        let before = forwarded(&daemons[number]);
+        vips.iter().for_each(|vip| by(lab, DIRECTORS[number], *vip));
+        until("its packets go by this one", Duration::from_secs(10), || {
+            forwarded(&daemons[number]) >= before + 100
+        });
+    }
+}
+
+const PASSIVE: std::ops::RangeInclusive<u16> = 40_000..=40_100;
+/// 16 s each.
+const DOWNLOAD: Download = Download { bytes: 8 << 20, rate: "500K", limit_s: 60 };
+
+#[test]
+fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
+    let lab = Lab::plan(PLAN);
+    lab.web(&[]);
+    let _ftp = Ftp::start(&lab, &SERVERS, &PASSIVE);
+    let services = vec![service(&lab, 80), service(&lab, 21).with("persistent_s = 300")];
+    let sync = "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 9\n";
+    let daemons: [_; 3] = start(&lab, &serving(services, sync));
+    let messages = Messages::start(&lab, "director2");
+
+    let vip = lab.v4("vip");
+    by(&lab, "director", vip);
+    let mut resets = Capture::resets(&lab);
+    let (client, address) = (Client::CurlPassive, "10.0.0.5");
+    let kept = client.fetch(&lab, address, &vip.to_string()).unwrap();
+    let downloads = Downloads::start(&lab, &[vip], 12, DOWNLOAD);
+    let ftp = Transfers::start(&lab, &[(client, address)], &vip.to_string(), 400);
+    // Control and data of the FTP client beside the downloads.
+    daemons.iter().for_each(|daemon| is_known_to(daemon, 12 + 2));
+    let before = daemons.each_ref().map(forwarded);
+    go_by(&lab, &[vip], &daemons, &[1, 2, 0, 2, 1]);
+    assert_eq!(daemons[0].status()["drops"]["no_connection"], serde_json::Value::Null);
+    downloads.complete_across("five changes of the director");
+    assert_eq!(ftp.complete_across("five changes of the director"), std::slice::from_ref(&kept.0));
+    assert_eq!(resets.frames().len(), 0, "nobody is reset");
+    let after = daemons.each_ref().map(forwarded);
+    assert!(before.iter().zip(after).all(|(before, after)| after > before + 100), "{before:?} {after:?}");
+
+    // The client's template went along: it keeps to its server, wherever it comes in.
+    for director in DIRECTORS {
+        by(&lab, director, vip);
+        assert_eq!(client.fetch(&lab, address, &vip.to_string()).unwrap(), kept, "by {director}");
+    }
+    messages.are_decoded(&lab, "ip");
+}
