@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use xlvs_tests::command::Running;
 use xlvs_tests::daemon::list;
 use xlvs_tests::ftp::{Client, Ftp, Transfers};
-use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, until};
+use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, Service, until};
 
 use super::super::keepalived_pair::SERVERS;
 use super::{DIRECTORS, PLAN, by, is_known_to, service, serving, start};
@@ -100,4 +100,26 @@ fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
         assert_eq!(client.fetch(&lab, address, &vip.to_string()).unwrap(), kept, "by {director}");
     }
     messages.are_decoded(&lab, "ip");
+}
+
+#[test]
+fn a_group_of_ipv6_tells_of_connections_of_both_families() {
+    let lab = Lab::plan(PLAN);
+    lab.web(&[]);
+    let vips: [IpAddr; 2] = [lab.v4("vip"), "fd00::100".parse().unwrap()];
+    let servers = [11, 12, 13].map(|host| (format!("fd00::{host}").parse().unwrap(), 1));
+    let services = vec![service(&lab, 80), Service::tcp(vips[1], 80, servers)];
+    // What comes from a link's own group comes from the link's own addresses, which follow from the MACs.
+    let sync = "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 9\ngroup = \"ff02::81\"\n\
+                peers = [\"fe80::ff:fe00:2\", \"fe80::ff:fe00:3\"]\n";
+    let daemons: [_; 2] = start(&lab, &serving(services, sync));
+    let messages = Messages::start(&lab, "director2");
+    vips.iter().for_each(|vip| by(&lab, "director", *vip));
+    let mut resets = Capture::resets_from(&lab, &vips);
+    let downloads = Downloads::start(&lab, &vips, 12, DOWNLOAD);
+    daemons.iter().for_each(|daemon| is_known_to(daemon, 12));
+    go_by(&lab, &vips, &daemons, &[1, 0, 1]);
+    downloads.complete_across("three changes of the director");
+    assert_eq!(resets.frames().len(), 0, "nobody is reset");
+    messages.are_decoded(&lab, "ipv6");
 }
