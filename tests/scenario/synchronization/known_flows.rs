@@ -1,6 +1,7 @@
 //! A flow that one director knows goes to its server by any other, too.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use nix::sys::signal::Signal;
 use xlvs_tests::command::Running;
 use xlvs_tests::daemon::list;
 use xlvs_tests::ftp::{Client, Ftp, Transfers};
-use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, Service, until};
+use xlvs_tests::named::{Asker, Caller};
+use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, Named, Service, until};
 
 use super::super::keepalived_pair::SERVERS;
 use super::{DIRECTORS, PLAN, by, is_known_to, service, serving, start};
@@ -122,4 +124,69 @@ fn a_group_of_ipv6_tells_of_connections_of_both_families() {
     downloads.complete_across("three changes of the director");
     assert_eq!(resets.frames().len(), 0, "nobody is reset");
     messages.are_decoded(&lab, "ipv6");
+}
+
+/// What `ipvsadm -lcn` lists: protocol, client, virtual end and destination of each.
+fn listed(daemon: &Daemon<'_>) -> BTreeSet<[String; 4]> {
+    let text = daemon.ipvsadm("-lcn").ok().stdout;
+    let ends = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        [words[0], words[3], words[4], words[5]].map(str::to_owned)
+    };
+    text.lines().skip(2).map(ends).collect()
+}
+
+#[test]
+fn a_marks_connections_and_templates_are_told_and_one_packet_services_are_not() {
+    const MARK: u32 = 5;
+    const CLIENTS: [&str; 3] = ["10.0.0.5", "10.0.0.67", "10.0.0.68"];
+    let lab = Lab::plan(PLAN);
+    let vip = lab.v4("vip");
+    let at = |port| SocketAddr::new(vip, port);
+    let _marked = [7000, 7001].map(|port| Named::tcp(&lab, &SERVERS, at(port)));
+    let _datagrams = Named::udp(&lab, &SERVERS, at(7053));
+    let destinations = || SERVERS.map(|server| (lab.v4(server), 1));
+    let services = vec![
+        Service::mark(MARK, vip, destinations()).with("persistent_s = 300"),
+        Service::udp(vip, 7053, destinations()).with("one_packet = true"),
+    ];
+    let tables = format!(
+        "[sync]\nrole = \"both\"\ninterface = \"eth0\"\n\
+         [[mark]]\nmark = {MARK}\ndestination = \"{vip}\"\nprotocol = \"tcp\"\nports = [7000, 7001]\n"
+    );
+    let daemons: [_; 2] = start(&lab, &serving(services, &tables));
+    by(&lab, "director", vip);
+
+    let asker = Asker::new(&lab, at(7053));
+    let ask = |number: usize| asker.ask(format!("{number}").as_bytes(), Duration::from_secs(5)).unwrap();
+    let answering: BTreeSet<String> = (0..60).map(ask).collect();
+    assert_eq!(answering, SERVERS.map(str::to_owned).into(), "each datagram is scheduled by itself");
+    let mut callers =
+        CLIENTS.map(|client| Caller::connect(&lab, Some(client.parse().unwrap()), at(7000)).unwrap());
+    for caller in &mut callers {
+        (0..5).for_each(|_| caller.echo(b"hello").unwrap());
+    }
+    // Named by its mark alone the service is found: no connection would count for it otherwise.
+    let active = |daemon: &Daemon<'_>| -> u64 {
+        let service = daemon.mark_service(MARK, "ipv4");
+        list(&service, "destinations").iter().map(|destination| destination["active"].as_u64().unwrap()).sum()
+    };
+    until("they are told", Duration::from_secs(10), || active(&daemons[1]) == CLIENTS.len() as u64);
+    // A connection and a template of each; datagrams that came before them would have been told before them.
+    let [here, there] = daemons.each_ref().map(listed);
+    assert_eq!(here, there);
+    assert_eq!(there.iter().filter(|[protocol, ..]| protocol == "TCP").count(), CLIENTS.len(), "{there:?}");
+    assert_eq!(
+        there.iter().filter(|[_, _, mark, _]| mark == "0.0.0.5:0").count(),
+        CLIENTS.len(),
+        "{there:?}"
+    );
+    assert_eq!(there.len(), 2 * CLIENTS.len(), "{there:?}");
+
+    by(&lab, "director2", vip);
+    for (client, caller) in CLIENTS.iter().zip(&mut callers) {
+        caller.echo(b"still there").unwrap();
+        let another = Caller::connect(&lab, Some(client.parse().unwrap()), at(7001)).unwrap();
+        assert_eq!(another.server, caller.server, "{client} by the other director");
+    }
 }
