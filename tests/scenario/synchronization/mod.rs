@@ -7,6 +7,7 @@
 
 mod daemons;
 mod known_flows;
+mod large_table;
 mod pair;
 
 use std::net::IpAddr;
