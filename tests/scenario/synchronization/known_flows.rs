@@ -10,10 +10,10 @@ use xlvs_tests::command::Running;
 use xlvs_tests::daemon::list;
 use xlvs_tests::ftp::{Client, Ftp, Transfers};
 use xlvs_tests::named::{Asker, Caller};
-use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, Named, Service, until};
+use xlvs_tests::{Capture, Daemon, Download, Downloads, Lab, Named, Service, until, within};
 
 use super::super::keepalived_pair::SERVERS;
-use super::{DIRECTORS, PLAN, by, is_known_to, service, serving, start};
+use super::{DIRECTORS, PLAN, by, is_known_to, keyed, service, serving, start};
 
 fn forwarded(daemon: &Daemon<'_>) -> u64 {
     let status = daemon.status();
@@ -105,21 +105,34 @@ fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
 }
 
 #[test]
-fn a_group_of_ipv6_tells_of_connections_of_both_families() {
+fn directors_know_each_other_by_ipv6_alone_and_tell_of_connections_of_both_families() {
     let lab = Lab::plan(PLAN);
     lab.web(&[]);
     let vips: [IpAddr; 2] = [lab.v4("vip"), "fd00::100".parse().unwrap()];
     let servers = [11, 12, 13].map(|host| (format!("fd00::{host}").parse().unwrap(), 1));
     let services = vec![service(&lab, 80), Service::tcp(vips[1], 80, servers)];
     // What comes from a link's own group comes from the link's own addresses, which follow from the MACs.
-    let sync = "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 9\ngroup = \"ff02::81\"\n\
-                peers = [\"fe80::ff:fe00:2\", \"fe80::ff:fe00:3\"]\n";
-    let daemons: [_; 2] = start(&lab, &serving(services, sync));
+    let links = ["fe80::ff:fe00:2", "fe80::ff:fe00:3"];
+    let sync = format!(
+        "[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 9\ngroup = \"ff02::81\"\n{}",
+        keyed(&lab, &links)
+    );
+    let config = serving(services, &sync).with("connections_file = \"none\"");
+    let mut daemons: [_; 2] = start(&lab, &config);
     let messages = Messages::start(&lab, "director2");
     vips.iter().for_each(|vip| by(&lab, "director", *vip));
     let mut resets = Capture::resets_from(&lab, &vips);
     let downloads = Downloads::start(&lab, &vips, 12, DOWNLOAD);
     daemons.iter().for_each(|daemon| is_known_to(daemon, 12));
+    // One that starts anew asks for them there, too.
+    daemons[1].kill();
+    daemons[1].respawn();
+    let catch_up = |daemon: &Daemon<'_>| daemon.try_status().map(|status| status["sync"]["catch_up"].clone());
+    within("it has caught up", Duration::from_secs(10), || match catch_up(&daemons[1])? {
+        done if done["ready"] == true && done["entries"].as_u64() >= Some(12) => Ok(()),
+        other => Err(other.to_string()),
+    });
+    is_known_to(&daemons[1], 12);
     go_by(&lab, &vips, &daemons, &[1, 0, 1]);
     downloads.complete_across("three changes of the director");
     assert_eq!(resets.frames().len(), 0, "nobody is reset");

@@ -10,7 +10,7 @@ use xlvs_tests::raw::RawSender;
 use xlvs_tests::{Daemon, Flood, Lab, Service, Wrk, until, within};
 
 use super::super::keepalived_pair::SERVERS;
-use super::{DIRECTORS, PLAN, by, keyed, service, serving, start};
+use super::{PLAN, by, keyed, peers, service, serving, start};
 
 /// Connections, unless others are asked for.
 const CONNECTIONS: u64 = 200_000;
@@ -38,7 +38,7 @@ fn a_director_that_starts_learns_a_large_table_and_no_request_fails_meanwhile() 
     let vip = lab.v4("vip");
     let IpAddr::V4(vip_v4) = vip else { panic!() };
     let datagrams = Service::udp(vip, PORT, SERVERS.map(|server| (lab.v4(server), 1)));
-    let sync = format!("[sync]\nrole = \"both\"\ninterface = \"eth0\"\n{}", keyed(&lab, &DIRECTORS[..2]));
+    let sync = format!("[sync]\nrole = \"both\"\ninterface = \"eth0\"\n{}", keyed(&lab, &peers(&lab)));
     let config = serving(vec![service(&lab, 80), datagrams], &sync)
         .with(&format!("max_connections = {}", 2 * wanted))
         .with("connections_file = \"none\"")

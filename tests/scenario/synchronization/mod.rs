@@ -43,6 +43,11 @@ fn serving(services: Vec<Service>, sync: &str) -> Config {
     Config { services, ..Config::empty() }.with("vip = \"always\"").table(sync)
 }
 
+/// The addresses of both directors of a pair.
+fn peers(lab: &Lab) -> [String; 2] {
+    [0, 1].map(|number| lab.v4(DIRECTORS[number]).to_string())
+}
+
 /// Starts some of the directors, with the same configuration.
 fn start<'lab, const COUNT: usize>(lab: &'lab Lab, config: &Config) -> [Daemon<'lab>; COUNT] {
     let mut daemons = std::array::from_fn(|number| Daemon::launch(lab, DIRECTORS[number], config));
@@ -66,11 +71,10 @@ fn is_known_to(other: &Daemon<'_>, count: usize) {
     });
 }
 
-/// Of the table `[sync]`: a key that these directors have, and they as peers.
-fn keyed(lab: &Lab, directors: &[&str]) -> String {
+/// Of the table `[sync]`: a key that these peers have, and they.
+fn keyed(lab: &Lab, peers: &[impl std::fmt::Debug]) -> String {
     let key = lab.dir().join("sync.key");
     let program = xlvs();
     let _ = lab.exec("director", &[program.to_str().unwrap(), "sync", "key", key.to_str().unwrap()]).ok();
-    let peers: Vec<String> = directors.iter().map(|role| lab.v4(role).to_string()).collect();
     format!("peers = {peers:?}\nkey_file = {key:?}\n")
 }

@@ -10,7 +10,7 @@ use xlvs_tests::lab::xlvs;
 use xlvs_tests::{Capture, Config, Daemon, Lab, until, within};
 
 use super::super::keepalived_pair::{self, PLAN, Pair, SERVERS, TAKEOVER};
-use super::{DIRECTORS, is_known_to, keyed};
+use super::{is_known_to, keyed, peers};
 
 /// Of 6 MiB at 250 KiB a second: 24 s, in which the VIP moves.
 const DOWNLOADS: usize = 200;
@@ -112,8 +112,7 @@ fn the_master_dies_and_returns<Begun>(
     start: impl Fn() -> Begun,
     complete: impl Fn(Begun, &str),
 ) {
-    let both =
-        format!("[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 11\n{}", keyed(lab, &DIRECTORS[..2]));
+    let both = format!("[sync]\nrole = \"both\"\ninterface = \"eth0\"\nid = 11\n{}", keyed(lab, &peers(lab)));
     let file = Config::empty().with("connections_file = \"none\"").table(&both);
     let mut pair = Pair::start_with(lab, &file, configuration);
     let mut resets = Capture::resets(lab);
