@@ -65,8 +65,8 @@ fn go_by(lab: &Lab, vips: &[IpAddr], daemons: &[Daemon<'_>], order: &[usize]) {
 }
 
 const PASSIVE: std::ops::RangeInclusive<u16> = 40_000..=40_100;
-/// 16 s each.
-const DOWNLOAD: Download = Download { bytes: 8 << 20, rate: "500K", limit_s: 60 };
+/// 24 s each.
+const DOWNLOAD: Download = Download { bytes: 12 << 20, rate: "500K", limit_s: 90 };
 
 #[test]
 fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
