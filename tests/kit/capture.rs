@@ -111,11 +111,18 @@ impl Capture {
     #[track_caller]
     #[must_use]
     pub fn resets(lab: &Lab) -> Self {
-        let reset = |vip: IpAddr| match vip {
+        Self::resets_from(lab, &lab.vips())
+    }
+
+    /// Captures resets that come to the client from these VIPs.
+    #[track_caller]
+    #[must_use]
+    pub fn resets_from(lab: &Lab, vips: &[IpAddr]) -> Self {
+        let reset = |vip: &IpAddr| match vip {
             IpAddr::V4(vip) => format!("(src host {vip} and tcp[tcpflags] & tcp-rst != 0)"),
             IpAddr::V6(vip) => format!("(src host {vip} and ip6[6] == 6 and ip6[53] & 4 != 0)"),
         };
-        let filter = lab.vips().into_iter().map(reset).collect::<Vec<_>>().join(" or ");
+        let filter = vips.iter().map(reset).collect::<Vec<_>>().join(" or ");
         Self::start(lab, "client", "eth0", &filter)
     }
 

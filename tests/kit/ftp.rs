@@ -1,11 +1,20 @@
-//! vsftpd, as real FTP servers that say who they are: by their banner, and by the file `name`.
+//! vsftpd, as real FTP servers that say who they are: by their banner, and by the file `name`. The file [`LARGE`] is for downloads that
+//! go on while something changes.
 
-use crate::command::Running;
+use crate::command::{Finished, Running};
 use crate::{Lab, until};
 use nix::sys::signal::Signal;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// The name of the large file, and its bytes.
+const LARGE: (&str, u64) = ("large", 6 << 20);
+/// A download of it may take so many seconds.
+const LARGE_LIMIT_S: u32 = 120;
+/// And what is small, so many.
+const SMALL_LIMIT_S: u32 = 10;
 
 /// vsftpd on real servers; it ends when this is dropped.
 #[derive(Debug)]
@@ -48,6 +57,8 @@ fn start(lab: &Lab, role: &str, passive: &RangeInclusive<u16>) -> Running {
         std::fs::create_dir_all(dir.join(part)).unwrap();
     }
     std::fs::write(dir.join("files/name"), format!("{role}\n")).unwrap();
+    let (large, bytes) = LARGE;
+    std::fs::File::create(dir.join("files").join(large)).unwrap().set_len(bytes).unwrap();
     let text = format!(
         "listen=YES\nbackground=NO\nanonymous_enable=YES\nno_anon_password=YES\nlocal_enable=NO\nwrite_enable=NO\n\
          ftpd_banner={role}\nanon_root={dir}/files\nsecure_chroot_dir={dir}/empty\nxferlog_enable=NO\n\
@@ -67,7 +78,7 @@ fn start(lab: &Lab, role: &str, passive: &RangeInclusive<u16>) -> Running {
     server
 }
 
-/// How a client fetches the file `name`.
+/// How a client fetches a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// curl; the server tells a port for the data.
@@ -78,6 +89,14 @@ pub enum Client {
     LftpPassive,
     /// lftp, active.
     LftpActive,
+}
+
+/// A file to fetch.
+enum Wanted<'f> {
+    /// `name`, to standard output.
+    Name,
+    /// The large one, so many KiB a second of it, into this file.
+    Large(u32, &'f str),
 }
 
 impl Client {
@@ -93,29 +112,98 @@ impl Client {
     /// What the program said.
     #[track_caller]
     pub fn fetch(self, lab: &Lab, from: &str, server: &str) -> Result<(String, String), String> {
-        let url = format!("ftp://{server}/name");
-        let done = match self {
-            Self::CurlPassive => lab.exec("client", &["curl", "-sSv", "-m", "10", "--interface", from, &url]),
-            Self::CurlActive => {
-                lab.exec("client", &["curl", "-sSv", "-m", "10", "--interface", from, "-P", from, &url])
+        let line = self.line(from, server, &Wanted::Name);
+        let done = lab.exec("client", &line.iter().map(String::as_str).collect::<Vec<_>>());
+        match (done.code, banners(&done).first(), done.stdout.lines().next()) {
+            (Some(0), Some(banner), Some(name)) => Ok((banner.clone(), name.to_owned())),
+            _ => Err(format!("{done:#?}")),
+        }
+    }
+
+    fn line(self, from: &str, server: &str, wanted: &Wanted<'_>) -> Vec<String> {
+        match self {
+            Self::CurlPassive | Self::CurlActive => {
+                let limit = if matches!(wanted, Wanted::Name) { SMALL_LIMIT_S } else { LARGE_LIMIT_S };
+                let mut line = format!("curl -sSv -m {limit} --interface {from}");
+                if self == Self::CurlActive {
+                    line += &format!(" -P {from}");
+                }
+                line += &match wanted {
+                    Wanted::Name => format!(" ftp://{server}/name"),
+                    Wanted::Large(rate, to) => {
+                        format!(" --limit-rate {rate}K -o {to} ftp://{server}/{}", LARGE.0)
+                    }
+                };
+                line.split(' ').map(str::to_owned).collect()
             }
             Self::LftpPassive | Self::LftpActive => {
                 let passive = if self == Self::LftpPassive { "on" } else { "off" };
+                let rest = match wanted {
+                    Wanted::Name => {
+                        format!("set net:timeout 5; set net:max-retries 2; open {server}; cat name")
+                    }
+                    // Whatever has begun is not begun anew.
+                    Wanted::Large(rate, to) => format!(
+                        "set net:timeout {LARGE_LIMIT_S}; set net:max-retries 1; set net:limit-rate {}; open {server}; \
+                         get {} -o {to}",
+                        rate << 10,
+                        LARGE.0
+                    ),
+                };
                 let script = format!(
-                    "debug 5; set ftp:passive-mode {passive}; set net:socket-bind-ipv4 {from}; set net:timeout 5; \
-                     set net:max-retries 2; set cmd:trace off; open {server}; cat name; bye"
+                    "debug 5; set ftp:passive-mode {passive}; set net:socket-bind-ipv4 {from}; set cmd:trace off; {rest}; bye"
                 );
-                lab.exec("client", &["lftp", "-c", &script])
+                ["lftp", "-c", &script].map(str::to_owned).to_vec()
             }
-        };
-        // curl marks what it reads with "< ", lftp with "<--- ".
-        let banner = done
-            .stderr
-            .lines()
-            .find_map(|line| line.trim_start_matches(['<', '-', ' ']).strip_prefix("220 "));
-        match (done.code, banner, done.stdout.lines().next()) {
-            (Some(0), Some(banner), Some(name)) => Ok((banner.trim().to_owned(), name.to_owned())),
-            _ => Err(format!("{done:#?}")),
         }
+    }
+}
+
+/// The banners of the control connections that a client has had.
+fn banners(done: &Finished) -> Vec<String> {
+    // curl marks what it reads with "< ", lftp with "<--- ".
+    let its =
+        |line: &str| Some(line.trim_start_matches(['<', '-', ' ']).strip_prefix("220 ")?.trim().to_owned());
+    done.stderr.lines().filter_map(its).collect()
+}
+
+/// Downloads of the large file that go on while something changes: each has to be complete in the end, over the control connection and
+/// the data connection that it began with.
+#[derive(Debug)]
+pub struct Transfers(Vec<(Running, PathBuf)>);
+
+impl Transfers {
+    /// Starts one for each of these clients, with its address, at so many KiB a second.
+    #[must_use]
+    pub fn start(lab: &Lab, clients: &[(Client, &str)], server: &str, kib_per_second: u32) -> Self {
+        let start = |(number, (client, from)): (usize, &(Client, &str))| {
+            let to = lab.dir().join(format!("transfer-{number}"));
+            // lftp would not write over it.
+            let _ = std::fs::remove_file(&to);
+            let line = client.line(from, server, &Wanted::Large(kib_per_second, to.to_str().unwrap()));
+            (lab.spawn("client", &line.iter().map(String::as_str).collect::<Vec<_>>()), to)
+        };
+        Self(clients.iter().enumerate().map(start).collect())
+    }
+
+    /// Waits for their ends: all of them are complete. The servers that they met, in the clients' order.
+    #[track_caller]
+    #[must_use]
+    pub fn complete_across(self, what: &str) -> Vec<String> {
+        let mut failed = Vec::new();
+        let mut servers = Vec::new();
+        for (running, file) in self.0 {
+            let done = running.finish(Duration::from_secs(LARGE_LIMIT_S.into()));
+            let came = file.metadata().map_or(0, |file| file.len());
+            let mut met = banners(&done);
+            match met.pop() {
+                Some(server) if done.code == Some(0) && came == LARGE.1 && met.is_empty() => {
+                    servers.push(server)
+                }
+                last => failed.push(format!("{came} bytes of {last:?}, before it {met:?}: {done:#?}")),
+            }
+        }
+        assert!(failed.is_empty(), "transfers across {what}: {failed:#?}");
+        servers
     }
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -58,8 +58,8 @@ pub(crate) struct CatchUp {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) plan: Plan,
-    /// Has it ask the peers.
-    ask: mpsc::UnboundedSender<()>,
+    /// Has it ask the peers; the number is the interface's.
+    ask: mpsc::UnboundedSender<u32>,
     /// It ends when this is dropped.
     end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -67,7 +67,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Starts it, and has it ask the peers.
+    /// Starts it, and has it ask the peers. `link`: the number of the sync daemons' interface, 0 if there is none.
     ///
     /// # Errors
     /// When the port can't be had, or no thread.
@@ -76,6 +76,7 @@ impl Exchange {
         tables: ConnectionTables,
         shared: Arc<Shared>,
         tasks: Tasks,
+        link: u32,
         is_ready: bool,
         is_sandboxed: bool,
     ) -> io::Result<Self> {
@@ -91,8 +92,9 @@ impl Exchange {
             let Plan { key, sync_id, port, peers } = own;
             let instance = Instance::random();
             let server = Server::new(key.clone(), sync_id, instance, ServerLimits::default(), walk);
-            let peers = peers.into_iter().map(|peer| SocketAddr::new(peer, port)).collect();
-            let client = Client { peers, key, sync_id, instance, most_entries, rounds: Some(ROUNDS) };
+            let addresses = |link| peers.iter().map(|peer| address(*peer, port, link)).collect();
+            let rounds = Some(ROUNDS);
+            let client = Client { peers: Vec::new(), key, sync_id, instance, most_entries, rounds };
             runtime.block_on(async move {
                 let listener = match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => listener,
@@ -100,7 +102,7 @@ impl Exchange {
                 };
                 tokio::select! {
                     never = server.run(listener) => match never {},
-                    () = ask_when_asked(asked, &client, &tasks, &its) => {}
+                    () = ask_when_asked(asked, client, addresses, &tasks, &its) => {}
                     _ = ended => {}
                 }
             });
@@ -108,18 +110,18 @@ impl Exchange {
         };
         let thread = sandboxed("xlvs-exchange", is_sandboxed, run)?;
         let exchange = Self { plan, ask, end, thread, state };
-        exchange.ask();
+        exchange.ask(link);
         Ok(exchange)
     }
 
     /// Has it ask the peers for their connections, behind what it is asking them now.
-    pub(super) fn ask(&self) {
+    pub(super) fn ask(&self, link: u32) {
         if self.plan.peers.is_empty() {
             return set(&self.state, true, "there are no peers to ask".to_owned(), 0);
         }
         set(&self.state, false, "asking".to_owned(), 0);
         // It takes what it is asked for as long as it lives.
-        let _ = self.ask.send(());
+        let _ = self.ask.send(link);
     }
 
     /// How far it is.
@@ -147,16 +149,28 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Where a peer listens. An address that means something on one link only is one of this link.
+fn address(peer: IpAddr, port: u16, link: u32) -> SocketAddr {
+    match peer {
+        IpAddr::V6(peer) if peer.is_unicast_link_local() => SocketAddrV6::new(peer, port, 0, link).into(),
+        _ => SocketAddr::new(peer, port),
+    }
+}
+
 async fn ask_when_asked(
-    mut asked: mpsc::UnboundedReceiver<()>,
-    client: &Client,
+    mut asked: mpsc::UnboundedReceiver<u32>,
+    mut client: Client,
+    addresses: impl Fn(u32) -> Vec<SocketAddr>,
     tasks: &Tasks,
     state: &Mutex<CatchUp>,
 ) {
-    while asked.recv().await.is_some() {
+    while let Some(mut link) = asked.recv().await {
         // Several at once are one.
-        while asked.try_recv().is_ok() {}
-        catch_up(client, tasks, state).await;
+        while let Ok(last) = asked.try_recv() {
+            link = last;
+        }
+        client.peers = addresses(link);
+        catch_up(&client, tasks, state).await;
     }
 }
 

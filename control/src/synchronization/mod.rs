@@ -250,7 +250,9 @@ impl Synchronization {
         if let Some(plan) = plan {
             let tasks = self.backup(tables)?.clone();
             let (shared, tables) = (Arc::clone(&self.shared), tables.clone());
-            let exchange = Exchange::start(plan, tables, shared, tasks, self.was_ready, self.is_sandboxed)?;
+            let link = self.running.values().next().map_or(0, |running| running.interface.index);
+            let exchange =
+                Exchange::start(plan, tables, shared, tasks, link, self.was_ready, self.is_sandboxed)?;
             self.exchange = Some(exchange);
         }
         Ok(true)
@@ -288,7 +290,7 @@ impl Synchronization {
                 backup.give_surely(Task::Listen(sockets, filter));
                 // What it was not told while it did not listen.
                 if let Some(exchange) = &self.exchange {
-                    exchange.ask();
+                    exchange.ask(interface.index);
                 }
             }
         }
