@@ -392,7 +392,7 @@ impl Daemon {
             | NeighborState::Unusable(_) => Way::Unknown,
         };
         let mut table = self.registry.table(Now::read(), way, |name| launch::slot_of(links, name));
-        table.absent_vips = absent;
+        table.absent_vips = absent.into_iter().collect();
         table.announcer = self.synchronization.announcer(&table.settings);
         self.tell_quorums();
         self.connections.keep(&self.registry, Now::read());

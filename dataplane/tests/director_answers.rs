@@ -170,7 +170,7 @@ fn nothing_is_opened_to_an_absent_vip_and_nobody_is_told() {
         assert!(matches!(lab.process(&mut frame.build()), Verdict::Forward(_)), "{frame:?}");
     }
     let mut table = (*lab.services).clone();
-    table.absent_vips = [IpAddr::from(VIP), IpAddr::from(VIP6)].into();
+    table.absent_vips = [IpAddr::from(VIP), IpAddr::from(VIP6)].into_iter().collect();
     lab.directors[0].install(table.clone().into());
     let frames =
         [tcp("S"), tcp("S").v6(), tcp("A"), tcp("F").v6(), udp(), sctp(1), sctp(10), tcp("S").port(8080)];

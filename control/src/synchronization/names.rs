@@ -1,10 +1,10 @@
 //! Between what directors tell each other, addresses, and what the tables know destinations by, their numbers.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use xlvs_dataplane::connection::store::Identity;
 use xlvs_dataplane::destination::DestinationId;
 use xlvs_dataplane::flow::{Family, Flow, Protocol};
@@ -25,7 +25,7 @@ pub struct Names {
 impl Names {
     /// The names of a table's destinations.
     pub fn new(services: Arc<ServiceTable>, named: impl Iterator<Item = (DestinationId, Identity)>) -> Self {
-        let mut ids: HashMap<_, Vec<_>> = HashMap::new();
+        let mut ids: HashMap<_, Vec<_>> = HashMap::default();
         for (id, Identity { service, real }) in named {
             ids.entry((service, real.ip())).or_default().push((real.port(), id));
         }

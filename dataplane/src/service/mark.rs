@@ -7,10 +7,11 @@
 //! search over its ports; rules that depend on source or interface are tried one by one behind it. Addresses and ports are
 //! the client's packet's; ports in host byte order.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 
 use crate::flow::Protocol;
@@ -91,7 +92,7 @@ impl MarkTable {
     /// The table of these rules, in their order.
     #[must_use]
     pub fn new(rules: &[MarkRule]) -> Self {
-        let mut grouped: HashMap<(Protocol, IpNet), Vec<(u32, &MarkRule)>> = HashMap::new();
+        let mut grouped: HashMap<(Protocol, IpNet), Vec<(u32, &MarkRule)>> = HashMap::default();
         let mut lengths = [Vec::new(), Vec::new()];
         for (order, rule) in rules.iter().enumerate() {
             let destination = rule.destination.trunc();

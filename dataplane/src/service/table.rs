@@ -1,10 +1,12 @@
-//! The snapshot of all services and destinations that workers read. Immutable: a change is a new table.
+//! The snapshot of all services and destinations that workers read. Immutable: a change is a new table. Its keys are configured, and
+//! only asked for by clients, who can fill no bucket: a quick hash does.
 
-use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
 
 use super::mark::MarkTable;
 use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
@@ -101,7 +103,7 @@ impl ServiceTable {
             announcer: None,
             marks: Arc::default(),
             resets_from: Now::default(),
-            absent_vips: HashSet::new(),
+            absent_vips: HashSet::default(),
             services,
             destinations,
             server_macs,
