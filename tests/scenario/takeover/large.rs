@@ -35,7 +35,7 @@ fn a_million_connections_go_over_and_nobody_notices() {
     let macs = [lab.mac("client", "eth0"), lab.mac("director", "eth0")];
     let flow = spoofed(macs, (v4(vip), UDP_PORT + 1), true);
     let flood = Flood::start(QueueSender::towards_director(&lab), 1, SEED, flow);
-    let filled = until("the table is filled", Duration::from_secs(120), || live(&daemon) >= wanted);
+    let filled = until("the table is filled", Duration::from_secs(300), || live(&daemon) >= wanted);
     let (frames, _) = flood.finish();
     let connections = live(&daemon);
     println!("{connections} connections after {filled:?} and {frames} datagrams");
