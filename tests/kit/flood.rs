@@ -1,6 +1,6 @@
 //! Frames as fast as one thread can send them: floods of flows that nobody knows, and noise.
 
-use crate::raw::RawSender;
+use crate::raw::{QueueSender, RawSender};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +17,29 @@ const BATCH: usize = 64;
 /// Writes the next frame over the one that was sent last in its place.
 pub type Write = Box<dyn FnMut(&mut Vec<u8>, &mut ChaCha8Rng) + Send>;
 
+/// What a flood is sent by.
+pub trait Sender: Send + 'static {
+    /// Sends frames; how many were taken. Some are not where queues are full.
+    fn send_all(&mut self, frames: &[Vec<u8>]) -> u64;
+}
+
+impl Sender for RawSender {
+    fn send_all(&mut self, frames: &[Vec<u8>]) -> u64 {
+        let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
+        let none: [ControlMessage<'_>; 0] = [];
+        let mut headers = MultiHeaders::<()>::preallocate(frames.len(), None);
+        let results =
+            sendmmsg(self.fd(), &mut headers, &slices, vec![None; frames.len()], none, MsgFlags::empty());
+        results.map_or(0, |results| results.count() as u64)
+    }
+}
+
+impl Sender for QueueSender {
+    fn send_all(&mut self, frames: &[Vec<u8>]) -> u64 {
+        frames.iter().filter(|frame| self.send(frame)).count() as u64
+    }
+}
+
 /// A running flood; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Flood {
@@ -29,7 +52,7 @@ pub struct Flood {
 impl Flood {
     /// Sends what `write` makes, from this core alone.
     #[must_use]
-    pub fn start(sender: RawSender, core: usize, seed: u64, mut write: Write) -> Self {
+    pub fn start(mut sender: impl Sender, core: usize, seed: u64, mut write: Write) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopping, counted) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
@@ -40,7 +63,7 @@ impl Flood {
             let mut frames = vec![Vec::new(); BATCH];
             while !stopping.load(Relaxed) {
                 frames.iter_mut().for_each(|frame| write(frame, &mut random));
-                counted.fetch_add(send_all(&sender, &frames), Relaxed);
+                counted.fetch_add(sender.send_all(&frames), Relaxed);
             }
         });
         Self { stop, sent, thread: Some(thread), began: Instant::now() }
@@ -68,16 +91,6 @@ impl Drop for Flood {
             let _ = thread.join();
         }
     }
-}
-
-/// Sends frames; how many the kernel took. It refuses some where its queues are full.
-fn send_all(sender: &RawSender, frames: &[Vec<u8>]) -> u64 {
-    let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
-    let none: [ControlMessage<'_>; 0] = [];
-    let mut headers = MultiHeaders::<()>::preallocate(frames.len(), None);
-    let results =
-        sendmmsg(sender.fd(), &mut headers, &slices, vec![None; frames.len()], none, MsgFlags::empty());
-    results.map_or(0, |results| results.count() as u64)
 }
 
 /// A SYN, or with `udp` a datagram, to this service of IPv4, each from an address of 32.0.0.0/4 and a port of its own. The transport
@@ -110,11 +123,11 @@ pub fn spoofed(macs: [[u8; 6]; 2], to: (Ipv4Addr, u16), udp: bool) -> Write {
 }
 
 /// Any bytes behind headers that are right more or less: something for each way that a frame can take, fragments left out, which are
-/// held for a while. One of [`KINDS`] each time, which follow from the seed.
+/// held for a while. Most are of these services, by protocol and port. One of [`KINDS`] each time, which follow from the seed.
 #[must_use]
-pub fn noise(macs: [[u8; 6]; 2], vip: Ipv4Addr, ports: &[u16], seed: u64) -> Write {
+pub fn noise(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], seed: u64) -> Write {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let frames: Vec<Vec<u8>> = (0..KINDS).map(|_| noisy(macs, vip, ports, &mut random)).collect();
+    let frames: Vec<Vec<u8>> = (0..KINDS).map(|_| noisy(macs, vip, services, &mut random)).collect();
     Box::new(move |out, random| {
         out.clear();
         out.extend_from_slice(&frames[random.random_range(0..KINDS)]);
@@ -124,13 +137,13 @@ pub fn noise(macs: [[u8; 6]; 2], vip: Ipv4Addr, ports: &[u16], seed: u64) -> Wri
 /// How many frames there are to choose from.
 const KINDS: usize = 32_768;
 
-fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, ports: &[u16], random: &mut ChaCha8Rng) -> Vec<u8> {
+fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], random: &mut ChaCha8Rng) -> Vec<u8> {
     let [source, destination] = macs;
     let mut frame = [destination, source].concat();
-    for _ in 0..[0, 0, 0, 0, 0, 1, 2, 3][random.random_range(0..8)] {
+    for _ in 0..[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3][random.random_range(0..16)] {
         frame.extend([0x81, 0, 0, random.random()]);
     }
-    let is_v6 = random.random_bool(0.1);
+    let is_v6 = random.random_bool(0.03);
     frame.extend(if is_v6 { [0x86, 0xdd] } else { [8, 0] });
     let ip = frame.len();
     let length = random.random_range(40..200);
@@ -142,9 +155,12 @@ fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, ports: &[u16], random: &mut ChaCha8R
     frame[ip] = if random.random_bool(0.95) { 0x45 } else { random.random_range(0x40..0x50) };
     frame[ip + 2..ip + 4].copy_from_slice(&(length as u16).to_be_bytes());
     frame[ip + 6..ip + 8].copy_from_slice(&[0x40, 0]);
-    frame[ip + 9] = [6, 6, 6, 17, 17, 132, 1, 47][random.random_range(0..8)];
+    let (protocol, port) = match random.random_bool(0.95) {
+        true => services[random.random_range(0..services.len())],
+        false => ([6, 17, 132, 1, 47][random.random_range(0..5)], random.random()),
+    };
+    frame[ip + 9] = protocol;
     frame[ip + 16..ip + 20].copy_from_slice(&vip.octets());
-    let port = ports[random.random_range(0..ports.len())];
     frame[ip + 22..ip + 24].copy_from_slice(&port.to_be_bytes());
     let header = usize::from(frame[ip] & 15) * 4;
     if random.random_bool(0.95) && (20..=length).contains(&header) {

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use xlvs_tests::flood::{noise, spoofed};
-use xlvs_tests::raw::RawSender;
+use xlvs_tests::raw::{QueueSender, RawSender};
 use xlvs_tests::{
     Config, Daemon, Download, Downloads, Flood, Lab, Numbered, Service, Traffic, until, within,
 };
@@ -33,7 +33,7 @@ const FIRST: [&str; 3] = ["nice", "-n", "-20"];
 /// Of 1000 packets of known connections, so many may be lost.
 const LOST_PER_MILLE: f64 = 1.0;
 
-fn v4(address: IpAddr) -> Ipv4Addr {
+pub(super) fn v4(address: IpAddr) -> Ipv4Addr {
     let IpAddr::V4(address) = address else { panic!("{address} is no IPv4 address") };
     address
 }
@@ -184,9 +184,9 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
     });
     let traffic = Traffic::start(&lab, &xlvs_tests::lab::url(vip, "/"), 2, 20);
     traffic.wait(5);
-    let sender = RawSender::on(&lab, "client", "eth0");
-    let ports = [80, 80, NUMBERED, NUMBERED, NUMBERED + 1, 22, 8080];
-    let flood = Flood::start(sender, 1, SEED, noise(macs(&lab), v4(vip), &ports, SEED));
+    let sender = QueueSender::towards_director(&lab);
+    let services = [(6, 80), (6, 80), (6, 80), (17, NUMBERED), (17, NUMBERED + 1)];
+    let flood = Flood::start(sender, 1, SEED, noise(macs(&lab), v4(vip), &services, SEED));
     let before = traffic_goes_on(&traffic, Duration::from_secs(8));
     let (frames, took) = flood.finish();
     let requests = traffic.finish();
@@ -201,8 +201,11 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
         if agree { Ok(it) } else { Err(format!("{it:#?}")) }
     });
     println!(
-        "{frames} frames in {took:?}: {:.0} a second; {} requests, {} failed; {counted:?}\n{:#}",
+        "{frames} frames in {took:?}: {:.0} a second, of which {:.0} came and {:.0} were taken up; {} requests, {} failed; \
+         {counted:?}\n{:#}",
         frames as f64 / took.as_secs_f64(),
+        counted.received as f64 / took.as_secs_f64(),
+        counted.taken as f64 / took.as_secs_f64(),
         requests.len(),
         failed.len(),
         daemon.status()["drops"],

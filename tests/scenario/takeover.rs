@@ -7,6 +7,7 @@
 //! ```
 
 mod failing;
+mod large;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::registry::MarkSpec;
 use crate::status::Status;
-use crate::takeover::{self, Answer, Heir, Hello};
+use crate::takeover::{self, Answer, Heir, Hello, Place};
 
 const MAX_CLIENTS: usize = 64;
 /// Clients of other users at once.
@@ -76,8 +76,8 @@ pub(crate) struct Server {
     listener: OwnedFd,
     permissions: Permissions,
     accepting: Option<JoinHandle<()>>,
-    /// Held by the process that takes over.
-    succession: Arc<Semaphore>,
+    /// Of the process that takes over.
+    succession: Place,
     sender: mpsc::Sender<Request>,
     /// What clients ask.
     pub(crate) requests: mpsc::Receiver<Request>,
@@ -140,7 +140,7 @@ impl Server {
 
     fn on(path: &Path, listener: OwnedFd, permissions: Permissions) -> Self {
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
-        let (path, succession) = (path.to_owned(), Arc::new(Semaphore::new(1)));
+        let (path, succession) = (path.to_owned(), Place::default());
         Self { path, owned: false, listener, permissions, accepting: None, succession, sender, requests }
     }
 
@@ -162,7 +162,7 @@ impl Server {
     /// When the socket can't be watched.
     pub(crate) fn resume(&mut self) -> io::Result<()> {
         let listener = UnixSeqpacketListener::try_from(self.listener.try_clone()?)?;
-        let accepting = accept(listener, self.permissions, self.sender.clone(), Arc::clone(&self.succession));
+        let accepting = accept(listener, self.permissions, self.sender.clone(), self.succession.clone());
         self.accepting = Some(tokio::spawn(accepting));
         Ok(())
     }
@@ -197,7 +197,7 @@ async fn accept(
     mut listener: UnixSeqpacketListener,
     permissions: Permissions,
     requests: mpsc::Sender<Request>,
-    succession: Arc<Semaphore>,
+    succession: Place,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let guests = Arc::new(Semaphore::new(MAX_GUESTS));
@@ -206,12 +206,12 @@ async fn accept(
         let accepted = listener.accept().await.and_then(|client| Ok((client.peer_cred()?, client)));
         match accepted {
             Ok((user, client)) if Permissions::is_owner(&user) => {
-                let (requests, succession) = (requests.clone(), Arc::clone(&succession));
+                let (requests, succession) = (requests.clone(), succession.clone());
                 tokio::spawn(async move {
                     let asked = serve(&client, ipvs::Access::Full, &requests).await;
                     drop(place);
                     if let Some(hello) = asked {
-                        takeover::attend(client, hello, succession.try_acquire_owned().ok(), &requests).await;
+                        takeover::attend(client, hello, &succession, &requests).await;
                     }
                 });
             }

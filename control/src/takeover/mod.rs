@@ -19,6 +19,8 @@
 //! - Only one of them forwards. Until the successor says that it serves, the predecessor may go on; it does so when the successor
 //!   says that it can't, ends, or takes too long, in which case it is killed first. It then finds the connections in their file
 //!   again, as any director does that starts, whatever was done to them meanwhile.
+//! - One process takes over at a time: another one that asks meanwhile is refused, and told who that is. Who asks while the
+//!   workers stand still waits to be accepted, and has the successor to take over from.
 //! - The successor writes no state to disk before it serves.
 
 mod line;
@@ -27,5 +29,5 @@ mod predecessor;
 mod successor;
 
 pub(crate) use message::{Answer, Consent, Handed, Hello};
-pub(crate) use predecessor::{Heir, attend, turn_away};
+pub(crate) use predecessor::{Heir, Place, attend, turn_away};
 pub(crate) use successor::{Inheritance, TakeOver};

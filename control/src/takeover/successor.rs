@@ -29,6 +29,8 @@ pub(crate) struct TakeOver {
     consent: Consent,
 }
 
+const HUNG_UP: &str = "it has hung up; its own log says why";
+
 /// What only one director may have, and its predecessor had.
 #[derive(Debug)]
 pub(crate) struct Inheritance {
@@ -141,7 +143,8 @@ impl TakeOver {
 async fn answered<T>(answer: impl Future<Output = io::Result<Option<T>>>) -> Result<T, String> {
     match tokio::time::timeout(ANSWER_LIMIT, answer).await {
         Ok(Ok(Some(answer))) => Ok(answer),
-        Ok(Ok(None)) => Err("it has hung up".to_owned()),
+        Ok(Ok(None)) => Err(HUNG_UP.to_owned()),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Err(HUNG_UP.to_owned()),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             Err("it does not know how to hand over, as an older version".to_owned())
         }

@@ -59,7 +59,7 @@ pub struct PortCounters {
     pub receive_ring_full: u64,
     /// Frames the kernel dropped because the fill ring was empty (XDP_STATISTICS rx_fill_ring_empty_descs).
     pub fill_ring_empty: u64,
-    /// Frames the kernel dropped for other reasons (XDP_STATISTICS rx_dropped: larger than the frames allow, …).
+    /// Frames the kernel dropped for other reasons (of XDP_STATISTICS rx_dropped: larger than the frames allow, …).
     pub receive_dropped: u64,
     /// Buffers that the kernel has given back as sent.
     pub completed: u64,

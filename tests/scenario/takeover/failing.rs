@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xlvs_tests::{Capture, Config, Daemon, Download, Lab, Running, within};
+use xlvs_tests::traffic::only_failed_in;
+use xlvs_tests::{Capture, Config, Daemon, Download, Lab, Running, Traffic, within};
 
-use super::{SERVERS, SOON, downloads, take_over, unharmed};
+use super::{SERVERS, SOON, downloads, take_over, took_over_from, unharmed};
 
 /// How often a successor is killed.
 const KILLS: u32 = 20;
@@ -156,6 +157,120 @@ fn a_successor_that_is_killed_at_any_time_leaves_the_old_one_running() {
     );
     assert!(before > 0 && amid > 0, "{before}, {amid}, {served}");
     unharmed(downloads, &daemon, &mut resets);
+}
+
+/// A successor that the director has agreed to, and that stands still before it is ready.
+#[track_caller]
+fn stopped_amid_its_preparations(daemon: &Daemon<'_>) -> Running {
+    // It takes some tries to stop one just then; one that is too late fails as it ends, and the director goes on.
+    let (stopped, _) = within("a successor stands still amid its preparations", SOON, || {
+        let mut successor = daemon.successor(&[]);
+        let deadline = Instant::now() + SOON;
+        while !logs(&successor, "taking over from process") && Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
+        successor.signal(Signal::SIGSTOP);
+        let log = successor.stderr();
+        if log.contains("ready; process") { Err(log) } else { Ok(successor) }
+    });
+    stopped
+}
+
+#[test]
+fn a_second_take_over_at_once_is_refused_and_the_first_goes_on() {
+    let lab = Lab::with_web(&[]);
+    let vip = lab.v4("vip");
+    let mut daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
+    let former = daemon.pid();
+    let traffic = Traffic::start(&lab, &xlvs_tests::lab::url(vip, "/"), 2, 20);
+    traffic.wait(5);
+    let mut first = stopped_amid_its_preparations(&daemon);
+
+    let found =
+        format!("process {} is just taking over: wait until it has, or end it if it hangs", first.pid());
+    for _ in 0..3 {
+        let second = daemon.successor(&[]);
+        let pid = second.pid();
+        let second = second.finish(SOON);
+        assert_eq!(second.code, Some(1), "{second:#?}");
+        let said =
+            format!("the director on {} does not hand over, and goes on: {found}", daemon.socket().display());
+        assert!(second.stderr.contains(&said), "no {said:?} in {second:#?}");
+        assert!(
+            daemon.log().contains(&format!("process {pid} can't take over: {found}")),
+            "{}",
+            daemon.log()
+        );
+    }
+    // By SIGUSR2 too.
+    daemon.signal(Signal::SIGUSR2);
+    within("the one that SIGUSR2 starts is refused too", SOON, || {
+        let log = daemon.log();
+        if log.contains("nobody took over: process") && log.matches(&found).count() >= 4 {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    goes_on(&lab, &mut daemon, former);
+    traffic.wait(5);
+
+    first.signal(Signal::SIGCONT);
+    within("the first takes over", SOON, || {
+        assert!(!first.has_ended(), "{}", first.stderr());
+        if daemon.has_ended() { Ok(()) } else { Err(daemon.log()) }
+    });
+    let _ = daemon.succeeded_by(first);
+    took_over_from(&daemon, former);
+    // The place is free again, in the new director.
+    let _ = take_over(&mut daemon);
+    traffic.wait(5);
+    let requests = traffic.finish();
+    only_failed_in(&[], &requests);
+    assert!(requests.len() > 15, "{} requests", requests.len());
+}
+
+/// Each of them takes over from whoever serves then, or is refused; at the end one serves, and nobody noticed.
+#[test]
+fn of_several_that_want_to_take_over_at_once_one_serves_in_the_end() {
+    const AT_ONCE: usize = 5;
+    let lab = Lab::with_web(&[]);
+    let vip = lab.v4("vip");
+    let mut daemon = Daemon::start(&lab, &Config::web(&lab, &SERVERS));
+    let mut resets = Capture::resets(&lab);
+    let traffic = Traffic::start(&lab, &xlvs_tests::lab::url(vip, "/"), 2, 20);
+    traffic.wait(5);
+    let (mut served, mut refused) = (0, 0);
+    for _ in 0..3 {
+        let mut all: Vec<Running> = (0..AT_ONCE).map(|_| daemon.successor(&[])).collect();
+        within("all but one have ended", SOON * 3, || {
+            let ended = all.iter_mut().filter_map(|one| one.has_ended().then_some(())).count();
+            if ended + usize::from(daemon.has_ended()) == AT_ONCE {
+                Ok(())
+            } else {
+                Err(format!("{ended} have"))
+            }
+        });
+        let last = all.iter_mut().position(|one| !one.has_ended());
+        let last = last.expect("none of them took over");
+        let last = all.swap_remove(last);
+        for other in all {
+            let other = other.finish(SOON);
+            match other.code {
+                Some(0) => served += 1,
+                Some(1) if other.stderr.contains("is just taking over: wait until it has") => refused += 1,
+                _ => panic!("{other:#?}"),
+            }
+        }
+        served += 1;
+        let _ = daemon.succeeded_by(last);
+        within("the last one serves", SOON, || daemon.try_status().map(drop));
+        traffic.wait(2);
+    }
+    println!("{served} took over, {refused} were refused");
+    assert!(refused > 0, "no two were at it at once");
+    only_failed_in(&[], &traffic.finish());
+    assert!(resets.frames().is_empty(), "somebody was reset");
 }
 
 #[test]

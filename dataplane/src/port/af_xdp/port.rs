@@ -356,8 +356,11 @@ impl Port for AfXdpPort {
             counters.pending += slot.socket.sending() as u64;
             let kernel = slot.socket.statistics();
             counters.receive_ring_full += kernel.rx_ring_full();
-            counters.fill_ring_empty += kernel.rx_fill_ring_empty_descs();
-            counters.receive_dropped += kernel.rx_dropped();
+            let empty = kernel.rx_fill_ring_empty_descs();
+            counters.fill_ring_empty += empty;
+            // Where it copies, the kernel counts a frame without a buffer as dropped, too.
+            let twice = if slot.socket.zero_copy { 0 } else { empty };
+            counters.receive_dropped += kernel.rx_dropped().saturating_sub(twice);
             counters.invalid_descriptors += kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
         }
         counters
