@@ -235,17 +235,18 @@ impl Before {
         Ok(Moment {
             connections: flows,
             templates: if persistent { flows } else { 0 },
-            allocated: above(allocated(), self.allocated) + records(world),
+            allocated: above(allocated(), self.allocated) + mapped(world),
             resident: above(resident()?, self.resident),
         })
     }
 }
 
-/// Bytes of the records that were ever used: they are mapped, not allocated.
-fn records(world: &World) -> u64 {
+/// Bytes of the records that were ever used and of the cache of known flows: they are mapped, not allocated.
+fn mapped(world: &World) -> u64 {
     let (v4, v6) = (&world.tables.v4, &world.tables.v6);
     u64::from(v4.slots_used()) * size_of::<Record<V4_WORDS>>() as u64
         + u64::from(v6.slots_used()) * size_of::<Record<V6_WORDS>>() as u64
+        + v4.population().cache().bytes()
 }
 
 /// Bytes that the process has allocated and not given back.

@@ -38,8 +38,8 @@ impl<const WORDS: usize> Ahead<WORDS> {
         let used = table.records.used();
         table.records.make_ready((used - self.used.min(used)).saturating_mul(2).max(LEAST));
         self.used = used;
-        if table.is_expecting() && !self.is_touched {
-            table.index.touch();
+        if let Some(index) = table.expected().filter(|_| !self.is_touched) {
+            index.touch();
             self.is_touched = true;
         }
         table.population().pieces().make_ready();

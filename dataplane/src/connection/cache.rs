@@ -49,6 +49,12 @@ impl FlowCache {
         Self { lines: Region::anonymous(lines) }
     }
 
+    /// How much memory it takes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        (self.lines.count() * size_of::<Line>()) as u64
+    }
+
     /// Touches its memory, where that is much.
     pub(super) fn make_ready(&self) {
         if self.lines.is_large() {

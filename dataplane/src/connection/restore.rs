@@ -275,7 +275,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             return true;
         }
         let template = self.link(record, word, &key);
-        let entered = self.index.find_or_insert(
+        let entered = self.index().find_or_insert(
             self.hash(&key),
             |other| self.is_flow(other, &key),
             |_, _| false,

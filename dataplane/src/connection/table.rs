@@ -7,7 +7,7 @@
 //! file, [`super::restore`]).
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::State;
 use super::cache::FlowCache;
@@ -21,7 +21,7 @@ use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::{FlowKey, HashSeed};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
@@ -110,7 +110,8 @@ pub struct TableFull;
 /// The shared table of one address family.
 #[derive(Debug)]
 pub struct ConnectionTable<const WORDS: usize> {
-    pub(super) index: Index,
+    /// From when connections are expected, or the first one comes: a family of which there are none has no use for it.
+    index: OnceLock<Index>,
     pub(super) records: Records<WORDS>,
     /// Who holds it may take slots that were never used.
     pub(super) free: Mutex<Vec<u32>>,
@@ -119,8 +120,6 @@ pub struct ConnectionTable<const WORDS: usize> {
     pub(super) restoring: Restoring,
     /// Where the walk for slots to be made free has come to.
     walked: AtomicU32,
-    /// There are services of this family.
-    is_expecting: AtomicBool,
 }
 
 /// A connection to be added.
@@ -188,16 +187,14 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         population: Arc<Population>,
         seed: HashSeed,
     ) -> Self {
-        let index = Index::new(population.limit() as usize);
         Self {
-            index,
+            index: OnceLock::new(),
             records,
             free: Mutex::default(),
             population,
             seed,
             restoring,
             walked: AtomicU32::new(0),
-            is_expecting: AtomicBool::new(false),
         }
     }
 
@@ -214,14 +211,18 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         &self.population
     }
 
-    /// Connections are to come, so that it may have memory for them.
+    /// Connections are to come, so that it has an index for them.
     pub fn expect(&self) {
-        self.is_expecting.store(true, Relaxed);
+        self.index();
     }
 
-    /// Whether [`Self::expect`] was called.
-    pub(super) fn is_expecting(&self) -> bool {
-        self.is_expecting.load(Relaxed)
+    pub(super) fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::new(self.population.limit() as usize))
+    }
+
+    /// The index, if connections were ever expected.
+    pub(super) fn expected(&self) -> Option<&Index> {
+        self.index.get()
     }
 
     /// The record of a slot; `None` for a slot that there can't be. One that was never handed out is free, and takes memory when
@@ -266,7 +267,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     /// Looks the flow up in the shared index.
     #[must_use]
     pub fn find(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<(u32, Word)> {
-        self.index.find(hash, |slot| self.is_flow(slot, key), |slot, word| (slot, word))
+        self.expected()?.find(hash, |slot| self.is_flow(slot, key), |slot, word| (slot, word))
     }
 
     /// Finds a template and holds it: it stays until [`Self::release_template`] is called as often. One whose time was over and
@@ -281,7 +282,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             record.hold();
             Some(HeldTemplate { slot: TemplateSlot(slot), word, destination: record.destination() })
         };
-        self.index.find(hash, |slot| self.is_flow(slot, key), hold)?
+        self.expected()?.find(hash, |slot| self.is_flow(slot, key), hold)?
     }
 
     /// Gives a template back that was held. Returns how many connections it has left.
@@ -303,7 +304,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         let Some(record) = self.record(template.slot.0) else { return };
         let Some((_, key)) = record.read() else { return };
         let is_orphaned = || record.orphan(template.word).then_some(());
-        let _ = self.index.remove(self.hash(&key), template.slot.0, is_orphaned);
+        let _ = self.index().remove(self.hash(&key), template.slot.0, is_orphaned);
     }
 
     /// Adds the flow, unless another worker just did. A template is held, whether it is new or not.
@@ -336,7 +337,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             }
             Ok((slot, Added::New(slot, word)))
         };
-        self.index.find_or_insert(hash, |slot| self.is_flow(slot, key), found, make)
+        self.index().find_or_insert(hash, |slot| self.is_flow(slot, key), found, make)
     }
 
     /// Removes the connection that `word` was read of; `None` if it is gone already, or is a template that has connections.
@@ -347,7 +348,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         if seen.generation() != word.generation() {
             return None;
         }
-        let state = self.index.remove(self.hash(&key), slot, || {
+        let state = self.index().remove(self.hash(&key), slot, || {
             let is_kept = seen.is_template() && record.connections() > 0;
             if is_kept { None } else { record.vacate(word) }
         })?;
