@@ -2,16 +2,19 @@
 //! It may be wrong at any time, so the record itself is asked; the table stays the truth. What a look-up reads of it is one
 //! cache line, which a worker can fetch long before it is needed (`director/prefetch.rs`).
 //!
-//! Bound: half as many entries again as there may be connections, rounded up to a power of two; 8 B an entry. A flow whose line is
-//! full displaces another, which the index finds again.
+//! Bound: two entries for each connection of the first million that there may be, three for two of the others; 8 B an entry. A flow
+//! whose line is full displaces another, which the index finds again.
 
 // Not loom's: whatever is read here is only a hint.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::memory::Region;
 
-/// Entries of a line: at three connections to four entries, one flow in a hundred doesn't find room.
+/// Entries of a line: of so many, one flow in a hundred doesn't find room in a full table of a million, three of a larger one's.
 const WAYS: usize = 8;
+
+/// Entries that there are beyond three for two connections.
+const AMPLE: usize = 1 << 19;
 
 /// The fewest lines.
 const LEAST: usize = if cfg!(feature = "loom") { 1 } else { 1 << 10 };
@@ -44,8 +47,9 @@ impl FlowCache {
     /// A cache for up to `connections` connections.
     #[must_use]
     pub fn new(connections: u32) -> Self {
-        let entries = connections as usize + connections as usize / 2;
-        let lines = (entries / WAYS).next_power_of_two().max(LEAST);
+        let half = connections as usize / 2;
+        let entries = connections as usize + half + half.min(AMPLE);
+        let lines = (entries / WAYS).max(LEAST);
         Self { lines: Region::anonymous(lines) }
     }
 
@@ -64,8 +68,9 @@ impl FlowCache {
 
     #[inline]
     fn line(&self, hash: u64) -> &Line {
-        // A power of two: always within.
-        self.lines.get(hash as usize & (self.lines.count() - 1)).unwrap_or_else(|| self.lines.first())
+        // The lower half of the hash, the one that is no tag, as a fraction of the lines: always within.
+        let at = ((hash & 0xffff_ffff) * self.lines.count() as u64) >> 32;
+        self.lines.get(at as usize).unwrap_or_else(|| self.lines.first())
     }
 
     /// Reads a word of the line that [`Self::find`] will need, so that it comes near. What is returned means nothing.

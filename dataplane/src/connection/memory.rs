@@ -301,7 +301,7 @@ mod checked {
             &self.chunks[0].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect())[0]
         }
 
-        pub(in super::super) fn count(&self) -> usize {
+        pub(in super::super) const fn count(&self) -> usize {
             self.chunks.len() * CHUNK
         }
 
