@@ -204,12 +204,11 @@ impl Connections {
         }
     }
 
-    /// The tables, at most `limit` connections.
+    /// The tables of an empty population.
     ///
     /// # Errors
     /// When the file can't be mapped.
-    pub(crate) fn tables(&self, limit: u32, seed: HashSeed) -> io::Result<ConnectionTables> {
-        let population = Arc::new(Population::new(limit));
+    pub(crate) fn tables(&self, population: Arc<Population>, seed: HashSeed) -> io::Result<ConnectionTables> {
         let again = Arc::clone(&population);
         Ok(match &self.store {
             None => ConnectionTables {

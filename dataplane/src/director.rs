@@ -32,7 +32,7 @@ use crate::connection::worker::WorkerConnections;
 use crate::counters::WorkerCounters;
 use crate::destination::{Path, Way};
 use crate::direct_routing;
-use crate::flow::{Family, V4_WORDS, V6_WORDS};
+use crate::flow::{V4_WORDS, V6_WORDS};
 use crate::fragment::{Datagram, Emission, Reassembly, fill_options};
 use crate::packet::{self, Key, Packet};
 use crate::port::InterfaceSlot;
@@ -57,12 +57,8 @@ pub struct ConnectionTables {
 impl ConnectionTables {
     /// Connections of these services are to come.
     pub fn expect(&self, services: &ServiceTable) {
-        for service in services.services() {
-            match service.key.family() {
-                Family::V4 => self.v4.expect(),
-                Family::V6 => self.v6.expect(),
-            }
-        }
+        // Both families' have the same population.
+        services.services().for_each(|service| self.v4.population().expect(service.key.family()));
     }
 
     /// Whether connections of a former director are still being found.

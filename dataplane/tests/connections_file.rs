@@ -373,6 +373,41 @@ fn a_record_with_any_bit_changed_is_the_same_connection_or_none() {
     }
 }
 
+/// No director leaves that behind; a file that was tampered with may have it.
+#[test]
+fn of_a_flow_that_is_there_twice_one_goes_on() {
+    for seed in 0..6 {
+        println!("seed {seed}");
+        let mut random = ChaCha8Rng::seed_from_u64(0x2f10 + seed);
+        let (store, mut first) = fresh();
+        (0..200).for_each(|_| step(&mut first, &mut random));
+        let file = file_of(&image(store.file()));
+        let expected = living(&first);
+        let is_its =
+            |its: &&Remembered| !its.is_v6 && !its.state.is_template() && its.deadline > first.now.0 + 1;
+        let its: Vec<u32> = expected.values().filter(is_its).map(|its| its.slot).collect();
+        let v4 = &first.connections.v4;
+        let is_free = |slot: &u32| v4.record(*slot).unwrap().read().is_none();
+        let free: Vec<u32> = (0..v4.slots_used()).filter(is_free).take(40).collect();
+        assert!(its.len() > 10 && free.len() == 40, "{its:?} {free:?}");
+        for slot in &free {
+            let (mut record, from) = ([0; 64], its[random.random_range(0..its.len())]);
+            file.read_exact_at(&mut record, V4_AT + u64::from(from) * 64).unwrap();
+            file.write_all_at(&record, V4_AT + u64::from(*slot) * 64).unwrap();
+        }
+        let (mut next, found) = lab(&kept::open(&file, first.now).unwrap(), LIMIT, first.now, set_up);
+        assert_eq!((found.connections + found.templates) as usize, expected.len() + free.len());
+        let known = all(&next.connections);
+        assert_eq!(known.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (flow, its) in known {
+            let was = Remembered { slot: its.slot, ..expected[&flow] };
+            assert_eq!(its, was, "{flow}");
+        }
+        assert_counted(&next);
+        assert_all_ends(&mut next);
+    }
+}
+
 #[test]
 fn a_full_table_is_full_again_and_freed_slots_are_used() {
     let (store, mut first) = fresh();

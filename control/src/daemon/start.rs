@@ -10,6 +10,7 @@ use std::time::Instant;
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::ahead::keep_memory_ahead;
 use xlvs_dataplane::connection::restore::{Found, Restoration};
+use xlvs_dataplane::connection::table::Population;
 use xlvs_dataplane::port::af_xdp::{Attached, XdpMode};
 use xlvs_dataplane::service::table::ServiceTable;
 
@@ -201,8 +202,11 @@ impl Daemon {
             let slot = |name: &str| launch::slot_of(&links, name);
             let table = Arc::new(registry.table(Now::read(), |_| Way::Unknown, slot));
             kept.keep(&registry, Now::read());
+            let population = advance.population.take();
+            let population =
+                population.unwrap_or_else(|| Arc::new(Population::new(director.max_connections)));
             let connections = kept
-                .tables(director.max_connections, launch::random_seed()?)
+                .tables(population, launch::random_seed()?)
                 .map_err(|error| Failure::Runtime(format!("the connections can't be had: {error}")))?;
             let restoration = Restoration::begin(connections.clone(), Arc::clone(&table), Now::read());
             registry.free_unused_ids();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use xlvs_dataplane::clock::Now;
 use xlvs_dataplane::connection::restore::Restoration;
+use xlvs_dataplane::connection::table::Population;
 use xlvs_dataplane::port::af_xdp::AfXdpPort;
 
 use super::start::restore;
@@ -157,7 +158,7 @@ impl Daemon {
         self.connections.keep(&self.registry, Now::read());
         let tables = self
             .connections
-            .tables(director.max_connections, launch::random_seed()?)
+            .tables(Arc::new(Population::new(director.max_connections)), launch::random_seed()?)
             .map_err(|error| Failure::Runtime(format!("the connections can't be had again: {error}")))?;
         let table = Arc::clone(self.publisher.table());
         let restoration = Restoration::begin_again(tables.clone(), table.clone(), Now::read());

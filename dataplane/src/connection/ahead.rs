@@ -23,13 +23,11 @@ struct Ahead<const WORDS: usize> {
     table: Weak<ConnectionTable<WORDS>>,
     /// The slots that were handed out when it last looked.
     used: u32,
-    /// The index's memory was touched.
-    is_touched: bool,
 }
 
 impl<const WORDS: usize> Ahead<WORDS> {
     fn new(table: &Arc<ConnectionTable<WORDS>>) -> Self {
-        Self { table: Arc::downgrade(table), used: table.records.used(), is_touched: false }
+        Self { table: Arc::downgrade(table), used: table.records.used() }
     }
 
     /// Whether the table is still there.
@@ -38,11 +36,6 @@ impl<const WORDS: usize> Ahead<WORDS> {
         let used = table.records.used();
         table.records.make_ready((used - self.used.min(used)).saturating_mul(2).max(LEAST));
         self.used = used;
-        if let Some(index) = table.expected().filter(|_| !self.is_touched) {
-            index.touch();
-            self.is_touched = true;
-        }
-        table.population().pieces().make_ready();
         true
     }
 }
@@ -54,11 +47,18 @@ impl<const WORDS: usize> Ahead<WORDS> {
 /// When the kernel refuses a thread.
 pub fn keep_memory_ahead(tables: &ConnectionTables, begin: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (mut v4, mut v6) = (Ahead::new(&tables.v4), Ahead::new(&tables.v6));
-    tables.v4.population().cache().make_ready();
-    let _ = v4.look() && v6.look();
+    // Both families' have the same one.
+    let population = Arc::downgrade(&tables.v4.population);
+    let mut look = move || {
+        population.upgrade().is_some_and(|population| {
+            population.make_ready();
+            v4.look() && v6.look()
+        })
+    };
+    let _ = look();
     thread::Builder::new().name("xlvs-memory".to_owned()).spawn(move || {
         begin();
-        while v4.look() && v6.look() {
+        while look() {
             thread::sleep(PAUSE);
         }
     })?;

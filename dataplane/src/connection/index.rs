@@ -7,9 +7,16 @@
 
 /// What the index keeps of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IndexEntry {
+pub(super) struct IndexEntry {
     slot: u32,
     tag: u32,
+}
+
+impl IndexEntry {
+    /// Of the flow with this hash in this slot.
+    pub(super) const fn new(hash: u64, slot: u32) -> Self {
+        Self { slot, tag: tag(hash) }
+    }
 }
 
 /// The part of a flow's hash that the index keeps.
@@ -138,9 +145,41 @@ mod sharded {
                 return Ok(found(entry.slot, word));
             }
             let (slot, made) = make()?;
-            let entry = IndexEntry { slot, tag: tag(hash) };
+            let entry = IndexEntry::new(hash, slot);
             shard.insert(spread, (entry, SharedValue::new(())), |(entry, _)| self::spread(entry.tag));
             Ok(made)
+        }
+
+        /// How many shards there are.
+        pub(in super::super) fn shards(&self) -> usize {
+            self.0.shards().len()
+        }
+
+        /// The shard that an entry belongs to.
+        pub(in super::super) fn shard_of(&self, entry: IndexEntry) -> usize {
+            self.shard(spread(entry.tag))
+        }
+
+        /// Under the shard's write lock: enters these, which belong to it, but not those whose flow is there already, by what
+        /// `is_same` says of two slots; `there` gets their slots.
+        pub(in super::super) fn insert_all(
+            &self,
+            shard: usize,
+            entries: &[IndexEntry],
+            mut is_same: impl FnMut(u32, u32) -> bool,
+            mut there: impl FnMut(u32),
+        ) {
+            let Some(shard) = self.0.shards().get(shard) else { return };
+            let mut shard = shard.write();
+            for &new in entries {
+                let spread = spread(new.tag);
+                let is_its = |(its, _): &(IndexEntry, _)| its.tag == new.tag && is_same(its.slot, new.slot);
+                if shard.find(spread, is_its).is_some() {
+                    there(new.slot);
+                } else {
+                    shard.insert(spread, (new, SharedValue::new(())), |(entry, _)| self::spread(entry.tag));
+                }
+            }
         }
 
         /// Under the shard's write lock: takes the slot's entry out if `may` agrees.
@@ -150,7 +189,7 @@ mod sharded {
             slot: u32,
             may: impl FnOnce() -> Option<R>,
         ) -> Option<R> {
-            let entry = IndexEntry { slot, tag: tag(hash) };
+            let entry = IndexEntry::new(hash, slot);
             let spread = spread(entry.tag);
             let mut shard = self.0.shards().get(self.shard(spread))?.write();
             let agreed = may()?;
@@ -207,8 +246,33 @@ mod checked {
                 return Ok(found(slot, word));
             }
             let (slot, made) = make()?;
-            shard.push(IndexEntry { slot, tag: tag(hash) });
+            shard.push(IndexEntry::new(hash, slot));
             Ok(made)
+        }
+
+        pub(in super::super) fn shards(&self) -> usize {
+            1
+        }
+
+        pub(in super::super) fn shard_of(&self, _: IndexEntry) -> usize {
+            0
+        }
+
+        pub(in super::super) fn insert_all(
+            &self,
+            _: usize,
+            entries: &[IndexEntry],
+            mut is_same: impl FnMut(u32, u32) -> bool,
+            mut there: impl FnMut(u32),
+        ) {
+            let mut shard = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            for &new in entries {
+                if shard.iter().any(|its| its.tag == new.tag && is_same(its.slot, new.slot)) {
+                    there(new.slot);
+                } else {
+                    shard.push(new);
+                }
+            }
         }
 
         pub(in super::super) fn remove<R>(
@@ -219,7 +283,7 @@ mod checked {
         ) -> Option<R> {
             let mut shard = self.0.write().unwrap_or_else(PoisonError::into_inner);
             let agreed = may()?;
-            shard.retain(|entry| *entry != IndexEntry { slot, tag: tag(hash) });
+            shard.retain(|entry| *entry != IndexEntry::new(hash, slot));
             Some(agreed)
         }
     }

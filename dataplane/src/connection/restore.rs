@@ -18,7 +18,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::thread;
 
-use super::record::{Checked, Record, TemplateSlot, Word};
+use super::index::IndexEntry;
+use super::record::{Checked, Record, Word};
 use super::table::ConnectionTable;
 use crate::clock::Now;
 use crate::destination::DestinationId;
@@ -26,8 +27,10 @@ use crate::director::ConnectionTables;
 use crate::flow::FlowKey;
 use crate::service::table::ServiceTable;
 
-/// Slots that a thread takes at a time.
+/// Slots that a thread looks at, at a time.
 const SLICE: u32 = 4096;
+/// Those that it enters at a time: a hundred of each shard, and flows that wait no longer than for them. 8 B each.
+const ENTERED_SLICE: u32 = 1 << 17;
 /// More are not faster than memory is.
 const MOST_THREADS: usize = 16;
 
@@ -164,9 +167,10 @@ impl Restoration {
     }
 }
 
-/// Has `threads` threads work on all slots up to `end`; what each of them made.
+/// Has `threads` threads work on all slots up to `end`, so many at a time; what each of them made.
 fn by_slices<R: Default + Send>(
     end: u32,
+    slice: u32,
     threads: usize,
     work: impl Fn(Range<u32>, &mut R) + Sync,
 ) -> Vec<R> {
@@ -174,14 +178,14 @@ fn by_slices<R: Default + Send>(
     let go = || {
         let mut made = R::default();
         loop {
-            let first = next.fetch_add(SLICE, Relaxed);
+            let first = next.fetch_add(slice, Relaxed);
             if first >= end {
                 return made;
             }
-            work(first..first.saturating_add(SLICE).min(end), &mut made);
+            work(first..first.saturating_add(slice).min(end), &mut made);
         }
     };
-    let helpers = threads.min(end.div_ceil(SLICE) as usize).saturating_sub(1);
+    let helpers = threads.min(end.div_ceil(slice) as usize).saturating_sub(1);
     thread::scope(|scope| {
         // One that can't be had is one less.
         let spawn = |_| thread::Builder::new().name("xlvs-restore".into()).spawn_scoped(scope, go).ok();
@@ -198,7 +202,7 @@ fn look_at<const WORDS: usize>(
     now: Now,
     threads: usize,
 ) -> Found {
-    let shares = by_slices(table.restoring.end, threads, |slots, share: &mut Share| {
+    let shares = by_slices(table.restoring.end, SLICE, threads, |slots, share: &mut Share| {
         for record in slots.filter_map(|slot| table.record(slot)) {
             look_at_record(record, services, now, share);
         }
@@ -245,12 +249,21 @@ fn look_at_record<const WORDS: usize>(
     share.count(id, kind);
 }
 
+/// What a thread knows that enters records: entries by their shards, which it empties with each slice, and the slots that it found
+/// free.
+#[derive(Debug, Default)]
+struct Entering {
+    shards: Vec<Vec<IndexEntry>>,
+    free: Vec<u32>,
+}
+
 fn enter<const WORDS: usize>(table: &ConnectionTable<WORDS>, services: &ServiceTable, threads: usize) {
-    let shares = by_slices(table.restoring.end, threads, |slots, free: &mut Vec<u32>| {
-        free.extend(slots.filter(|slot| !table.enter(*slot, services)));
+    let end = table.restoring.end;
+    let shares = by_slices(end, ENTERED_SLICE, threads, |slots, entering| {
+        table.enter(slots, services, entering);
     });
     let mut free = table.free.lock().unwrap_or_else(PoisonError::into_inner);
-    free.extend(shares.into_iter().flatten());
+    free.extend(shares.into_iter().flat_map(|share: Entering| share.free));
     drop(free);
     table.restoring.going_on.store(false, Release);
 }
@@ -267,31 +280,48 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         self.restoring.adopt(u32::try_from(budget).unwrap_or(u32::MAX))
     }
 
-    /// Enters what is in a slot; false if nothing is.
-    fn enter(&self, slot: u32, services: &ServiceTable) -> bool {
-        let Some(record) = self.record(slot) else { return true };
-        let Some((word, key)) = record.read() else { return false };
-        if word.is_orphaned() {
-            return true;
+    /// Enters what is in these slots, shard by shard: one after the other they would wait for memory twice each.
+    fn enter(&self, slots: Range<u32>, services: &ServiceTable, entering: &mut Entering) {
+        let index = self.index();
+        entering.shards.resize_with(index.shards(), Vec::new);
+        for slot in slots {
+            let Some(record) = self.record(slot) else { continue };
+            match record.read() {
+                None => entering.free.push(slot),
+                Some((word, _)) if word.is_orphaned() => {}
+                Some((word, key)) => {
+                    self.link(record, word, &key);
+                    let entry = IndexEntry::new(self.hash(&key), slot);
+                    if let Some(shard) = entering.shards.get_mut(index.shard_of(entry)) {
+                        shard.push(entry);
+                    }
+                }
+            }
         }
-        let template = self.link(record, word, &key);
-        let entered = self.index().find_or_insert(
-            self.hash(&key),
-            |other| self.is_flow(other, &key),
-            |_, _| false,
-            || Ok::<_, std::convert::Infallible>((slot, true)),
-        );
-        let Ok(entered) = entered;
-        if entered {
-            return true;
+        let is_same = |other: u32, slot: u32| {
+            let key = self.record(slot).and_then(Record::read).map(|(_, key)| key);
+            key.is_some_and(|key| self.is_flow(other, &key).is_some())
+        };
+        let mut twice = Vec::new();
+        for (shard, entries) in
+            entering.shards.iter_mut().enumerate().filter(|(_, entries)| !entries.is_empty())
+        {
+            index.insert_all(shard, entries, is_same, |slot| twice.push(slot));
+            entries.clear();
         }
-        // No director leaves two of a flow.
+        entering.free.extend(twice.into_iter().filter(|slot| self.leave_out(*slot, services)));
+    }
+
+    /// Ends what is in a slot because its flow is known by another one, which no director leaves behind. Whether the slot is free.
+    fn leave_out(&self, slot: u32, services: &ServiceTable) -> bool {
+        let Some(record) = self.record(slot) else { return false };
+        let Some((word, _)) = record.read() else { return false };
         if word.is_template() {
             // Connections may know it already.
             record.orphan(word);
-            return true;
+            return false;
         }
-        if let Some(template) = template {
+        if let Some(template) = record.template() {
             self.release_template(template);
         }
         if let Some(destination) = services.destination(record.destination()) {
@@ -299,15 +329,12 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         }
         record.clear();
         self.population.discharge();
-        false
+        true
     }
 
     /// Has the template of a connection count it; a template that is not there is forgotten.
-    fn link(&self, record: &Record<WORDS>, word: Word, key: &FlowKey<WORDS>) -> Option<TemplateSlot> {
-        if word.is_template() {
-            return None;
-        }
-        let template = record.template()?;
+    fn link(&self, record: &Record<WORDS>, word: Word, key: &FlowKey<WORDS>) {
+        let Some(template) = record.template().filter(|_| !word.is_template()) else { return };
         let its = self.record(template.0).filter(|_| template.0 < self.restoring.end);
         let its = its.filter(|its| {
             let is_template = its.read().is_some_and(|(word, _)| word.is_template());
@@ -317,6 +344,5 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
             Some(its) => its.hold(),
             None => record.unlink(word, key),
         }
-        its.map(|_| template)
     }
 }

@@ -7,7 +7,7 @@
 //! file, [`super::restore`]).
 
 use std::io;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Once, OnceLock, PoisonError};
 
 use super::State;
 use super::cache::FlowCache;
@@ -19,15 +19,15 @@ use super::store::Store;
 use super::wheel::Pieces;
 use crate::clock::Now;
 use crate::destination::DestinationId;
-use crate::flow::{FlowKey, HashSeed};
+use crate::flow::{Family, FlowKey, HashSeed, V4_WORDS};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots that a worker takes from, or gives back to, the common free list at a time.
 const FREE_BATCH: usize = if cfg!(feature = "loom") { 2 } else { 256 };
 
-/// How many connections, of all families together, there are and may be, where those are that are known, and what their timers
-/// stand in.
+/// How many connections, of all families together, there are and may be, and what they need beside their records: where those are
+/// that are known, both families' indexes, and what timers stand in. It can be made before there are any records.
 #[derive(Debug)]
 pub struct Population {
     live: AtomicU32,
@@ -35,7 +35,24 @@ pub struct Population {
     /// Milliseconds of [`Now`]; 0 is never.
     full_at: AtomicU64,
     cache: FlowCache,
+    cache_touched: Once,
+    v4: FamilyIndex,
+    v6: FamilyIndex,
     pieces: Arc<Pieces>,
+}
+
+/// A family's index.
+#[derive(Debug)]
+struct FamilyIndex {
+    /// From when connections are expected, or the first one comes: a family of which there are none has no use for it.
+    index: OnceLock<Index>,
+    touched: Once,
+}
+
+impl FamilyIndex {
+    const fn new() -> Self {
+        Self { index: OnceLock::new(), touched: Once::new() }
+    }
 }
 
 impl Population {
@@ -43,7 +60,44 @@ impl Population {
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let (live, full_at, pieces) = Default::default();
-        Self { live, limit, full_at, cache: FlowCache::new(limit), pieces }
+        Self {
+            live,
+            limit,
+            full_at,
+            cache: FlowCache::new(limit),
+            cache_touched: Once::new(),
+            v4: FamilyIndex::new(),
+            v6: FamilyIndex::new(),
+            pieces,
+        }
+    }
+
+    /// Connections of this family are to come, so that it has an index for them.
+    pub fn expect(&self, family: Family) {
+        self.index(family);
+    }
+
+    /// Touches what has a fixed size: the cache and the indexes of the families that are expected, each once; and completes the stock
+    /// of what timers stand in. Without it, who first uses a page waits for the kernel. Where much is allowed it takes a second.
+    pub fn make_ready(&self) {
+        self.cache_touched.call_once(|| self.cache.make_ready());
+        for FamilyIndex { index, touched } in [&self.v4, &self.v6] {
+            if let Some(index) = index.get() {
+                touched.call_once(|| index.touch());
+            }
+        }
+        self.pieces.make_ready();
+    }
+
+    const fn of(&self, family: Family) -> &FamilyIndex {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    fn index(&self, family: Family) -> &Index {
+        self.of(family).index.get_or_init(|| Index::new(self.limit as usize))
     }
 
     /// Live connections.
@@ -110,8 +164,6 @@ pub struct TableFull;
 /// The shared table of one address family.
 #[derive(Debug)]
 pub struct ConnectionTable<const WORDS: usize> {
-    /// From when connections are expected, or the first one comes: a family of which there are none has no use for it.
-    index: OnceLock<Index>,
     pub(super) records: Records<WORDS>,
     /// Who holds it may take slots that were never used.
     pub(super) free: Mutex<Vec<u32>>,
@@ -187,15 +239,7 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         population: Arc<Population>,
         seed: HashSeed,
     ) -> Self {
-        Self {
-            index: OnceLock::new(),
-            records,
-            free: Mutex::default(),
-            population,
-            seed,
-            restoring,
-            walked: AtomicU32::new(0),
-        }
+        Self { records, free: Mutex::default(), population, seed, restoring, walked: AtomicU32::new(0) }
     }
 
     /// The hash that all calls about this flow take.
@@ -211,18 +255,15 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         &self.population
     }
 
-    /// Connections are to come, so that it has an index for them.
-    pub fn expect(&self) {
-        self.index();
-    }
+    const FAMILY: Family = if WORDS == V4_WORDS { Family::V4 } else { Family::V6 };
 
     pub(super) fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::new(self.population.limit() as usize))
+        self.population.index(Self::FAMILY)
     }
 
     /// The index, if connections were ever expected.
-    pub(super) fn expected(&self) -> Option<&Index> {
-        self.index.get()
+    fn expected(&self) -> Option<&Index> {
+        self.population.of(Self::FAMILY).index.get()
     }
 
     /// The record of a slot; `None` for a slot that there can't be. One that was never handed out is free, and takes memory when

@@ -84,7 +84,7 @@ fn any_of_three_directors_forwards_any_packet_of_a_known_flow_to_its_server() {
     let (client, address) = (Client::CurlPassive, "10.0.0.5");
     let kept = client.fetch(&lab, address, &vip.to_string()).unwrap();
     let downloads = Downloads::start(&lab, &[vip], 12, DOWNLOAD);
-    let ftp = Transfers::start(&lab, &[(client, address)], &vip.to_string(), 400);
+    let ftp = Transfers::start(&lab, &[(client, address)], &vip.to_string());
     // Control and data of the FTP client beside the downloads.
     daemons.iter().for_each(|daemon| is_known_to(daemon, 12 + 2));
     let before = daemons.each_ref().map(forwarded);

@@ -1,9 +1,11 @@
 //! The VIP moves as keepalived, unmodified, moves it, and connections with it. The topology is that of `keepalived_pair`.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use xlvs_tests::daemon::list;
 use xlvs_tests::downloads::{Download, Together};
+use xlvs_tests::ftp::{Client, Ftp, Transfers};
 use xlvs_tests::lab::xlvs;
 use xlvs_tests::{Capture, Config, Daemon, Lab, until, within};
 
@@ -15,6 +17,19 @@ const DOWNLOADS: usize = 200;
 const EACH: Download = Download { bytes: 6 << 20, rate: "250K", limit_s: 120 };
 /// What is under way when the VIP moves has been so for so long.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+const PASSIVE: std::ops::RangeInclusive<u16> = 10_000..=12_000;
+/// Each is a client of its own.
+const FTP_CLIENTS: [(Client, &str); 8] = [
+    (Client::CurlPassive, "10.0.0.5"),
+    (Client::LftpPassive, "10.0.0.21"),
+    (Client::CurlPassive, "10.0.0.22"),
+    (Client::CurlActive, "10.0.0.23"),
+    (Client::CurlPassive, "10.0.0.24"),
+    (Client::LftpPassive, "10.0.0.25"),
+    (Client::LftpActive, "10.0.0.26"),
+    (Client::CurlPassive, "10.0.0.27"),
+];
 
 /// keepalived's configuration of the pair, with its sync daemons.
 fn synchronized(lab: &Lab, role: &str) -> String {
@@ -76,6 +91,18 @@ fn tracked(lab: &Lab, role: &str) -> String {
     script + &own.replacen(" virtual_ipaddress", " track_script {\n  ready\n }\n virtual_ipaddress", 1)
 }
 
+/// The same with FTP, whose clients keep their servers.
+fn tracked_with_ftp(lab: &Lab, role: &str) -> String {
+    let text = tracked(lab, role);
+    let web = &text[text.find("virtual_server").unwrap()..];
+    let ftp = web.replace(" 80 {", " 21 {").replacen(
+        " protocol TCP\n",
+        " protocol TCP\n persistence_timeout 300\n",
+        1,
+    );
+    text + &ftp
+}
+
 /// Starts the pair, and twice what `start` begins, so many connections. Once the master dies meanwhile, director and keepalived; then
 /// it returns without a connection of its own, and has the VIP back. `complete` looks at what was begun, by the other director.
 fn the_master_dies_and_returns<Begun>(
@@ -109,12 +136,13 @@ fn the_master_dies_and_returns<Begun>(
     let returned = &pair.directors[0].daemon;
     within("it has all connections", Duration::from_secs(15), || {
         let active = returned.try_status().map(|_| returned.active())?;
-        // One that ended before may still count as active with who saw nothing of its end.
         if active >= connections as u64 {
-            Ok(())
-        } else {
-            Err(format!("{active}: {}", returned.status()["sync"]))
+            return Ok(());
         }
+        // Whoever reads this wants to know which one, and what the other director says of it.
+        let both =
+            pair.directors.iter().map(|director| director.daemon.ipvsadm("-lcn").stdout).collect::<String>();
+        Err(format!("{active}: {}\n{both}", returned.status()["sync"]))
     });
     let begin = SystemTime::now();
     pair.directors[0].start_keepalived();
@@ -134,4 +162,31 @@ pub(crate) fn a_master_that_returns_knows_all_connections_before_it_takes_the_vi
     lab.web(&[]);
     let start = || Together::start(&lab, &[lab.v4("vip")], DOWNLOADS, EACH);
     the_master_dies_and_returns(&lab, tracked, DOWNLOADS, start, Together::complete_across);
+}
+
+#[test]
+fn ftp_clients_keep_their_servers_and_their_transfers_when_the_master_dies_and_when_it_returns() {
+    let lab = Lab::plan(PLAN);
+    lab.web(&[]);
+    let _ftp = Ftp::start(&lab, &SERVERS, &PASSIVE);
+    for (_, address) in &FTP_CLIENTS[1..] {
+        let _ = lab.exec("client", &["ip", "address", "add", &format!("{address}/24"), "dev", "eth0"]).ok();
+    }
+    let vip = lab.v4("vip").to_string();
+    let servers = std::cell::RefCell::new(Vec::new());
+    // Control and data of each.
+    let connections = 2 * FTP_CLIENTS.len();
+    let start = || Transfers::start(&lab, &FTP_CLIENTS, &vip);
+    the_master_dies_and_returns(&lab, tracked_with_ftp, connections, start, |transfers: Transfers, what| {
+        let met = transfers.complete_across(what);
+        if servers.borrow().is_empty() {
+            assert!(BTreeSet::from_iter(&met).len() == SERVERS.len(), "all have clients: {met:?}");
+            servers.replace(met.clone());
+        }
+        assert_eq!(met, *servers.borrow(), "{what}: the clients' servers");
+        for ((client, address), server) in FTP_CLIENTS.iter().zip(&met) {
+            let both = (server.clone(), server.clone());
+            assert_eq!(client.fetch(&lab, address, &vip).unwrap(), both, "{what}: {address}");
+        }
+    });
 }

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::connection::table::Population;
+use xlvs_dataplane::flow::Family;
 
 use super::{Estate, find_links, open_kernel};
 use crate::api::permission::Permissions;
@@ -27,6 +30,8 @@ use crate::takeover::{Inheritance, TakeOver};
 pub(super) struct Advance {
     pub(super) prepared: Option<Prepared>,
     pub(super) kernel: Option<Kernel>,
+    /// What connections will need beside their records, with memory.
+    pub(super) population: Option<Arc<Population>>,
     /// What the predecessor knew of servers' health.
     pub(super) reports: Vec<(ServerName, Report)>,
     takeover: Option<TakeOver>,
@@ -47,7 +52,8 @@ pub(super) async fn take_over(
     let workers = launch::worker_count(director, &links);
     advance.prepared = Some(launch::prepare(director, &links, workers)?);
     let mut kernel = open_kernel(&links).await?;
-    let real_servers = takeover.real_servers().chain(destinations(configuration)).collect();
+    let real_servers: BTreeSet<IpAddr> = takeover.real_servers().chain(destinations(configuration)).collect();
+    advance.population = Some(make_room(director.max_connections, &real_servers));
     find_neighbors(&mut kernel, real_servers).await?;
     tracing::info!("prepared within {} ms", began.elapsed().as_millis());
 
@@ -63,6 +69,16 @@ pub(super) async fn take_over(
     (advance.kernel, advance.reports, advance.stopped_ms) = (Some(kernel), reports, stopped_ms);
     advance.takeover = Some(takeover);
     Ok((Estate { server, store, loaded, connections }, links))
+}
+
+/// Room for so many connections with servers like these, which have the addresses' families of their services.
+fn make_room(limit: u32, real_servers: &BTreeSet<IpAddr>) -> Arc<Population> {
+    let population = Population::new(limit);
+    for address in real_servers {
+        population.expect(Family::of(*address));
+    }
+    population.make_ready();
+    Arc::new(population)
 }
 
 fn destinations(configuration: &Configuration) -> impl Iterator<Item = IpAddr> {
