@@ -163,7 +163,7 @@ impl Director {
     }
 
     /// [`Self::process_head`] of a frame that was looked at before ([`Self::look_at`]) and is unchanged since.
-    #[inline]
+    #[inline(always)]
     pub fn process_prefetched(
         &mut self,
         seen: &Prefetched,

@@ -267,6 +267,15 @@ impl<const WORDS: usize> Record<WORDS> {
         }
     }
 
+    /// [`Self::set_deadline`]; whether that is nearer than the one before, so that a timer may come too late for it.
+    #[inline]
+    #[must_use]
+    pub fn move_deadline(&self, deadline: Now) -> bool {
+        let before = self.deadline();
+        self.set_deadline(deadline);
+        deadline < before
+    }
+
     /// When the connection expires.
     #[inline]
     #[must_use]

@@ -201,10 +201,17 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     /// Lets the connection live until `deadline`. Sets a nearer timer where that is nearer than before.
     #[inline]
     pub fn touch(&mut self, slot: u32, word: Word, deadline: Now) {
+        if self.table.record(slot).is_some_and(|record| record.move_deadline(deadline)) {
+            self.hasten(slot, word);
+        }
+    }
+
+    /// The connection's deadline has come nearer: sets a timer for it, unless the one that there is comes earlier.
+    #[cold]
+    pub fn hasten(&mut self, slot: u32, word: Word) {
         let Some(record) = self.table.record(slot) else { return };
-        let before = record.deadline();
-        record.set_deadline(deadline);
-        if deadline < before && self.wheel.tick_for(deadline) < record.armed() {
+        let deadline = record.deadline();
+        if self.wheel.tick_for(deadline) < record.armed() {
             self.set_timer(slot, word, deadline);
         }
     }

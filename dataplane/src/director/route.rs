@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::prefetch::Place;
 use super::{announce, overload, peer, persist};
 use crate::clock::Now;
-use crate::connection::record::{Role, TemplateSlot, Word};
-use crate::connection::table::{Added, NewConnection};
+use crate::connection::record::{Record, Role, TemplateSlot, Word};
+use crate::connection::table::{Added, ConnectionTable, NewConnection};
 use crate::connection::worker::{Removed, WorkerConnections};
 use crate::connection::{State, sctp, tcp};
 use crate::counters::WorkerCounters;
@@ -81,7 +81,7 @@ enum Next<'s> {
 }
 
 /// Finds or makes the packet's connection; returns its destination.
-#[inline]
+#[inline(always)]
 pub(super) fn route<'s, const WORDS: usize>(
     context: &Context<'s>,
     connections: &mut WorkerConnections<WORDS>,
@@ -105,7 +105,9 @@ where
     };
     match next(context, &known, context.services.destination(its.destination), packet.transport) {
         Next::GoesOn(destination) => {
-            go_on(context, connections, &known, destination, packet);
+            if go_on(context, connections.table(), found.record, &known, destination, packet) {
+                connections.hasten(known.slot, known.word);
+            }
             Ok(destination)
         }
         Next::Ends => {
@@ -120,7 +122,7 @@ where
     }
 }
 
-#[inline]
+#[inline(always)]
 fn next<'s>(
     context: &Context<'s>,
     known: &Known,
@@ -192,7 +194,7 @@ fn end<const WORDS: usize>(context: &Context<'_>, connections: &mut WorkerConnec
 }
 
 /// The state that a packet moves a connection to.
-#[inline]
+#[inline(always)]
 fn next_state(context: &Context<'_>, state: State, transport: Transport) -> State {
     match transport {
         // Nearly all there are.
@@ -208,38 +210,50 @@ fn next_state(context: &Context<'_>, state: State, transport: Transport) -> Stat
     }
 }
 
-/// A packet of a connection that goes on.
-#[inline]
+/// A packet of a connection that goes on, by its record. Whether its deadline has come nearer.
+#[inline(always)]
 fn go_on<const WORDS: usize>(
     context: &Context<'_>,
-    connections: &mut WorkerConnections<WORDS>,
+    table: &ConnectionTable<WORDS>,
+    record: &Record<WORDS>,
     known: &Known,
     destination: &Destination,
     packet: &Packet,
-) {
+) -> bool {
     destination.counters.traffic.lane(context.worker).count_packet(packet.ip_len);
     if matches!(packet.transport, Transport::IcmpError(_)) {
         // It goes where its connection goes and is no sign of life of the client's.
-        return;
+        return false;
     }
-    let (slot, word, before) = (known.slot, known.word, known.word.state());
+    let (word, before) = (known.word, known.word.state());
     let after = next_state(context, before, packet.transport);
-    if let Some(record) = connections.table().record(slot) {
-        let packets = record.count_packet();
-        let advanced = before != after && record.advance(word, after).is_some();
-        if advanced && before.is_inactive() != after.is_inactive() {
-            destination.counters.connection_moved(after.is_inactive());
-        }
-        if advanced && let Some(template) = record.template().filter(|_| assures(after)) {
-            connections.table().assure_template(template);
-        }
-        if let Some(announcer) = &context.services.announcer
-            && (known.persistent || !announcer.rules.is_quiet(after, word.stamp(), packets))
-        {
-            announce::packet(context, announcer, connections.table(), slot);
-        }
+    let packets = record.count_packet();
+    if before != after && record.advance(word, after).is_some() {
+        has_moved(table, record, destination, before, after);
     }
-    connections.touch(slot, word, context.services.deadline(after, context.now));
+    if let Some(announcer) = &context.services.announcer
+        && (known.persistent || !announcer.rules.is_quiet(after, word.stamp(), packets))
+    {
+        announce::packet(context, announcer, table, known.slot);
+    }
+    record.move_deadline(context.services.deadline(after, context.now))
+}
+
+/// A connection's state has moved, by this packet alone.
+#[cold]
+fn has_moved<const WORDS: usize>(
+    table: &ConnectionTable<WORDS>,
+    record: &Record<WORDS>,
+    destination: &Destination,
+    before: State,
+    after: State,
+) {
+    if before.is_inactive() != after.is_inactive() {
+        destination.counters.connection_moved(after.is_inactive());
+    }
+    if let Some(template) = record.template().filter(|_| assures(after)) {
+        table.assure_template(template);
+    }
 }
 
 /// Whether a connection in this state shows that its client is really there.
@@ -409,12 +423,15 @@ fn begin<'s, const WORDS: usize>(
         }
         // Another worker opened the connection in the meantime: the flow stays on its destination.
         Ok(Added::Existing(slot, word)) => {
-            let its = connections.table().record(slot).and_then(|record| record.about(word));
-            let its = its.ok_or(DropReason::DestinationRemoved)?;
+            let record = connections.table().record(slot);
+            let its = record.and_then(|record| Some((record, record.about(word)?)));
+            let (record, its) = its.ok_or(DropReason::DestinationRemoved)?;
             let known = Known { slot, word, persistent: its.template.is_some(), expired: false };
             let theirs = context.services.destination(its.destination);
             let theirs = theirs.ok_or(DropReason::DestinationRemoved)?;
-            go_on(context, connections, &known, theirs, packet);
+            if go_on(context, connections.table(), record, &known, theirs, packet) {
+                connections.hasten(slot, word);
+            }
             Ok(theirs)
         }
         Err(_) => Err(DropReason::TableFull),
