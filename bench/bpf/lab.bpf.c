@@ -2,11 +2,9 @@
 // interface to another. src/lab/program.rs loads them; the maps' values are arrays of 64-bit words in the order of the
 // structs here.
 
-#include "bpf.h"
+#include "generator.h"
 
-static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static __u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
-static long (*const bpf_redirect)(__u32 interface, __u64 flags) = (void *)23;
 
 #define ETHERNET 14
 #define HEADERS 42 // Ethernet, IPv4 without options, UDP
@@ -29,15 +27,6 @@ struct order {
 	__u64 flood;     // of 256 frames, so many are of a flood: each from a source of its own
 	__u64 flood_checksum;
 	__u64 flood_header[6];
-};
-
-// What a generator knows from frame to frame.
-struct progress {
-	__u64 random; // not 0
-	__u64 due;    // when the next frame is due
-	__u64 sent;
-	__u64 late; // frames that were given up, as they were due too long ago
-	__u64 flooded; // of those sent, the flood's
 };
 
 struct {
@@ -64,18 +53,6 @@ struct {
 
 // A frame that is due so long ago is not made up for: the delay of those after it would be the generator's own.
 #define GIVEN_UP_NS 20000
-
-// A number below `bound`, of the generator's own xorshift64*.
-INLINE __u32 random_below(struct progress *progress, __u64 bound)
-{
-	__u64 random = progress->random;
-
-	random ^= random >> 12;
-	random ^= random << 25;
-	random ^= random >> 27;
-	progress->random = random;
-	return (((random * 0x2545f4914f6cdd1dull) >> 32) * bound) >> 32;
-}
 
 // Writes the headers of a frame from this source.
 INLINE void write_headers(__u8 *frame, const __u64 *header, __u64 checksum, __u32 source, __u16 port)
@@ -110,15 +87,8 @@ int generate(struct xdp_md *context)
 		return XDP_DROP;
 	if (order->interval) {
 		now = bpf_ktime_get_ns();
-		if (now < progress->due)
+		if (!is_due(progress, now, order->interval, GIVEN_UP_NS))
 			return XDP_DROP;
-		if (now - progress->due > GIVEN_UP_NS) {
-			// The first frame of all is due at 0.
-			if (progress->due)
-				progress->late += (now - progress->due) / order->interval;
-			progress->due = now;
-		}
-		progress->due += order->interval;
 	}
 	chance = order->flood ? random_below(progress, 256) : 256;
 	if (chance < order->flood) {

@@ -1,5 +1,5 @@
-//! What build scripts compile BPF programs by: clang with its BPF target, and no other headers than our own. Of this crate's and of
-//! bench's.
+//! What build scripts compile BPF programs by: clang with its BPF target, and no other headers than our own. Of this crate's, of
+//! bench's and of the tests'.
 
 use std::env;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Frames as fast as one thread can send them: floods of flows that nobody knows, and noise.
 
+use crate::live::{KINDS, Kind};
 use crate::raw::{QueueSender, RawSender};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use rand::{Rng, SeedableRng};
@@ -123,21 +124,15 @@ pub fn spoofed(macs: [[u8; 6]; 2], to: (Ipv4Addr, u16), udp: bool) -> Write {
 }
 
 /// Any bytes behind headers that are right more or less: something for each way that a frame can take, fragments left out, which are
-/// held for a while. Most are of these services, by protocol and port. One of [`KINDS`] each time, which follow from the seed.
+/// held for a while. Most are of these services, by protocol and port. They follow from the seed, but for the source's port, which is
+/// another one each time.
 #[must_use]
-pub fn noise(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], seed: u64) -> Write {
+pub fn noise(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], seed: u64) -> Vec<Kind> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let frames: Vec<Vec<u8>> = (0..KINDS).map(|_| noisy(macs, vip, services, &mut random)).collect();
-    Box::new(move |out, random| {
-        out.clear();
-        out.extend_from_slice(&frames[random.random_range(0..KINDS)]);
-    })
+    (0..KINDS).map(|_| noisy(macs, vip, services, &mut random)).collect()
 }
 
-/// How many frames there are to choose from.
-const KINDS: usize = 32_768;
-
-fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], random: &mut ChaCha8Rng) -> Vec<u8> {
+fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], random: &mut ChaCha8Rng) -> Kind {
     let [source, destination] = macs;
     let mut frame = [destination, source].concat();
     for _ in 0..[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3][random.random_range(0..16)] {
@@ -150,7 +145,7 @@ fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], random: &mut
     frame.resize(ip + length, 0);
     random.fill(&mut frame[ip..]);
     if is_v6 || random.random_bool(0.02) {
-        return frame;
+        return Kind { vary: ip + 20, bytes: frame };
     }
     frame[ip] = if random.random_bool(0.95) { 0x45 } else { random.random_range(0x40..0x50) };
     frame[ip + 2..ip + 4].copy_from_slice(&(length as u16).to_be_bytes());
@@ -166,7 +161,9 @@ fn noisy(macs: [[u8; 6]; 2], vip: Ipv4Addr, services: &[(u8, u16)], random: &mut
     if random.random_bool(0.95) && (20..=length).contains(&header) {
         seal_at(&mut frame, ip, header);
     }
-    frame
+    // Not of a header with options, whose checksum would be wrong each time.
+    let vary = if header == 20 { ip + 20 } else { ip + header.min(length - 2) };
+    Kind { bytes: frame, vary }
 }
 
 /// Puts the checksum in that the IPv4 header of an untagged frame without options has.

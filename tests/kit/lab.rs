@@ -5,6 +5,7 @@ use crate::command::{Finished, Running, run};
 use crate::until;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,9 +171,7 @@ impl Lab {
         let file = std::fs::File::open(self.namespace(role)).unwrap();
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                use std::os::fd::AsFd;
-                let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap();
+                enter(&file);
                 action()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -269,6 +268,12 @@ impl Drop for Lab {
             let _ = down.ok();
         }
     }
+}
+
+/// Takes the calling thread into this network namespace.
+pub(crate) fn enter(namespace: &std::fs::File) {
+    let kind = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
 }
 
 /// The URL of a path at an address.

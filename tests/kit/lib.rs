@@ -1,6 +1,6 @@
 //! The kit of tests: laboratories of network namespaces ([`lab`]), the daemon in one of them ([`daemon`]), its
 //! configuration ([`config`]), programs with deadlines ([`command`]), exact frames sent ([`frame`], [`raw`]) and seen on
-//! a wire ([`capture`]), floods of them ([`flood`]), faults planted in a running program ([`fault`]), servers that say who they are
+//! a wire ([`capture`]), floods of them ([`flood`], [`live`]), faults planted in a running program ([`fault`]), servers that say who they are
 //! ([`named`]) or count what comes ([`numbered`]), requests ([`traffic`], many of them [`wrk`]) and downloads ([`downloads`]) that go on
 //! while something changes, keepalived ([`keepalived`]), all of it in a random order for long ([`soak`]), and waiting for a condition
 //! rather than for a time ([`wait`]).
@@ -20,6 +20,7 @@ pub mod frame;
 pub mod ftp;
 pub mod keepalived;
 pub mod lab;
+pub mod live;
 pub mod named;
 pub mod numbered;
 pub mod raw;

@@ -12,7 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use xlvs_tests::flood::{noise, spoofed};
-use xlvs_tests::raw::{QueueSender, RawSender};
+use xlvs_tests::live::LiveNoise;
+use xlvs_tests::raw::RawSender;
 use xlvs_tests::{
     Config, Daemon, Download, Downloads, Flood, Lab, Numbered, Service, Traffic, until, within,
 };
@@ -23,6 +24,8 @@ const NUMBERED: u16 = 9000;
 const SEED: u64 = 7;
 /// Datagrams a second.
 const RATE: u32 = 500;
+/// Frames of noise a second, where the sender's core manages so many.
+const NOISE: u32 = 1_200_000;
 const DOWNLOADS: usize = 20;
 /// They last as long as the flood.
 const DOWNLOAD: Download = Download { bytes: 16 << 20, rate: "512k", limit_s: 120 };
@@ -171,6 +174,14 @@ fn counted(lab: &Lab, daemon: &Daemon<'_>) -> Counted {
     }
 }
 
+/// A counter of the switch's port to the director, for frames that the kernel was given whole: none but the noise.
+fn on_wire(lab: &Lab, name: &str) -> u64 {
+    let shown = lab.exec("switch", &["ethtool", "-S", "director-eth0"]).ok().stdout;
+    let line = format!("tx_queue_0_{name}:");
+    let value = shown.lines().find_map(|shown| shown.trim().strip_prefix(&line));
+    value.unwrap_or_else(|| panic!("no {line} in {shown}")).trim().parse().unwrap()
+}
+
 #[test]
 fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
     let lab = Lab::with_web(&["--servers", "2"]);
@@ -184,9 +195,9 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
     });
     let traffic = Traffic::start(&lab, &xlvs_tests::lab::url(vip, "/"), 2, 20);
     traffic.wait(5);
-    let sender = QueueSender::towards_director(&lab);
     let services = [(6, 80), (6, 80), (6, 80), (17, NUMBERED), (17, NUMBERED + 1)];
-    let flood = Flood::start(sender, 1, SEED, noise(macs(&lab), v4(vip), &services, SEED));
+    let kinds = noise(macs(&lab), v4(vip), &services, SEED);
+    let flood = LiveNoise::towards_director(&lab, 1, SEED, &kinds, NOISE);
     let before = traffic_goes_on(&traffic, Duration::from_secs(8));
     let (frames, took) = flood.finish();
     let requests = traffic.finish();
@@ -200,8 +211,9 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
             && it.taken == it.forwarded + it.to_host + it.dropped;
         if agree { Ok(it) } else { Err(format!("{it:#?}")) }
     });
+    let [accepted, refused] = ["xdp_xmit", "xdp_xmit_errors"].map(|name| on_wire(&lab, name));
     println!(
-        "{frames} frames in {took:?}: {:.0} a second, of which {:.0} came and {:.0} were taken up; {} requests, {} failed; \
+        "{frames} frames in {took:?}: {:.0} a second; {refused} found no room on the wire, {:.0} a second came and {:.0} were taken up; {} requests, {} failed; \
          {counted:?}\n{:#}",
         frames as f64 / took.as_secs_f64(),
         counted.received as f64 / took.as_secs_f64(),
@@ -211,6 +223,7 @@ fn noise_is_counted_to_the_last_frame_and_no_request_fails() {
         daemon.status()["drops"],
     );
     assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(frames, accepted + refused, "{accepted} were taken by the wire, {refused} were not");
     assert!(counted.dropped > 1000 && counted.forwarded > 1000 && counted.passed > 1000, "{counted:?}");
 }
 

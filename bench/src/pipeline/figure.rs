@@ -213,13 +213,13 @@ fn worst(workers: &[&Measured]) -> Option<Worst> {
     let growths = || workers.iter().filter_map(|worker| worker.growth.as_ref());
     growths().next()?;
     Some(Worst {
-        worst_ns: growths().map(|growth| growth.director.worst).max()?,
-        worst_undisturbed_ns: growths().map(|growth| growth.director.worst_undisturbed).max()?,
-        pauses: growths().map(|growth| growth.director.pauses).sum(),
-        floor_worst_ns: growths().map(|growth| growth.floor.worst).max()?,
-        floor_worst_undisturbed_ns: growths().map(|growth| growth.floor.worst_undisturbed).max()?,
-        floor_pauses: growths().map(|growth| growth.floor.pauses).sum(),
-        still_worst_undisturbed_ns: growths().map(|growth| growth.still.worst_undisturbed).max()?,
+        worst_ns: growths().map(|growth| growth.director.worst.any).max()?,
+        worst_undisturbed_ns: growths().map(|growth| growth.director.worst.undisturbed).max()?,
+        pauses: growths().map(|growth| growth.director.worst.pauses).sum(),
+        floor_worst_ns: growths().map(|growth| growth.floor.worst.any).max()?,
+        floor_worst_undisturbed_ns: growths().map(|growth| growth.floor.worst.undisturbed).max()?,
+        floor_pauses: growths().map(|growth| growth.floor.worst.pauses).sum(),
+        still_worst_undisturbed_ns: growths().map(|growth| growth.still.undisturbed).max()?,
         still_pauses: growths().map(|growth| growth.still.pauses).sum(),
     })
 }

@@ -14,10 +14,16 @@ const PAUSE_NS: u64 = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Singles {
     pub(crate) samples: Samples,
+    pub(crate) worst: Worst,
+}
+
+/// The worst of single calls.
+#[derive(Debug, Default)]
+pub(crate) struct Worst {
     /// ns of the longest.
-    pub(crate) worst: u64,
+    pub(crate) any: u64,
     /// Of those in which this thread was not taken off its core.
-    pub(crate) worst_undisturbed: u64,
+    pub(crate) undisturbed: u64,
     /// How many of the latter were longer than a millisecond.
     pub(crate) pauses: u64,
 }
@@ -25,15 +31,22 @@ pub(crate) struct Singles {
 impl Singles {
     fn new() -> Result<Self, String> {
         let samples = Samples::new(SLICES as usize).map_err(|error| error.to_string())?;
-        Ok(Self { samples, worst: 0, worst_undisturbed: 0, pauses: 0 })
+        Ok(Self { samples, worst: Worst::default() })
     }
 
     /// One call took so long.
     pub(crate) fn one(&mut self, time: Time) {
         self.samples.batch(time, 1);
-        self.worst = self.worst.max(time.ns);
+        self.worst.one(time);
+    }
+}
+
+impl Worst {
+    /// One call took so long.
+    pub(crate) fn one(&mut self, time: Time) {
+        self.any = self.any.max(time.ns);
         if time.undisturbed {
-            self.worst_undisturbed = self.worst_undisturbed.max(time.ns);
+            self.undisturbed = self.undisturbed.max(time.ns);
             self.pauses += u64::from(time.ns > PAUSE_NS);
         }
     }
@@ -45,7 +58,7 @@ pub(crate) struct Growth {
     pub(crate) director: Singles,
     pub(crate) floor: Singles,
     /// Of a microsecond each, in which nothing was done.
-    pub(crate) still: Singles,
+    pub(crate) still: Worst,
     slices: u64,
 }
 
@@ -55,7 +68,7 @@ impl Growth {
     /// # Errors
     /// When there is no room for samples.
     pub(crate) fn new() -> Result<Self, String> {
-        Ok(Self { director: Singles::new()?, floor: Singles::new()?, still: Singles::new()?, slices: 0 })
+        Ok(Self { director: Singles::new()?, floor: Singles::new()?, still: Worst::default(), slices: 0 })
     }
 
     /// So many of all are there.
@@ -82,9 +95,9 @@ mod tests {
             growth.done(done, 62);
         }
         assert_eq!(growth.director.samples.rounds.len(), 31);
-        assert_eq!((growth.director.worst, growth.director.pauses), (2_000_000, 0));
-        assert_eq!((growth.director.worst_undisturbed, growth.director.samples.units), (100, 62));
+        assert_eq!((growth.director.worst.any, growth.director.worst.pauses), (2_000_000, 0));
+        assert_eq!((growth.director.worst.undisturbed, growth.director.samples.units), (100, 62));
         growth.director.one(Time { ns: 1_500_000, undisturbed: true });
-        assert_eq!((growth.director.worst_undisturbed, growth.director.pauses), (1_500_000, 1));
+        assert_eq!((growth.director.worst.undisturbed, growth.director.worst.pauses), (1_500_000, 1));
     }
 }
