@@ -88,6 +88,8 @@ pub(crate) struct SyncConfig {
     pub(crate) peers: BTreeSet<IpAddr>,
     /// The directors' common key, by which they give each other all connections.
     pub(crate) key_file: Option<PathBuf>,
+    /// By it, messages of the daemons are authenticated, too; there is one then.
+    pub(crate) authenticate: bool,
     /// What that goes by, besides.
     pub(crate) id: u8,
     pub(crate) port: u16,

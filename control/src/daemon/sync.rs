@@ -12,6 +12,7 @@ use crate::status::{CatchUpStatus, SyncDaemonStatus, SyncStatus};
 use crate::synchronization::bulk::Key;
 use crate::synchronization::names::Unknown;
 use crate::synchronization::spec::{SyncRole, SyncSpec};
+use crate::synchronization::trailer::MacKey;
 use crate::synchronization::{ExchangePlan, Wanted};
 
 impl Daemon {
@@ -54,12 +55,22 @@ impl Daemon {
         Ok(())
     }
 
+    /// By what messages are authenticated. Without it no daemon runs that is to authenticate them.
+    fn mac_key(&self) -> Result<Option<MacKey>, String> {
+        let SyncConfig { key_file, authenticate, .. } = &self.configuration.sync;
+        let Some(file) = key_file.as_ref().filter(|_| *authenticate) else { return Ok(None) };
+        let key = Key::read(file).map_err(|error| error.to_string())?;
+        Ok(Some(MacKey::of(key.bytes())))
+    }
+
     fn try_sync(&mut self) -> Vec<(SyncRole, std::io::Error)> {
         let before: Vec<SyncRole> = self.synchronization.daemons().map(|(role, ..)| role).collect();
+        let key = self.mac_key();
         let wanted = Wanted {
             daemons: self.registry.sync_daemons(),
             settings: self.registry.settings(),
             peers: &self.configuration.sync.peers,
+            key: &key,
         };
         let failed = self.synchronization.follow(wanted, &self.launched.connections);
         let mut changed = false;
@@ -114,6 +125,7 @@ impl Daemon {
             port: spec.port,
             ttl: spec.ttl,
             max_length,
+            authenticated: self.synchronization.is_authenticated(role),
         };
         SyncStatus {
             daemons: self.synchronization.daemons().map(daemon).collect(),

@@ -308,6 +308,9 @@ pub(crate) struct SyncDaemonStatus {
     pub(crate) ttl: u8,
     /// The longest message, in bytes.
     pub(crate) max_length: usize,
+    /// Its messages are authenticated.
+    #[serde(default)]
+    pub(crate) authenticated: bool,
 }
 
 /// A worker.

@@ -123,8 +123,9 @@ impl fmt::Display for Status {
 
 impl fmt::Display for SyncStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for SyncDaemonStatus { role, interface, id, group, port, .. } in &self.daemons {
-            writeln!(f, "sync daemon: {role} on {interface}, group {group} port {port}, sync id {id}")?;
+        for SyncDaemonStatus { role, interface, id, group, port, authenticated, .. } in &self.daemons {
+            let how = if *authenticated { ", authenticated" } else { "" };
+            writeln!(f, "sync daemon: {role} on {interface}, group {group} port {port}, sync id {id}{how}")?;
         }
         if self.sent_messages + self.not_sent > 0 {
             let Self { sent_messages, sent_entries, not_sent, overflows, .. } = self;

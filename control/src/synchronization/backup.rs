@@ -10,7 +10,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
@@ -22,7 +22,8 @@ use super::counters::{Unused, add};
 use super::entry::{Entry, Method};
 use super::message::decode;
 use super::names::{Names, Unknown};
-use super::{Shared, sandboxed};
+use super::trailer::{Guard, MacKey};
+use super::{Shared, milliseconds, sandboxed};
 
 /// The most destinations that are asked for at a time; entries of more are dropped.
 const MOST_UNKNOWN: usize = 1024;
@@ -92,23 +93,27 @@ pub(crate) struct Filter {
     pub(crate) sync_id: u8,
     /// Only those from here, unless it is empty.
     pub(crate) peers: BTreeSet<IpAddr>,
+    /// Only those with this key's MAC, and each once; without a key, only those without a trailer.
+    pub(crate) key: Option<MacKey>,
     /// How many packets each has seen (`sync_threshold`).
     pub(crate) packets: u32,
 }
 
-/// Starts the thread. It ends when nobody can give it a task any more.
+/// Starts the thread of a director that sends as `own`. It ends when nobody can give it a task any more.
 ///
 /// # Errors
 /// When there can be no thread.
 pub(crate) fn start(
     learner: Learner,
     shared: Arc<Shared>,
+    own: u64,
     is_sandboxed: bool,
 ) -> io::Result<(Tasks, JoinHandle<()>)> {
     let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
     let (sender, tasks) = bounded(TASKS);
     let (sockets, filter, waiting) = Default::default();
-    let mut backup = Backup { learner, shared, sockets, filter, waiting, wake: Arc::clone(&wake) };
+    let guard = Guard::new(own);
+    let mut backup = Backup { learner, shared, sockets, filter, guard, waiting, wake: Arc::clone(&wake) };
     let thread = sandboxed("xlvs-backup", is_sandboxed, move || backup.run(&tasks))?;
     Ok((Tasks { sender, wake }, thread))
 }
@@ -118,6 +123,8 @@ struct Backup {
     shared: Arc<Shared>,
     sockets: Vec<UdpSocket>,
     filter: Filter,
+    /// What came before, which a change of sockets or of the key leaves as it is.
+    guard: Guard,
     /// Entries of destinations that are being asked for.
     waiting: Vec<Entry>,
     /// Something is to be done.
@@ -192,7 +199,15 @@ impl Backup {
 
     fn take(&mut self, datagram: &[u8]) {
         let shared = Arc::clone(&self.shared);
-        let entries = match decode(datagram, self.filter.sync_id) {
+        let message = match &self.filter.key {
+            Some(key) => self.guard.open(key, datagram, milliseconds(SystemTime::now())),
+            None => Ok(datagram),
+        };
+        let message = match message {
+            Ok(message) => message,
+            Err(fault) => return shared.counters.trailer(fault),
+        };
+        let entries = match decode(message, self.filter.sync_id) {
             Ok(entries) => entries,
             Err(fault) => return shared.counters.message(fault),
         };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::message::{EntryFault, MessageFault};
+use super::trailer::TrailerFault;
 
 /// Why an entry that could be read is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub(crate) struct Counters {
     pub(crate) kept: AtomicU64,
     /// Datagrams from directors that are not among the peers.
     pub(crate) unlisted_peer: AtomicU64,
+    trailers: [AtomicU64; TrailerFault::ALL.len()],
     messages: [AtomicU64; MessageFault::ALL.len()],
     entries: [AtomicU64; EntryFault::ALL.len()],
     unused: [AtomicU64; Unused::ALL.len()],
@@ -56,6 +58,10 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Counters {
+    pub(super) fn trailer(&self, fault: TrailerFault) {
+        add(&self.trailers[fault as usize], 1);
+    }
+
     pub(super) fn message(&self, fault: MessageFault) {
         add(&self.messages[fault as usize], 1);
     }
@@ -70,11 +76,12 @@ impl Counters {
 
     /// What was dropped, by reason; those that are 0 are left out.
     pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let trailers = TrailerFault::ALL.iter().map(|fault| fault.name()).zip(&self.trailers);
         let messages = MessageFault::ALL.iter().map(|fault| fault.name()).zip(&self.messages);
         let entries = EntryFault::ALL.iter().map(|fault| fault.name()).zip(&self.entries);
         let unused = Unused::ALL.iter().map(|(_, name)| *name).zip(&self.unused);
-        let all =
-            [("unlisted_peer", &self.unlisted_peer)].into_iter().chain(messages).chain(entries).chain(unused);
+        let unlisted = [("unlisted_peer", &self.unlisted_peer)].into_iter();
+        let all = unlisted.chain(trailers).chain(messages).chain(entries).chain(unused);
         all.map(|(name, count)| (name, count.load(Relaxed))).filter(|(_, count)| *count > 0)
     }
 }

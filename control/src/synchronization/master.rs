@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use xlvs_dataplane::director::ConnectionTables;
@@ -15,7 +15,8 @@ use xlvs_dataplane::synchronization::{Note, Notice};
 
 use super::counters::{Counters, add};
 use super::message::Packer;
-use super::{Shared, sandboxed};
+use super::trailer::Sealer;
+use super::{Shared, milliseconds, sandboxed};
 
 /// The longest that an entry waits for others.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -30,12 +31,18 @@ const BATCH: usize = 4096;
 struct Port {
     socket: UdpSocket,
     packer: Packer,
+    /// Has the key, if the others are to find out who sends.
+    sealer: Option<Sealer>,
     /// When the message that is being filled has to leave.
     due: Option<Instant>,
 }
 
 impl Port {
-    fn send(socket: &UdpSocket, message: &[u8], counters: &Counters) {
+    fn send(socket: &UdpSocket, sealer: Option<&mut Sealer>, message: &[u8], counters: &Counters) {
+        let message = match sealer {
+            Some(sealer) => sealer.seal(message, milliseconds(SystemTime::now())),
+            None => message,
+        };
         match socket.send(message) {
             Ok(_) => add(&counters.sent_messages, 1),
             Err(_) => add(&counters.not_sent, 1),
@@ -45,7 +52,7 @@ impl Port {
     fn flush(&mut self, counters: &Counters) {
         self.due = None;
         if let Some(message) = self.packer.flush() {
-            Self::send(&self.socket, message, counters);
+            Self::send(&self.socket, self.sealer.as_mut(), message, counters);
         }
     }
 }
@@ -60,14 +67,15 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// A master that sends messages of at most `length` bytes to this group by these sockets.
+    /// A master that sends messages of at most `length` bytes, without trailers, to this group by these sockets, of which some have a sealer.
     pub(crate) fn new(
-        (sockets, sync_id, length): (Vec<UdpSocket>, u8, usize),
+        (sockets, sync_id, length): (Vec<(UdpSocket, Option<Sealer>)>, u8, usize),
         notices: Receiver<Notice>,
         tables: ConnectionTables,
         shared: Arc<Shared>,
     ) -> Self {
-        let port = |socket| Port { socket, packer: Packer::new(sync_id, length), due: None };
+        let port =
+            |(socket, sealer)| Port { socket, packer: Packer::new(sync_id, length), sealer, due: None };
         Self { ports: sockets.into_iter().map(port).collect(), notices, tables, shared }
     }
 
@@ -121,7 +129,7 @@ impl Master {
         let Some(port) = self.ports.get_mut(spread as usize % count.max(1)) else { return };
         add(&counters.sent_entries, 1);
         if let Some(message) = port.packer.push(&entry) {
-            Port::send(&port.socket, message, counters);
+            Port::send(&port.socket, port.sealer.as_mut(), message, counters);
             port.due = None;
         }
         port.due.get_or_insert_with(|| Instant::now() + FLUSH);

@@ -16,6 +16,7 @@ pub mod message;
 pub mod names;
 mod socket;
 pub mod spec;
+pub mod trailer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use xlvs_dataplane::clock::Now;
@@ -39,8 +40,10 @@ pub(crate) use counters::Counters;
 use exchange::Exchange;
 pub(crate) use exchange::{CatchUp, Plan as ExchangePlan};
 use master::Master;
+use message::MIN_LENGTH;
 use names::{Names, Unknown};
 use spec::{SyncRole, SyncSpec};
+use trailer::{MacKey, Sealer, Stream};
 
 use crate::sandbox::{self, Part};
 
@@ -126,6 +129,10 @@ pub(crate) struct Synchronization {
     exchange: Option<Exchange>,
     /// Whether this director has known the others' connections before.
     was_ready: bool,
+    /// Tells this director's messages from others'.
+    own: u64,
+    /// Sockets that have sent authenticated messages.
+    streams: u32,
     is_sandboxed: bool,
 }
 
@@ -146,6 +153,7 @@ struct Running {
     room: usize,
     packets: u32,
     peers: BTreeSet<IpAddr>,
+    key: Option<MacKey>,
 }
 
 /// What there is to go by.
@@ -156,6 +164,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) settings: &'w Settings,
     /// Whose messages count; all, if there is none.
     pub(crate) peers: &'w BTreeSet<IpAddr>,
+    /// By which messages are authenticated, if they are to be; or why it can't be had, and there can be no daemon.
+    pub(crate) key: &'w Result<Option<MacKey>, String>,
 }
 
 impl Synchronization {
@@ -167,7 +177,8 @@ impl Synchronization {
         let shared = Arc::new(Shared { names, renamed, unknown: sender, waits, counters });
         let (running, announcer, backup, exchange) = Default::default();
         let was_ready = is_ready;
-        Self { shared, unknown, running, announcer, backup, exchange, was_ready, is_sandboxed }
+        let (own, streams) = (rand::random(), 0);
+        Self { shared, unknown, running, announcer, backup, exchange, was_ready, own, streams, is_sandboxed }
     }
 
     /// Whether there is anything to name destinations for.
@@ -180,9 +191,14 @@ impl Synchronization {
         self.running.contains_key(&SyncRole::Backup) && !self.running.contains_key(&SyncRole::Master)
     }
 
-    /// The daemon that runs, and the length of its messages.
+    /// The daemon that runs, and the length of its messages with their trailers.
     pub(crate) fn daemons(&self) -> impl Iterator<Item = (SyncRole, &SyncSpec, usize)> {
-        self.running.iter().map(|(role, its)| (*role, &its.spec, its.spec.length(its.interface.mtu)))
+        self.running.iter().map(|(role, its)| (*role, &its.spec, its.length() + its.trailer()))
+    }
+
+    /// Whether the daemon that runs has the key that authenticates messages.
+    pub(crate) fn is_authenticated(&self, role: SyncRole) -> bool {
+        self.running.get(&role).is_some_and(|its| its.key.is_some())
     }
 
     /// By what workers make notices, under these settings; none while there is no master.
@@ -211,8 +227,7 @@ impl Synchronization {
     ) -> Vec<(SyncRole, io::Error)> {
         let mut failed = Vec::new();
         for role in SyncRole::ALL {
-            let plan =
-                wanted.daemons.get(&role).map(|spec| Ok(plan(spec, socket::find(spec)?, wanted))).transpose();
+            let plan = wanted.daemons.get(&role).map(|spec| plan(spec, wanted)).transpose();
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(error) => {
@@ -276,7 +291,14 @@ impl Synchronization {
             SyncRole::Master => {
                 let sockets = socket::open_master(spec, interface.index, plan.ports, plan.buffer)?;
                 let (announcer, notices) = Announcer::new(Rules::of(&Settings::default()), plan.room);
-                let group = (sockets, spec.sync_id, spec.length(interface.mtu));
+                let length = plan.length();
+                let mut seal = || {
+                    let key = plan.key.clone()?;
+                    self.streams = self.streams.wrapping_add(1);
+                    Some(Sealer::new(key, Stream { sender: self.own, socket: self.streams }, length))
+                };
+                let sockets = sockets.into_iter().map(|socket| (socket, seal())).collect();
+                let group = (sockets, spec.sync_id, length);
                 let master = Master::new(group, notices, tables.clone(), Arc::clone(&self.shared));
                 // It ends when the last worker has a table without the announcer.
                 drop(master.start(self.is_sandboxed)?);
@@ -284,8 +306,8 @@ impl Synchronization {
             }
             SyncRole::Backup => {
                 let sockets = socket::open_backup(spec, interface.index, plan.ports, plan.buffer)?;
-                let peers = plan.peers.clone();
-                let filter = Filter { sync_id: spec.sync_id, peers, packets: plan.packets };
+                let (peers, key) = (plan.peers.clone(), plan.key.clone());
+                let filter = Filter { sync_id: spec.sync_id, peers, key, packets: plan.packets };
                 let backup = self.backup(tables)?;
                 backup.give_surely(Task::Listen(sockets, filter));
                 // What it was not told while it did not listen.
@@ -317,7 +339,8 @@ impl Synchronization {
             Some(thread) => thread,
             None => {
                 let learner = Learner::new(tables, Now::read());
-                let (tasks, thread) = backup::start(learner, Arc::clone(&self.shared), self.is_sandboxed)?;
+                let shared = Arc::clone(&self.shared);
+                let (tasks, thread) = backup::start(learner, shared, self.own, self.is_sandboxed)?;
                 Thread { tasks, thread }
             }
         };
@@ -339,16 +362,49 @@ impl Synchronization {
     }
 }
 
-fn plan(spec: &SyncSpec, interface: Interface, wanted: Wanted<'_>) -> Running {
+impl Running {
+    /// Of a trailer, in bytes.
+    fn trailer(&self) -> usize {
+        self.key.as_ref().map_or(0, |_| trailer::LENGTH)
+    }
+
+    /// The longest message without its trailer, in bytes.
+    fn length(&self) -> usize {
+        self.spec.length(self.interface.mtu).saturating_sub(self.trailer()).max(MIN_LENGTH)
+    }
+}
+
+/// Milliseconds since 1970, by which directors find out how old messages are.
+fn milliseconds(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a daemon is to be started with.
+///
+/// # Errors
+/// When its interface can't be used, its key can't be had, or its messages are too short for that.
+fn plan(spec: &SyncSpec, wanted: Wanted<'_>) -> io::Result<Running> {
+    let interface = socket::find(spec)?;
+    let key = wanted.key.clone().map_err(io::Error::other)?;
+    if let (Some(_), Some(length)) = (&key, spec.max_length)
+        && usize::from(length) < trailer::MIN_LENGTH
+    {
+        let least = trailer::MIN_LENGTH;
+        let why =
+            format!("its messages have at most {length} bytes; with sync.authenticate, {least} are needed");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let settings = wanted.settings;
     let room = (settings.sync_qlen_max as usize).saturating_mul(NOTICES_OF_A_MESSAGE);
-    Running {
+    Ok(Running {
         spec: spec.clone(),
         interface,
+        key,
         ports: settings.sync_ports,
         buffer: settings.sync_sock_size,
         room: room.clamp(*ROOM.start(), *ROOM.end()),
         packets: settings.sync_threshold,
         peers: wanted.peers.clone(),
-    }
+    })
 }

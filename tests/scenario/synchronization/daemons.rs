@@ -14,7 +14,7 @@ use super::super::least_privilege::{Rights, nothing_lacked, threads};
 use super::{PLAN, by, service, serving, start};
 
 /// Messages of one made-up connection each, well-formed.
-fn made_up(count: u32) -> Vec<Vec<u8>> {
+pub(super) fn made_up(count: u32) -> Vec<Vec<u8>> {
     let message = |number: u32| {
         let entry = Entry {
             protocol: 6,
@@ -35,7 +35,7 @@ fn made_up(count: u32) -> Vec<Vec<u8>> {
 }
 
 /// Sends datagrams to the group from one of the client's addresses.
-fn tell(lab: &Lab, from: [u8; 4], messages: &[Vec<u8>]) {
+pub(super) fn tell(lab: &Lab, from: [u8; 4], messages: &[Vec<u8>]) {
     lab.inside("client", || {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::from(from), 0)).unwrap();
         for message in messages {

@@ -5,6 +5,7 @@
 //!                  └────── rs1 .11, rs2 .12, rs3 .13
 //! ```
 
+mod authenticated;
 mod daemons;
 mod known_flows;
 mod large_table;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::table::Table;
-use super::value::{Refusal, interface, path, text, unicast};
+use super::value::{Refusal, boolean, interface, path, text, unicast};
 use super::{At, Position, Raw, Source};
 use crate::config::MAX_SYNC_PEERS;
 use crate::config::names::{InterfaceName, SyncRoles};
@@ -26,6 +26,7 @@ pub(crate) struct RawSync {
     pub(crate) max_length: Raw<u16>,
     pub(crate) peers: Raw<Vec<At<IpAddr>>>,
     pub(crate) key_file: Raw<PathBuf>,
+    pub(crate) authenticate: Raw<bool>,
 }
 
 /// Reads the table.
@@ -45,6 +46,7 @@ pub(super) fn sync(source: &mut Source<'_>, at: Position, table: &DeTable<'_>) -
         max_length: keys.number(source, "max_length", MIN_LENGTH as u16..=MAX_LENGTH as u16),
         peers: keys.list(source, "peers", MAX_SYNC_PEERS, "another director's address", unicast),
         key_file: keys.read(source, "key_file", "an absolute path", path),
+        authenticate: keys.read(source, "authenticate", "true or false", boolean),
     };
     keys.finish(source);
     raw

@@ -137,7 +137,13 @@ fn all_errors_are_told_at_once() {
         (
             "keys of sync daemons without a role",
             "director.interface = \"e\"\n[sync]\nport = 9\npeers = [\"10.0.0.3\"]\n",
-            "f:3:8: sync.port: found without role, allowed: with it; peers and key_file go alone, for daemons that tools start",
+            "f:3:8: sync.port: found without role, allowed: with it; peers, key_file and authenticate go alone, for daemons that tools start",
+        ),
+        (
+            "authentication without a key, and in messages that have no room for it",
+            "director.interface = \"e\"\n[sync]\nrole = \"both\"\ninterface = \"e\"\nmax_length = 127\nauthenticate = true\n",
+            "f:5:14: sync.max_length: found 127, allowed with authenticate: 128 to 65507 bytes\n\
+             f:6:16: sync.authenticate: found true without key_file, allowed: with it; `xlvs sync key FILE` makes a key, of which all directors need a copy",
         ),
         (
             "tables that are none",

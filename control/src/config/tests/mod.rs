@@ -85,6 +85,7 @@ ttl = 3
 max_length = 1400
 peers = ["10.0.0.3", "fe80::1:3"]
 key_file = "/etc/xlvs/sync.key"
+authenticate = true
 [[mark]]
 mark = 4_294_967_295
 protocol = "sctp"
@@ -314,7 +315,7 @@ fn every_key_is_taken() {
             source: Some("192.0.2.0/24".parse().unwrap()),
             interface: Some("eth1".parse().unwrap()),
             mark: NonZeroU32::MAX,
-            line: 63,
+            line: 64,
         },
         MarkConfig {
             protocol: None,
@@ -323,7 +324,7 @@ fn every_key_is_taken() {
             source: None,
             interface: None,
             mark: 7.try_into().unwrap(),
-            line: 70,
+            line: 71,
         },
     ];
     assert_eq!(configuration.marks, rules);
@@ -338,10 +339,9 @@ fn every_key_is_taken() {
     };
     let daemons = SyncRole::ALL.map(|role| (role, spec.clone())).into();
     let peers = ["10.0.0.3", "fe80::1:3"].map(|peer| peer.parse().unwrap()).into();
-    assert_eq!(
-        configuration.sync,
-        SyncConfig { daemons, peers, key_file: Some("/etc/xlvs/sync.key".into()), id: 9, port: 9000 }
-    );
+    let key_file = Some("/etc/xlvs/sync.key".into());
+    let sync = SyncConfig { daemons, peers, key_file, authenticate: true, id: 9, port: 9000 };
+    assert_eq!(configuration.sync, sync);
 
     let values = Settings::BOUNDS.iter().map(|(name, ..)| configuration.settings.get(name).unwrap());
     // 2 means the same as 1.

@@ -178,8 +178,8 @@ impl Key {
         if is_uniform { Err(Found::Uniform) } else { Ok(Self(key)) }
     }
 
-    /// The bytes that the handshake takes.
-    pub(super) const fn bytes(&self) -> &[u8; LENGTH] {
+    /// The bytes that the handshake takes, and the messages' key is made of.
+    pub(crate) const fn bytes(&self) -> &[u8; LENGTH] {
         &self.0
     }
 }

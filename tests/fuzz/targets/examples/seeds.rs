@@ -17,8 +17,10 @@ use xlvs_control::adm::execute::{Host, Session};
 use xlvs_control::adm::names::SystemNames;
 use xlvs_control::api::ipvs::{Access, Client};
 use xlvs_control::fuzzing::{Connection, Control, MAX_DATAGRAM};
+use xlvs_control::synchronization::trailer::{MacKey, Sealer, Stream};
 use xlvs_fuzz_targets::MARK;
 use xlvs_fuzz_targets::netlink::how;
+use xlvs_fuzz_targets::sync_messages::{KEY, SENT_MS};
 use xlvs_fuzz_targets::wire::{ACK, CONTROLLER, DUMP, Message, REQUEST, XLVS, attribute};
 
 /// Commands, one seed each.
@@ -248,7 +250,10 @@ fn sync_messages() -> Vec<(String, Vec<u8>)> {
         message
     };
     let named = |name: &str, message| (name.to_owned(), message);
+    let third = Stream { sender: 3, socket: 1 };
+    let authenticated = Sealer::new(MacKey::of(&KEY), third, whole.len()).seal(&whole, SENT_MS).to_vec();
     messages.extend([
+        named("authenticated", authenticated),
         named("sequences", with(6, 1, &[&[1, 24][..], &[9; 24]].concat())),
         named("engine", with(17, 0, &[&[2, 5][..], b"call1", &[3, 3], b"sip"].concat())),
         named("unknown_option", with(6, 1, &[0x44, 1, 0, 4, 1, 0])),
