@@ -132,8 +132,26 @@ impl TrafficLanes {
 }
 
 /// The names of what is lost below the director, by the kernel or the port (see [`PortCounters`]).
-pub const PORT_DROPS: [&str; 5] =
-    ["receive_ring_full", "fill_ring_empty", "receive_dropped", "receive_overlong", "invalid_descriptors"];
+pub const PORT_DROPS: [&str; 6] = [
+    "receive_ring_full",
+    "fill_ring_empty",
+    "receive_dropped",
+    "receive_overlong",
+    "receive_unread",
+    "invalid_descriptors",
+];
+
+/// In the order of [`PORT_DROPS`].
+const fn port_drops(port: &PortCounters) -> [u64; PORT_DROPS.len()] {
+    [
+        port.receive_ring_full,
+        port.fill_ring_empty,
+        port.receive_dropped,
+        port.receive_overlong,
+        port.receive_unread,
+        port.invalid_descriptors,
+    ]
+}
 
 /// What one worker counts.
 #[derive(Debug)]
@@ -242,19 +260,23 @@ impl WorkerCounters {
 
     /// Takes over what the port learned of the kernel.
     pub fn note_port(&self, port: &PortCounters) {
-        let lost = [
-            port.receive_ring_full,
-            port.fill_ring_empty,
-            port.receive_dropped,
-            port.receive_overlong,
-            port.invalid_descriptors,
-        ];
-        for (counter, frames) in self.port_drops.iter().zip(lost) {
+        for (counter, frames) in self.port_drops.iter().zip(port_drops(port)) {
             counter.set(frames);
         }
         self.transmission.attempts.set(port.transmitted.wrapping_add(port.transmit_ring_full));
         self.transmission.completed.set(port.completed);
         self.transmission.pending.set(port.pending);
+    }
+
+    /// Takes what was lost below a worker out of its counters into these, which no worker writes: so much in the end, by `port`. That
+    /// worker stands still, and its sockets were taken away; should it go on, it learns nothing of them any more.
+    pub fn take_losses(&self, of: &Self, port: &PortCounters) {
+        for ((own, its), lost) in self.port_drops.iter().zip(&of.port_drops).zip(port_drops(port)) {
+            own.add(lost);
+            if lost > 0 {
+                its.set(0);
+            }
+        }
     }
 
     /// Adds what another worker counted, to counters that no worker writes.

@@ -160,7 +160,8 @@ fn counted(lab: &Lab, daemon: &Daemon<'_>) -> Counted {
     let status = daemon.status();
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
     let (interface, worker, drops) = (&status["interfaces"][0], &status["workers"][0], &status["drops"]);
-    let lost = ["receive_ring_full", "fill_ring_empty", "receive_dropped", "receive_overlong"];
+    let lost =
+        ["receive_ring_full", "fill_ring_empty", "receive_dropped", "receive_overlong", "receive_unread"];
     Counted {
         received: number(&links[0]["stats64"]["rx"]["packets"]),
         redirected: number(&interface["redirected"]),

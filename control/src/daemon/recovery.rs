@@ -155,23 +155,31 @@ impl Daemon {
         self.publisher.withdraw(number);
         let worker = &mut self.crew[number];
         let Some(thread) = worker.thread.take() else { return Ok(()) };
+        // What comes from now on is counted as for nobody.
+        self.publisher.steerings().iter_mut().for_each(|steering| steering.unregister(worker.queue));
         let deadline = Instant::now() + LEAVE_LIMIT;
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
         if thread.is_finished() {
-            // Its port is closed here; one that has panicked has closed its own.
-            drop(thread.join());
+            // One that has panicked has closed its own.
+            if let Ok(port) = thread.join() {
+                worker.counters.note_port(&port.close());
+            }
             worker.count_anew();
             worker.counters.epoch.set(u64::MAX);
             return Ok(());
         }
-        if let Err(error) = worker.grip.take_sockets() {
-            tracing::error!("{error}");
-            worker.thread = Some(thread);
-            return Ok(());
-        }
+        let lost = match worker.grip.take_sockets() {
+            Ok(lost) => lost,
+            Err(error) => {
+                tracing::error!("{error}");
+                worker.thread = Some(thread);
+                return Ok(());
+            }
+        };
         let counters = std::mem::take(&mut worker.counters);
+        worker.past.take_losses(&counters, &lost);
         worker.counters.epoch.set(u64::MAX);
         self.former.abandoned.push(Abandoned { number, counters, thread });
         if self.former.abandoned.len() > MAX_ABANDONED {

@@ -61,12 +61,26 @@ pub struct PortCounters {
     pub fill_ring_empty: u64,
     /// Frames the kernel dropped for other reasons (of XDP_STATISTICS rx_dropped: larger than the frames allow, …).
     pub receive_dropped: u64,
+    /// Frames that were received and not taken up before the port was closed, or its sockets were taken away; there, of a frame in
+    /// several buffers, each of them.
+    pub receive_unread: u64,
     /// Buffers that the kernel has given back as sent.
     pub completed: u64,
     /// Buffers on transmit rings, or sent and not given back, at the moment: a level, not a count.
     pub pending: u64,
     /// Descriptors that the kernel refused (XDP_STATISTICS tx_invalid_descs, rx_invalid_descs): our bug if not 0.
     pub invalid_descriptors: u64,
+}
+
+impl PortCounters {
+    /// Adds what was lost below another socket.
+    pub fn add_losses(&mut self, other: &Self) {
+        self.receive_ring_full += other.receive_ring_full;
+        self.fill_ring_empty += other.fill_ring_empty;
+        self.receive_dropped += other.receive_dropped;
+        self.receive_unread += other.receive_unread;
+        self.invalid_descriptors += other.invalid_descriptors;
+    }
 }
 
 /// A source and sink of frames, driven by one worker.

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use xlvs_dataplane::port::af_xdp::{AfXdpError, AfXdpPort, PortConfig, Steering};
-use xlvs_dataplane::port::{InterfaceSlot, Port, TransmitRefused};
+use xlvs_dataplane::port::af_xdp::{AfXdpError, AfXdpPort, PortConfig, RequestedMode, Steering};
+use xlvs_dataplane::port::{InterfaceSlot, Port, PortCounters, TransmitRefused};
 
 use crate::namespace::{Lab, Wires, inside};
 use crate::setup::*;
@@ -56,6 +56,39 @@ fn sockets_are_taken_from_a_port_that_stays_and_their_queues_are_free() {
         grip.take_sockets().unwrap();
         AfXdpPort::open(&config(2, wires, 0)).unwrap();
     });
+}
+
+#[test]
+fn frames_that_nobody_took_up_are_counted_when_a_port_ends() {
+    const DATAGRAMS: usize = 7;
+    let wires = Wires::default();
+    for is_taken_away in [false, true] {
+        let lab = Lab::new(wires);
+        let Director { mut steering, port } =
+            Director::start(&lab, &config(1, wires, 0), RequestedMode::Native);
+        let client = client_socket(&lab, 0);
+        let send = || client.send_to(&[7; 100], (VIP, PORT)).unwrap();
+        for _ in 0..DATAGRAMS {
+            let _ = send();
+        }
+        let steered = |steering: &[Steering]| steering[0].counters().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while steered(&steering).redirected < DATAGRAMS as u64 {
+            assert!(Instant::now() < deadline, "{:?}", steered(&steering));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        steering[0].unregister(0);
+        steering[0].unregister(0);
+        let _ = send();
+        while steered(&steering).dropped_no_socket == 0 {
+            assert!(Instant::now() < deadline, "{:?}", steered(&steering));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let lost = if is_taken_away { port.grip().take_sockets().unwrap() } else { port.close() };
+        let expected = PortCounters { receive_unread: DATAGRAMS as u64, ..PortCounters::default() };
+        assert_eq!(PortCounters { completed: 0, pending: 0, ..lost }, expected);
+        inside(&lab.director, || steering.into_iter().for_each(|steering| steering.detach().unwrap()));
+    }
 }
 
 #[test]

@@ -11,12 +11,19 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap_fixed, munmap};
+use rustix::net::sockopt::xdp_mmap_offsets;
+use rustix::net::xdp::XdpRingOffset;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::error::AfXdpError;
+use super::socket::lost;
+use crate::port::PortCounters;
+
+/// Where a socket's receive ring is mapped from (XDP_PGOFF_RX_RING).
+const RECEIVE_RING: u64 = 0;
 
 /// The sockets of a port, known by their numbers. It does not keep them open.
 #[derive(Clone, Debug, Default)]
@@ -28,31 +35,40 @@ pub struct PortGrip {
 struct Held {
     fd: RawFd,
     inode: u64,
+    zero_copy: bool,
 }
 
 impl PortGrip {
-    pub(super) fn of<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>) -> Self {
-        let held = |socket: BorrowedFd<'_>| {
+    /// Of these, with whether each shares memory with its driver.
+    pub(super) fn of<'a>(sockets: impl Iterator<Item = (BorrowedFd<'a>, bool)>) -> Self {
+        let held = |(socket, zero_copy): (BorrowedFd<'_>, bool)| {
             let fd = socket.as_raw_fd();
-            inode(fd).map(|inode| Held { fd, inode })
+            inode(fd).map(|inode| Held { fd, inode, zero_copy })
         };
         Self { sockets: sockets.filter_map(held).collect() }
     }
 
     /// Takes the sockets away, whatever the thread that has them is doing. To be called while that port exists; sockets that are
-    /// closed, or were taken before, are left alone. Needs what opening one needs.
+    /// closed, or were taken before, are left alone. Needs what opening one needs. Returns what was lost below these sockets, and what
+    /// was received and not taken up.
     ///
     /// # Errors
     /// When the kernel refuses; it can be tried again.
-    pub fn take_sockets(&self) -> Result<(), AfXdpError> {
+    pub fn take_sockets(&self) -> Result<PortCounters, AfXdpError> {
         let failed =
             |error: io::Error| AfXdpError::failed("taking the sockets of a worker that stands still", error);
+        let mut losses = PortCounters::default();
+        let mut rings = Vec::with_capacity(self.sockets.len());
         for held in &self.sockets {
             let nobodys = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
                 .map_err(|error| failed(error.into()))?;
             if inode(held.fd) != Some(held.inode) {
                 continue;
             }
+            // SAFETY: it is open: that it still is the port's was asked just now, and its port exists.
+            let socket = unsafe { BorrowedFd::borrow_raw(held.fd) };
+            losses.add_losses(&lost(socket, held.zero_copy));
+            rings.extend(xdp_mmap_offsets(socket).map(|offsets| (held.inode, offsets.rx)));
             // SAFETY: changes what a number means that is one of the port's, whose owner expects of it what any AF_XDP socket
             // does, errors included. That it still is the port's was asked just now, and its port exists.
             if unsafe { libc::dup3(nobodys.as_raw_fd(), held.fd, libc::O_CLOEXEC) } < 0 {
@@ -62,12 +78,19 @@ impl PortGrip {
         let mappings = fs::read("/proc/self/maps").map_err(failed)?;
         for mapping in String::from_utf8_lossy(&mappings).lines().filter_map(Mapping::parse) {
             if self.sockets.iter().any(|held| held.inode == mapping.inode) {
+                let is_its = |(inode, _): &&(u64, XdpRingOffset)| {
+                    *inode == mapping.inode && mapping.offset == RECEIVE_RING
+                };
+                if let Some((_, ring)) = rings.iter().find(is_its) {
+                    // SAFETY: as below; the offsets are the kernel's for this mapping.
+                    losses.receive_unread += u64::from(unsafe { mapping.waiting(ring) });
+                }
                 // SAFETY: it is a mapping of this process, of rings: of memory that somebody else may change at any time, so
                 // that those who use it expect nothing of what is in it.
                 unsafe { mapping.replace_by_copy() }.map_err(failed)?;
             }
         }
-        Ok(())
+        Ok(losses)
     }
 }
 
@@ -81,6 +104,8 @@ fn inode(fd: RawFd) -> Option<u64> {
 struct Mapping {
     first: usize,
     bytes: usize,
+    /// Which of its rings.
+    offset: u64,
     inode: u64,
 }
 
@@ -91,9 +116,24 @@ impl Mapping {
         let (first, end) = words.next()?.split_once('-')?;
         let [first, end] = [first, end].map(|address| usize::from_str_radix(address, 16));
         let (first, end) = (first.ok()?, end.ok()?);
-        let inode = words.nth(3)?.parse().ok()?;
+        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
+        let inode = words.nth(1)?.parse().ok()?;
         let is_sockets = words.next()?.starts_with("socket:");
-        is_sockets.then_some(Self { first, bytes: end.checked_sub(first)?, inode })
+        is_sockets.then_some(Self { first, bytes: end.checked_sub(first)?, offset, inode })
+    }
+
+    /// How many descriptors are in the ring that it is of.
+    ///
+    /// # Safety
+    /// It must be mapped, readable, and of a kind whose content may change at any time.
+    unsafe fn waiting(&self, ring: &XdpRingOffset) -> u32 {
+        let count = |at: u64| {
+            let at = usize::try_from(at).ok().filter(|at| at % 4 == 0 && at + 4 <= self.bytes)?;
+            let word: *const AtomicU32 = std::ptr::with_exposed_provenance(self.first + at);
+            // SAFETY: within the mapping, by the caller's promise, and aligned; read as what others may write.
+            Some(unsafe { &*word }.load(Relaxed))
+        };
+        count(ring.producer).zip(count(ring.consumer)).map_or(0, |(made, used)| made.wrapping_sub(used))
     }
 
     /// Puts a private copy in its place, in one step.
@@ -131,7 +171,7 @@ mod tests {
         let rows = [
             (
                 "7f3c10000000-7f3c10009000 rw-s 80000000 00:08 4711                       socket:[4711]",
-                Some(Mapping { first: 0x7f3c_1000_0000, bytes: 0x9000, inode: 4711 }),
+                Some(Mapping { first: 0x7f3c_1000_0000, bytes: 0x9000, offset: 0x8000_0000, inode: 4711 }),
             ),
             ("7f3c10000000-7f3c10009000 rw-p 00000000 00:00 0 ", None),
             ("7f3c10000000-7f3c10009000 rw-s 00000000 00:01 4711  /dev/shm/socket:[4711]", None),

@@ -182,7 +182,7 @@ impl AfXdpPort {
     /// What takes this port's sockets away from the thread that has it.
     #[must_use]
     pub fn grip(&self) -> PortGrip {
-        PortGrip::of(self.slots.iter().flatten().map(|slot| slot.socket.fd()))
+        PortGrip::of(self.slots.iter().flatten().map(|slot| (slot.socket.fd(), slot.socket.zero_copy)))
     }
 
     /// The memory that the kernel holds for the port, in bytes: packet memory and rings.
@@ -202,6 +202,24 @@ impl AfXdpPort {
             lent: self.lent,
             total: self.total,
         }
+    }
+
+    /// Closes the port: what it has counted in the end. Frames that it was given and that nobody has taken up are
+    /// [`PortCounters::receive_unread`]; none may be lent.
+    #[must_use]
+    pub fn close(mut self) -> PortCounters {
+        let mut frames = Vec::with_capacity(BATCH);
+        // No more come than there are buffers, as none is given back to the fill rings.
+        for _ in 0..=self.total {
+            let unread = self.receive(&mut frames) as u64;
+            if unread == 0 {
+                break;
+            }
+            self.counters.received -= unread;
+            self.counters.receive_unread += unread;
+            frames.drain(..).for_each(|frame| self.release(frame));
+        }
+        self.counters()
     }
 
     fn queue_frame(&mut self, frame: AfXdpFrame, egress: InterfaceSlot) -> Result<(), TransmitRefused> {
@@ -354,14 +372,7 @@ impl Port for AfXdpPort {
         for slot in self.slots.iter().flatten() {
             counters.completed += slot.socket.completed();
             counters.pending += slot.socket.sending() as u64;
-            let kernel = slot.socket.statistics();
-            counters.receive_ring_full += kernel.rx_ring_full();
-            let empty = kernel.rx_fill_ring_empty_descs();
-            counters.fill_ring_empty += empty;
-            // Where it copies, the kernel counts a frame without a buffer as dropped, too.
-            let twice = if slot.socket.zero_copy { 0 } else { empty };
-            counters.receive_dropped += kernel.rx_dropped().saturating_sub(twice);
-            counters.invalid_descriptors += kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
+            counters.add_losses(&slot.socket.lost());
         }
         counters
     }

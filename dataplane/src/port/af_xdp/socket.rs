@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::xdp_statistics;
 use rustix::net::{RecvFlags, SendFlags};
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::umem::frame::FrameDesc;
@@ -18,6 +19,7 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 use super::config::{PortConfig, PortInterface};
 use super::error::{AfXdpError, os_error};
 use super::umem::PacketMemory;
+use crate::port::PortCounters;
 
 /// How long a queue may be busy, as it is for a moment after its owner died.
 pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(1);
@@ -271,9 +273,24 @@ impl QueueSocket {
         }
     }
 
-    /// The kernel's counters of this socket; zeros if it has none.
-    pub(super) fn statistics(&self) -> xsk_rs::socket::XdpStatistics {
-        self.receive.fd().xdp_statistics().unwrap_or_default()
+    /// What the kernel has counted of this socket.
+    pub(super) fn lost(&self) -> PortCounters {
+        lost(self.fd(), self.zero_copy)
+    }
+}
+
+/// What the kernel has counted of a socket; zeros if it tells nothing.
+pub(super) fn lost(socket: BorrowedFd<'_>, zero_copy: bool) -> PortCounters {
+    let Ok(kernel) = xdp_statistics(socket) else { return PortCounters::default() };
+    let fill_ring_empty = kernel.rx_fill_ring_empty_descs.unwrap_or_default();
+    // Where it copies, the kernel counts a frame without a buffer as dropped, too.
+    let twice = if zero_copy { 0 } else { fill_ring_empty };
+    PortCounters {
+        receive_ring_full: kernel.rx_ring_full.unwrap_or_default(),
+        fill_ring_empty,
+        receive_dropped: kernel.rx_dropped.saturating_sub(twice),
+        invalid_descriptors: kernel.rx_invalid_descs + kernel.tx_invalid_descs,
+        ..PortCounters::default()
     }
 }
 

@@ -135,6 +135,13 @@ impl Steering {
         })
     }
 
+    /// Gives a queue's frames to nobody from now on, or from a moment later: they are counted as `no_socket`. Nothing changes for a queue
+    /// without a socket.
+    pub fn unregister(&mut self, queue: u32) {
+        // There is no other way to fail than that there is none.
+        let _ = self.sockets.unset(queue);
+    }
+
     /// Brings the maps to exactly these rules, while frames come in. Blocks for some milliseconds when it removes ports or
     /// changes networks. After an error they hold old and new rules; a later call repairs that.
     ///
