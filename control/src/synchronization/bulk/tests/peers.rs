@@ -29,6 +29,13 @@ async fn the_next_peer_is_asked_when_one_has_not_sent_all() {
     assert_eq!((summary.peer, summary.entries), (peers[2], 100));
     assert_eq!(*seen.borrow(), Progress::Done(summary));
     assert_eq!(from.recv().await.unwrap(), entries(2, 100));
+    // It counts the client when it has told it, which goes on meanwhile.
+    let counted = async {
+        while other_id.served() == Served::default() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted).await.unwrap();
     assert_eq!((other_id.served().refused, spare.served()), (1, Served::default()));
 }
 
