@@ -305,7 +305,7 @@ pub fn root() -> PathBuf {
 pub fn script(name: &str) -> Command {
     let mut command = Command::new(root().join("scripts").join(name));
     for (variable, _) in std::env::vars_os() {
-        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"];
         if variable.to_str().is_some_and(|name| of_package.iter().any(|its| name.starts_with(its))) {
             command.env_remove(variable);
         }
