@@ -20,7 +20,8 @@ fn a_gigabyte_passes_without_a_retransmission_storm() {
     let done = lab.exec_within("client", Duration::from_secs(120), &line).ok();
     let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     let end = &report["end"];
-    assert_eq!(end["sum_sent"]["bytes"], 1 << 30, "{end:#}");
+    // Now and then it sends a block of 128 KiB more than it was told.
+    assert!(end["sum_sent"]["bytes"].as_u64().unwrap() >= 1 << 30, "{end:#}");
     // iperf3's server stops counting when the client says it is done, with the last window still on its way.
     assert!(end["sum_received"]["bytes"].as_u64().unwrap() >= 1_000_000_000, "{end:#}");
     let retransmits = end["sum_sent"]["retransmits"].as_u64().unwrap();
