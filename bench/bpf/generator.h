@@ -1,5 +1,5 @@
-// What programs share that the kernel runs over frames which it makes for them (BPF_PROG_TEST_RUN with live frames): chance, and
-// when the next frame is due. Of the benchmarks' generator and of the tests' noise.
+// What programs share that the kernel runs over frames which it makes for them (BPF_PROG_TEST_RUN with live frames): how far they are,
+// chance, and when the next frame is due. Of the benchmarks' generator and of the tests' noise.
 #ifndef XLVS_GENERATOR_H
 #define XLVS_GENERATOR_H
 
@@ -16,6 +16,13 @@ struct progress {
 	__u64 late; // frames that were given up, as they were due too long ago
 	__u64 flooded; // of those sent, the flood's
 };
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct progress);
+	MAP_NUMBER(max_entries, 1);
+} progresses SEC(".maps");
 
 // A number below `bound`, of the generator's own xorshift64*.
 INLINE __u32 random_below(struct progress *progress, __u64 bound)

@@ -36,13 +36,6 @@ struct {
 	MAP_NUMBER(max_entries, 1);
 } orders SEC(".maps");
 
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct progress);
-	MAP_NUMBER(max_entries, 1);
-} progresses SEC(".maps");
-
 // Not 0: the generator is to end.
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);

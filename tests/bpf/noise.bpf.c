@@ -31,13 +31,6 @@ struct {
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct progress);
-	MAP_NUMBER(max_entries, 1);
-} progresses SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
 	MAP_TYPE(value, struct frame);
 	MAP_NUMBER(max_entries, KINDS);
 } frames SEC(".maps");
