@@ -45,6 +45,10 @@ use route::{Context, Sender};
 
 pub use prefetch::Prefetched;
 
+/// Timers of each family that are looked at between two batches, at most; so many entries of the table, where it defends itself; and
+/// so many datagrams that wait for fragments.
+pub const EXPIRE_BUDGET: usize = 128;
+
 /// The two connection tables that all workers share.
 #[derive(Clone, Debug)]
 pub struct ConnectionTables {
@@ -346,9 +350,17 @@ impl Director {
         self.v6.adopt_all();
     }
 
-    /// Looks at up to `budget` timers of each family, and as many datagrams that wait for fragments, and removes the connections that have expired. With `drop_entry`, looks at
-    /// as many entries for some to drop. True if more are due.
-    pub fn expire(&mut self, now: Now, budget: usize) -> bool {
+    /// Whether timers of either family are behind by more than so many ticks, or connections have none yet.
+    #[inline]
+    #[must_use]
+    pub fn is_behind(&self, now: Now, ticks: u32) -> bool {
+        self.v4.is_behind(now, ticks) || self.v6.is_behind(now, ticks)
+    }
+
+    /// Looks at up to `timers` of each family, and removes the connections that have expired; at up to [`EXPIRE_BUDGET`] datagrams
+    /// that have waited for fragments for too long, and, with `drop_entry`, entries of which some are dropped. True if more are
+    /// due.
+    pub fn expire(&mut self, now: Now, timers: usize) -> bool {
         let context = Context {
             services: &self.services,
             counters: &self.counters,
@@ -357,12 +369,12 @@ impl Director {
             sender: Sender(&[]),
             now,
         };
-        let v4 = self.v4.expire(now, budget, |ended| context.settle(&ended));
-        let v6 = self.v6.expire(now, budget, |ended| context.settle(&ended));
+        let v4 = self.v4.expire(now, timers, |ended| context.settle(&ended));
+        let v6 = self.v6.expire(now, timers, |ended| context.settle(&ended));
         // One worker defends for all: the tables are common.
         let defends = self.worker == 0 && self.services.defense.drops_entries();
-        let more = defends && self.defender.defend(&context, &mut self.v4, &mut self.v6, budget);
-        let fragments = self.expire_fragments(now, budget);
-        v4 == budget || v6 == budget || fragments == budget || more
+        let more = defends && self.defender.defend(&context, &mut self.v4, &mut self.v6, EXPIRE_BUDGET);
+        let fragments = self.expire_fragments(now, EXPIRE_BUDGET);
+        v4 == timers || v6 == timers || fragments == EXPIRE_BUDGET || more
     }
 }

@@ -5,8 +5,10 @@
 //! commands → receive a batch → process each → transmit, send others in its place, or release → flush → expire a slice → idle?
 //!                                           └→ what is for the host itself: to its device, and release
 //! ```
-//! Bounds: [`BATCH`] frames a round, [`EXPIRE_BUDGET`] timers a round, [`COMMANDS`] commands waiting; the control thread
-//! coalesces what doesn't fit.
+//! Bounds: [`BATCH`] frames a round, as many timers as [`pace`] says, [`COMMANDS`] commands waiting; the control thread coalesces what
+//! doesn't fit.
+
+mod pace;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -23,8 +25,6 @@ use crate::port::{BATCH, Port, TransmitRefused};
 use crate::service::table::ServiceTable;
 use crate::verdict::{DropReason, Verdict};
 
-/// Timers of each family that a worker looks at in one round.
-pub const EXPIRE_BUDGET: usize = 128;
 /// Commands that may wait for a worker.
 pub const COMMANDS: usize = 4;
 /// How long an adaptive worker polls its rings before it sleeps.
@@ -120,6 +120,8 @@ pub struct Worker<P: Port> {
     host: Host,
     /// Batches in a row, up to now, that were as large as they may be.
     full_batches: u32,
+    /// Connections that the director had created when timers were last looked at.
+    created: u64,
 }
 
 /// The way to the director's own host, if there is one.
@@ -150,8 +152,20 @@ impl<P: Port> Worker<P> {
             WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
         let (frames, seen) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         let host = Host::default();
-        let worker =
-            Self { port, director, commands, retired, waker, idle, frames, seen, host, full_batches: 0 };
+        let created = director.counters().connections_created.get();
+        let worker = Self {
+            port,
+            director,
+            commands,
+            retired,
+            waker,
+            idle,
+            frames,
+            seen,
+            host,
+            full_batches: 0,
+            created,
+        };
         Ok((worker, handle))
     }
 
@@ -165,7 +179,7 @@ impl<P: Port> Worker<P> {
             }
             let now = Now::read();
             let received = self.forward_batch(now);
-            let more_due = self.director.expire(now, EXPIRE_BUDGET);
+            let more_due = self.expire(now, received);
             let rounds = &self.director.counters().rounds;
             rounds.add(1);
             if rounds.get().is_multiple_of(ROUNDS_PER_STATISTICS) {
@@ -185,6 +199,14 @@ impl<P: Port> Worker<P> {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// Looks at timers after a batch; whether more are due.
+    fn expire(&mut self, now: Now, received: usize) -> bool {
+        let created = self.director.counters().connections_created.get();
+        let opened = created.wrapping_sub(std::mem::replace(&mut self.created, created));
+        let is_behind = self.director.is_behind(now, pace::LATE);
+        self.director.expire(now, pace::timers(received, opened, is_behind))
     }
 
     /// What need not be known at once: the kernel's counters, and whether the wall clock was set.

@@ -59,9 +59,14 @@ impl Restoring {
         self.going_on.load(Acquire)
     }
 
+    /// Whether there are slots left for [`Self::adopt`].
+    fn has_timerless(&self) -> bool {
+        self.adopted.load(Relaxed) < self.end
+    }
+
     /// The next slots, at most `budget`, in which connections have no timer yet.
     pub(super) fn adopt(&self, budget: u32) -> Range<u32> {
-        if self.adopted.load(Relaxed) >= self.end {
+        if !self.has_timerless() {
             return 0..0;
         }
         // A budget without a bound is of one that is alone, in a test.
@@ -273,6 +278,11 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
     #[must_use]
     pub fn is_restoring(&self) -> bool {
         self.restoring.is_going_on()
+    }
+
+    /// Whether connections of a former director are left that may have no timer.
+    pub(super) fn has_timerless(&self) -> bool {
+        self.restoring.has_timerless()
     }
 
     /// The next slots in which connections of a former director may have no timer yet: at most `budget`, each only once.

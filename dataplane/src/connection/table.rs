@@ -112,6 +112,12 @@ impl Population {
         self.limit
     }
 
+    /// Whether an eighth of the room is left, or less.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.live() >= self.limit - self.limit / 8
+    }
+
     /// When a new connection last found no room; `None` if each found some.
     #[must_use]
     pub fn full_at(&self) -> Option<Now> {
@@ -389,11 +395,12 @@ impl<const WORDS: usize> ConnectionTable<WORDS> {
         if seen.generation() != word.generation() {
             return None;
         }
-        let state = self.index().remove(self.hash(&key), slot, || {
+        let hash = self.hash(&key);
+        let state = self.index().remove(hash, slot, || {
             let is_kept = seen.is_template() && record.connections() > 0;
             if is_kept { None } else { record.vacate(word) }
         })?;
-        self.population.cache().forget(self.hash(&key), slot);
+        self.population.cache().forget(hash, slot);
         self.population.discharge();
         self.give_slot(free, slot);
         Some(state)

@@ -102,6 +102,12 @@ impl Wheel {
         tick_of(deadline).wrapping_add(1)
     }
 
+    /// For how many ticks timers have been due at `now` that were not fired yet; 0 or 1 where they are fired as they come.
+    #[must_use]
+    pub fn behind(&self, now: Now) -> u32 {
+        tick_of(now).saturating_sub(self.cursor)
+    }
+
     /// The slot of the next timer that is due at `now`, and the tick it was due at.
     pub fn pop(&mut self, now: Now) -> Option<(u32, u32)> {
         let today = tick_of(now);
