@@ -42,14 +42,14 @@ pub(crate) struct Outcome {
 pub(crate) fn measured_batch(
     director: &mut Director,
     mut frames: Frames<'_>,
-    seen: &mut Vec<Prefetched>,
+    seen: &mut [Prefetched],
     now: Now,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    seen.clear();
-    for frame in frames.each() {
+    let seen = &mut seen[..frames.lengths.len()];
+    for (frame, seen) in frames.each().zip(&mut *seen) {
         let len = frame.len();
-        seen.push(director.look_at(frame, len));
+        director.look_at(frame, len, seen);
     }
     director.prefetch(seen);
     for (frame, seen) in frames.each().zip(&*seen) {

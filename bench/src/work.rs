@@ -85,7 +85,7 @@ impl<'w> Hand<'w> {
             chunks,
             first: 0,
             lengths: [0; BATCH],
-            seen: Vec::with_capacity(BATCH),
+            seen: vec![Prefetched::default(); BATCH],
             ahead_ms: 0,
             populated: Now::read(),
             opened: 0,

@@ -59,7 +59,7 @@ pub struct Packet {
 }
 
 // A batch's packets wait for their turn (`director/prefetch.rs`): a cache line each.
-const _: () = assert!(size_of::<Result<Packet, DropReason>>() <= 64);
+const _: () = assert!(size_of::<Packet>() <= 64);
 
 impl Packet {
     /// The packet's transport protocol.
@@ -67,6 +67,17 @@ impl Packet {
     pub const fn protocol(&self) -> Protocol {
         self.transport.protocol()
     }
+
+    /// No packet: what is there before one is parsed.
+    pub(crate) const NONE: Self = Self {
+        key: Key::V4(FlowKey([0; V4_WORDS])),
+        ip_len: 0,
+        l4_offset: 0,
+        ip_offset: 0,
+        ttl: 0,
+        has_options: false,
+        transport: Transport::Udp,
+    };
 
     /// Parses the beginning of a frame. `head` is the frame or, of a frame in several buffers, the first one; `wire_len` is
     /// the whole frame's length.
@@ -76,9 +87,20 @@ impl Packet {
     /// [`Fragment::parse`].
     #[inline]
     pub fn parse(head: &[u8], wire_len: usize) -> Result<Self, DropReason> {
+        let mut packet = Self::NONE;
+        packet.parse_here(head, wire_len).map(|()| packet)
+    }
+
+    /// [`Self::parse`] in place: a packet that were returned would be copied to where it is to stay, twice, right after it was
+    /// written in pieces, which the processor has to wait for.
+    ///
+    /// # Errors
+    /// As above; it is unchanged then.
+    #[inline]
+    pub(crate) fn parse_here(&mut self, head: &[u8], wire_len: usize) -> Result<(), DropReason> {
         match layer3(head, wire_len)? {
-            Layer3::V4 { l3, offset, len } => parse_v4(l3, offset, len),
-            Layer3::V6 { l3, offset, len } => parse_v6(l3, offset, len),
+            Layer3::V4 { l3, offset, len } => self.parse_v4(l3, offset, len),
+            Layer3::V6 { l3, offset, len } => self.parse_v6(l3, offset, len),
         }
     }
 
@@ -205,41 +227,44 @@ fn v4_header(l3: &[u8], l3_len: usize) -> Result<Ipv4HeaderSlice<'_>, DropReason
     Ok(header)
 }
 
-#[inline]
-fn parse_v4(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
-    let header = v4_header(l3, l3_len)?;
-    let (client, vip) = (header.source_addr(), header.destination_addr());
-    let header_len = header.slice().len();
-    let ip_len = usize::from(header.total_len());
-    let has_options = header_len > IPV4_HEADER;
-    if has_options {
-        ip_option::check(header.slice()).map_err(|refused| match refused {
-            Refused::SourceRoute => DropReason::SourceRoute,
-            Refused::Malformed { .. } => DropReason::MalformedOption,
-        })?;
+impl Packet {
+    #[inline]
+    fn parse_v4(&mut self, l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<(), DropReason> {
+        let header = v4_header(l3, l3_len)?;
+        let (client, vip) = (header.source_addr(), header.destination_addr());
+        let header_len = header.slice().len();
+        let ip_len = usize::from(header.total_len());
+        let has_options = header_len > IPV4_HEADER;
+        if has_options {
+            ip_option::check(header.slice()).map_err(|refused| match refused {
+                Refused::SourceRoute => DropReason::SourceRoute,
+                Refused::Malformed { .. } => DropReason::MalformedOption,
+            })?;
+        }
+        if header.is_fragmenting_payload() {
+            return Err(DropReason::Fragment);
+        }
+        let l4 = l4_slice(l3, header_len, ip_len);
+        let (transport, key) = if header.protocol() == ip_number::ICMP {
+            let quoted = icmp_error::quoted_v4(l4, vip)?;
+            (Transport::IcmpError(quoted.protocol), quoted.key)
+        } else {
+            let (transport, client_port, virtual_port) =
+                transport::parse(header.protocol(), l4, ip_len - header_len)?;
+            let key = FlowKey::v4(transport.protocol(), client, client_port, vip, virtual_port);
+            (transport, key)
+        };
+        *self = Packet {
+            key: Key::V4(key),
+            ip_len: ip_len as u32,
+            l4_offset: (ip_offset + header_len) as u16,
+            ip_offset: ip_offset as u8,
+            ttl: header.ttl(),
+            has_options,
+            transport,
+        };
+        Ok(())
     }
-    if header.is_fragmenting_payload() {
-        return Err(DropReason::Fragment);
-    }
-    let l4 = l4_slice(l3, header_len, ip_len);
-    let (transport, key) = if header.protocol() == ip_number::ICMP {
-        let quoted = icmp_error::quoted_v4(l4, vip)?;
-        (Transport::IcmpError(quoted.protocol), quoted.key)
-    } else {
-        let (transport, client_port, virtual_port) =
-            transport::parse(header.protocol(), l4, ip_len - header_len)?;
-        let key = FlowKey::v4(transport.protocol(), client, client_port, vip, virtual_port);
-        (transport, key)
-    };
-    Ok(Packet {
-        key: Key::V4(key),
-        ip_len: ip_len as u32,
-        l4_offset: (ip_offset + header_len) as u16,
-        ip_offset: ip_offset as u8,
-        ttl: header.ttl(),
-        has_options,
-        transport,
-    })
 }
 
 /// Checks an IPv6 header; returns the packet's length too.
@@ -260,35 +285,38 @@ fn v6_header(l3: &[u8], l3_len: usize) -> Result<(Ipv6HeaderSlice<'_>, usize), D
     Ok((header, ip_len))
 }
 
-#[inline]
-fn parse_v6(l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<Packet, DropReason> {
-    let (header, ip_len) = v6_header(l3, l3_len)?;
-    let (client, vip) = (header.source_addr(), header.destination_addr());
-    let extensions =
-        extension::walk(header.next_header(), l4_slice(l3, IPV6_HEADER, ip_len), FirstFragment::Stop)?;
-    if extensions.fragment.is_some() {
-        return Err(DropReason::Fragment);
+impl Packet {
+    #[inline]
+    fn parse_v6(&mut self, l3: &[u8], ip_offset: usize, l3_len: usize) -> Result<(), DropReason> {
+        let (header, ip_len) = v6_header(l3, l3_len)?;
+        let (client, vip) = (header.source_addr(), header.destination_addr());
+        let extensions =
+            extension::walk(header.next_header(), l4_slice(l3, IPV6_HEADER, ip_len), FirstFragment::Stop)?;
+        if extensions.fragment.is_some() {
+            return Err(DropReason::Fragment);
+        }
+        let l4_at = IPV6_HEADER + extensions.len;
+        let l4 = l4_slice(l3, l4_at, ip_len);
+        let (transport, key) = if extensions.payload == ip_number::IPV6_ICMP {
+            let quoted = icmp_error::quoted_v6(l4, vip)?;
+            (Transport::IcmpError(quoted.protocol), quoted.key)
+        } else {
+            let (transport, client_port, virtual_port) =
+                transport::parse(extensions.payload, l4, ip_len - l4_at)?;
+            let key = FlowKey::v6(transport.protocol(), client, client_port, vip, virtual_port);
+            (transport, key)
+        };
+        *self = Packet {
+            key: Key::V6(key),
+            ip_len: ip_len as u32,
+            l4_offset: (ip_offset + l4_at) as u16,
+            ip_offset: ip_offset as u8,
+            ttl: header.hop_limit(),
+            has_options: false,
+            transport,
+        };
+        Ok(())
     }
-    let l4_at = IPV6_HEADER + extensions.len;
-    let l4 = l4_slice(l3, l4_at, ip_len);
-    let (transport, key) = if extensions.payload == ip_number::IPV6_ICMP {
-        let quoted = icmp_error::quoted_v6(l4, vip)?;
-        (Transport::IcmpError(quoted.protocol), quoted.key)
-    } else {
-        let (transport, client_port, virtual_port) =
-            transport::parse(extensions.payload, l4, ip_len - l4_at)?;
-        let key = FlowKey::v6(transport.protocol(), client, client_port, vip, virtual_port);
-        (transport, key)
-    };
-    Ok(Packet {
-        key: Key::V6(key),
-        ip_len: ip_len as u32,
-        l4_offset: (ip_offset + l4_at) as u16,
-        ip_offset: ip_offset as u8,
-        ttl: header.hop_limit(),
-        has_options: false,
-        transport,
-    })
 }
 
 /// What stands behind the IP header within the packet, as far as the first buffer has it.

@@ -150,7 +150,7 @@ impl<P: Port> Worker<P> {
         let (retired, retired_receiver) = bounded(COMMANDS * 2);
         let handle =
             WorkerHandle { commands: command_sender, retired: retired_receiver, waker: Arc::clone(&waker) };
-        let (frames, seen) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        let (frames, seen) = (Vec::with_capacity(BATCH), vec![Prefetched::default(); BATCH]);
         let host = Host::default();
         let created = director.counters().connections_created.get();
         let worker = Self {
@@ -236,12 +236,16 @@ impl<P: Port> Worker<P> {
         let received = self.port.receive(&mut self.frames);
         self.full_batches = if received < BATCH { 0 } else { self.full_batches.saturating_add(1) };
         self.director.set_pressed(self.full_batches >= PRESSED);
-        self.seen.clear();
-        for frame in &mut self.frames {
-            let wire_len = self.port.wire_len(frame);
-            self.seen.push(self.director.look_at(self.port.head_mut(frame), wire_len));
+        let count = self.frames.len();
+        if self.seen.len() < count {
+            self.seen.resize(count, Prefetched::default());
         }
-        self.director.prefetch(&mut self.seen);
+        let batch = &mut self.seen[..count];
+        for (frame, seen) in self.frames.iter_mut().zip(&mut *batch) {
+            let wire_len = self.port.wire_len(frame);
+            self.director.look_at(self.port.head_mut(frame), wire_len, seen);
+        }
+        self.director.prefetch(batch);
         for (mut frame, seen) in self.frames.drain(..).zip(&self.seen) {
             let wire_len = self.port.wire_len(&frame);
             let ingress = self.port.ingress(&frame);

@@ -14,6 +14,7 @@ use memory::lab::{Lab, v4, v6};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
+use xlvs_dataplane::director::Prefetched;
 use xlvs_dataplane::flow::Protocol::{Tcp, Udp};
 use xlvs_dataplane::fragment::Usage;
 use xlvs_dataplane::packet::Packet;
@@ -211,7 +212,8 @@ proptest! {
             let frames: Vec<Vec<u8>> = batch.into_iter().map(|arrival| arrival.bytes).collect();
             let (mut theirs, mut alone) = (frames.clone(), frames);
             let director = &mut together.directors[worker];
-            let mut seen: Vec<_> = theirs.iter().map(|frame| director.look_at(frame, frame.len())).collect();
+            let mut seen = vec![Prefetched::default(); theirs.len()];
+            theirs.iter().zip(&mut seen).for_each(|(frame, seen)| director.look_at(frame, frame.len(), seen));
             director.prefetch(&mut seen);
             for ((frame, seen), alone) in theirs.iter_mut().zip(&seen).zip(&mut alone) {
                 let len = frame.len();

@@ -6,7 +6,7 @@
 //! whose line is full displaces another, which the index finds again.
 
 // Not loom's: whatever is read here is only a hint.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::memory::Region;
 
@@ -25,16 +25,40 @@ pub struct FlowCache {
     lines: Region<Line>,
 }
 
-/// Each entry: the upper 32 bits of the flow's hash, its tag, above its slot plus 1; 0 for none.
+/// The entries' tags, each the upper 32 bits of its flow's hash, and their slots plus 1; 0 for none. Apart, as all tags are looked at
+/// and one slot; two workers that write an entry at once may leave the tag of the one with the slot of the other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Line([AtomicU64; WAYS]);
+pub(super) struct Line {
+    tags: [AtomicU32; WAYS],
+    slots: [AtomicU32; WAYS],
+}
+
+impl Line {
+    /// The places of this tag.
+    fn places(&self, tag: u32) -> impl Iterator<Item = usize> {
+        (0..WAYS).filter(move |&way| self.tags[way].load(Relaxed) == tag)
+    }
+
+    fn set(&self, way: usize, tag: u32, slot: u32) {
+        self.tags[way].store(tag, Relaxed);
+        self.slots[way].store(slot, Relaxed);
+    }
+}
+
+/// The part of a flow's hash that the cache keeps.
+const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
 
 /// Where a flow may be: the slot that the cache has for its hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint(u32);
 
 impl Hint {
+    /// The cache had none.
+    pub const NONE: Self = Self(0);
+
     /// The slot, if the cache had one.
     #[inline]
     #[must_use]
@@ -77,42 +101,37 @@ impl FlowCache {
     #[inline]
     #[must_use]
     pub fn peek(&self, hash: u64) -> u64 {
-        self.line(hash).0[0].load(Relaxed)
+        self.line(hash).tags[0].load(Relaxed).into()
     }
 
     /// Where the flow with this hash was last found.
     #[inline]
     #[must_use]
     pub fn find(&self, hash: u64) -> Hint {
+        let line = self.line(hash);
         // No branch: where in its line a flow stands can't be foreseen.
-        let look = |hint, way: &AtomicU64| {
-            let entry = way.load(Relaxed);
-            if (entry ^ hash) >> 32 == 0 { entry as u32 } else { hint }
-        };
-        Hint(self.line(hash).0.iter().fold(0, look))
+        let look = |at, way: usize| if line.tags[way].load(Relaxed) == tag(hash) { way } else { at };
+        let at = (0..WAYS).fold(WAYS, look);
+        Hint(line.slots.get(at).map_or(0, |slot| slot.load(Relaxed)))
     }
 
     /// Remembers where the flow is: in place of what was known of the same hash, in an empty place, or in another flow's.
     pub fn remember(&self, hash: u64, slot: u32) {
-        let line = &self.line(hash).0;
-        let is_same = |way: &&AtomicU64| (way.load(Relaxed) ^ hash) >> 32 == 0;
-        let mut same = line.iter().filter(is_same);
-        let place = same.next().or_else(|| line.iter().find(|way| way.load(Relaxed) == 0));
-        let place = place.unwrap_or(&line[slot as usize % WAYS]);
-        place.store(entry(hash, slot), Relaxed);
+        let line = self.line(hash);
+        let mut same = line.places(tag(hash));
+        let is_empty = |&way: &usize| line.slots[way].load(Relaxed) == 0;
+        let place = same.next().or_else(|| (0..WAYS).find(is_empty));
+        line.set(place.unwrap_or(slot as usize % WAYS), tag(hash), slot + 1);
         // Two workers at once may have made two of it.
-        same.for_each(|way| way.store(0, Relaxed));
+        same.for_each(|way| line.set(way, 0, 0));
     }
 
     /// Forgets the flow, whose connection has ended, so that others find room.
     pub fn forget(&self, hash: u64, slot: u32) {
-        let is_its = |way: &&AtomicU64| way.load(Relaxed) == entry(hash, slot);
-        self.line(hash).0.iter().filter(is_its).for_each(|way| way.store(0, Relaxed));
+        let line = self.line(hash);
+        let is_its = |&way: &usize| line.slots[way].load(Relaxed) == slot + 1;
+        line.places(tag(hash)).filter(is_its).for_each(|way| line.set(way, 0, 0));
     }
-}
-
-const fn entry(hash: u64, slot: u32) -> u64 {
-    hash & !0xffff_ffff | (slot as u64 + 1)
 }
 
 #[cfg(test)]
@@ -154,7 +173,7 @@ mod tests {
         let cache = FlowCache::new(1024);
         cache.remember(hash(1), 3);
         // As another worker leaves it that took the empty place at the same time.
-        cache.line(hash(1)).0[4].store(entry(hash(1), 2), Relaxed);
+        cache.line(hash(1)).set(4, tag(hash(1)), 3);
         cache.remember(hash(1), 6);
         assert_eq!(cache.find(hash(1)).slot(), Some(6));
     }

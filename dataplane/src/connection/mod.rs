@@ -177,7 +177,12 @@ impl From<Timeouts> for Lifetimes {
 impl Lifetimes {
     #[inline]
     pub(crate) fn of(&self, state: State) -> u32 {
-        self.0[state as usize % 64]
+        self.of_number(state as u8)
+    }
+
+    #[inline]
+    pub(crate) fn of_number(&self, state: u8) -> u32 {
+        self.0[usize::from(state) % 64]
     }
 }
 

@@ -21,6 +21,7 @@ use super::table::NewConnection;
 use crate::clock::Now;
 use crate::destination::DestinationId;
 use crate::flow::FlowKey;
+use crate::packet::Transport;
 use crate::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
@@ -43,6 +44,25 @@ impl Word {
     #[must_use]
     pub fn state(self) -> State {
         State::from_number(self.0 as u8).unwrap_or(State::None)
+    }
+
+    /// Whether the connection stays in its state with a packet of this kind, where that is plain: an established one of TCP with a
+    /// plain ACK, and UDP's.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_steady(self, transport: Transport) -> bool {
+        let number = self.number();
+        // One branch for all, as the next packet's kind can't be foreseen.
+        let is_ack = matches!(transport, Transport::Tcp(flags) if flags.is_plain_ack());
+        is_ack & (number == State::Established as u8)
+            | matches!(transport, Transport::Udp) & (number == State::Udp as u8)
+    }
+
+    /// The state's number.
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0 as u8
     }
 
     const fn is_live(self) -> bool {
@@ -168,6 +188,21 @@ impl<const WORDS: usize> Record<WORDS> {
             return None;
         }
         self.unchanged_since(word).then_some(word)
+    }
+
+    /// The same, and what a packet of the connection has to know.
+    #[inline(always)]
+    #[must_use]
+    pub fn known(&self, key: &FlowKey<WORDS>) -> Option<(Word, About)> {
+        let word = Word(self.word.load(Acquire));
+        let followed = word.0 & (LIVE | ORPHANED) == LIVE;
+        // All of the key at once: that it is another's is rare, and each comparison by itself would be a branch.
+        let differs =
+            self.key.iter().zip(key.0).fold(0, |seen, (mine, its)| seen | (mine.load(Relaxed) ^ its));
+        if !followed || differs != 0 {
+            return None;
+        }
+        Some((word, self.about(word)?))
     }
 
     /// Whether what was read since `word` was taken belongs together.

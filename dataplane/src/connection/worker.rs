@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::cache::{FlowCache, Hint};
-use super::record::{Record, Role, TemplateSlot, Word};
+use super::record::{About, Record, Role, TemplateSlot, Word};
 use super::table::{Added, ConnectionTable, FreeSlots, NewConnection, TableFull};
 use super::wheel::Wheel;
 use crate::clock::Now;
@@ -116,6 +116,15 @@ impl<const WORDS: usize> WorkerConnections<WORDS> {
     #[inline]
     pub fn find(&self, key: &FlowKey<WORDS>, hash: u64) -> Option<Found<'_, WORDS>> {
         self.find_at(key, hash, self.cache().find(hash))
+    }
+
+    /// The connection of a flow that the cache was asked about before, if that knew it; and what a packet has to know of it.
+    #[inline(always)]
+    pub fn known_at(&self, key: &FlowKey<WORDS>, hint: Hint) -> Option<(Found<'_, WORDS>, About)> {
+        let slot = hint.slot()?;
+        let record = self.table.record(slot)?;
+        let (word, about) = record.known(key)?;
+        Some((Found { slot, word, record }, about))
     }
 
     /// [`Self::find`] of a flow that the cache was asked about before.

@@ -9,7 +9,8 @@
 //! A known flow is not looked at, and costs nothing. Two directors may both have a connection of one flow, each to the other, if the
 //! VIP moved while it lived. Its packets go round until their TTL is used up, and that is where the flow is turned home.
 
-use super::route::{self, Context, own_host, service_of};
+use super::open::{open_at_host, own_host, service_of};
+use super::route::Context;
 use crate::connection::worker::WorkerConnections;
 use crate::destination::{Destination, Way};
 use crate::flow::{FlowKey, TableKey};
@@ -61,5 +62,5 @@ where
             context.settle(&ended);
         }
     }
-    route::open_at_host(context, connections, (key, hash), packet, service, host).is_ok()
+    open_at_host(context, connections, (key, hash), packet, service, host).is_ok()
 }

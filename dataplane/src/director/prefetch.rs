@@ -20,11 +20,37 @@ use crate::verdict::DropReason;
 /// So many destinations are near anyway.
 const NEAR: usize = 128;
 
-/// What was seen of a frame before its turn.
+/// What was seen of a frame before its turn. The default is of none.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefetched {
-    pub(super) parsed: Result<Packet, DropReason>,
-    pub(super) place: Place,
+    /// As far as nothing was `refused`.
+    packet: Packet,
+    hash: u64,
+    hint: Hint,
+    refused: Option<DropReason>,
+}
+
+impl Default for Prefetched {
+    fn default() -> Self {
+        Self { packet: Packet::NONE, hash: 0, hint: Hint::NONE, refused: Some(DropReason::Truncated) }
+    }
+}
+
+impl Prefetched {
+    /// The packet that the frame is.
+    #[inline]
+    pub(super) const fn parsed(&self) -> Result<&Packet, DropReason> {
+        match self.refused {
+            None => Ok(&self.packet),
+            Some(reason) => Err(reason),
+        }
+    }
+
+    /// Where its flow's connection is to be looked for.
+    #[inline]
+    pub(super) const fn place(&self) -> Place {
+        Place { hash: self.hash, hint: self.hint }
+    }
 }
 
 /// Where a flow's connection is to be looked for.
@@ -34,56 +60,55 @@ pub(super) struct Place {
     pub(super) hint: Hint,
 }
 
-/// Slots of one family's records.
-struct Slots {
-    slots: [u32; BATCH],
+/// Where one family's connections are.
+struct Hints {
+    hints: [Hint; BATCH],
     len: usize,
 }
 
-impl Slots {
-    const NONE: Self = Self { slots: [0; BATCH], len: 0 };
+impl Hints {
+    const NONE: Self = Self { hints: [Hint::NONE; BATCH], len: 0 };
 
-    /// Takes the hint's slot in, if it has one; without a branch, as that can't be foreseen.
+    /// Takes a hint in if it is of this family, and one at all; without a branch, as neither can be foreseen.
     #[inline]
-    fn push(&mut self, hint: Hint) {
-        self.slots[self.len % BATCH] = hint.slot().unwrap_or(0);
-        self.len += usize::from(hint.slot().is_some());
+    fn push(&mut self, hint: Hint, is_its: bool) {
+        self.hints[self.len % BATCH] = hint;
+        self.len += usize::from((hint != Hint::NONE) & is_its);
     }
 
-    fn iter(&self) -> impl Iterator<Item = u32> + Clone {
-        self.slots.iter().copied().take(self.len)
+    fn slots(&self) -> impl Iterator<Item = u32> + Clone {
+        self.hints.iter().take(self.len).filter_map(|hint| hint.slot())
     }
 }
 
 impl Director {
-    /// Looks at a frame whose turn comes later. The frame may not change until then.
+    /// Looks at a frame whose turn comes later, and notes in `seen` what it saw. The frame may not change until then.
     #[inline]
-    #[must_use]
-    pub fn look_at(&self, head: &[u8], wire_len: usize) -> Prefetched {
-        let parsed = Packet::parse(head, wire_len);
-        let hash = parsed.as_ref().map_or(0, |packet| self.hash(packet));
-        Prefetched { parsed, place: Place { hash, hint: Hint::default() } }
+    pub fn look_at(&self, head: &[u8], wire_len: usize, seen: &mut Prefetched) {
+        seen.refused = seen.packet.parse_here(head, wire_len).err();
+        seen.hash = if seen.refused.is_none() { self.hash(&seen.packet) } else { 0 };
     }
 
     /// Brings near what up to [`BATCH`] frames will need; of more, what the first ones will.
     #[inline]
     pub fn prefetch(&self, batch: &mut [Prefetched]) {
         let cache = self.v4.table().population().cache();
-        let lines = batch.iter().fold(0, |read, seen| read ^ cache.peek(seen.place.hash));
+        let lines = batch.iter().fold(0, |read, seen| read ^ cache.peek(seen.hash));
         black_box(lines);
-        let (mut v4, mut v6) = (Slots::NONE, Slots::NONE);
+        let (mut v4, mut v6) = (Hints::NONE, Hints::NONE);
         for seen in batch.iter_mut().take(BATCH) {
-            let hint = cache.find(seen.place.hash);
-            seen.place.hint = hint;
-            let is_v6 = matches!(seen.parsed, Ok(Packet { key: Key::V6(_), .. }));
-            v4.push(if is_v6 { Hint::default() } else { hint });
-            v6.push(if is_v6 { hint } else { Hint::default() });
+            let hint = cache.find(seen.hash);
+            seen.hint = hint;
+            // Of one that was refused, whatever the place had before: its hint is one of nothing, and a record that is near.
+            let is_v6 = matches!(seen.packet.key, Key::V6(_));
+            v4.push(hint, !is_v6);
+            v6.push(hint, is_v6);
         }
-        black_box(self.v4.table().peek(v4.iter()));
-        black_box(self.v6.table().peek(v6.iter()));
+        black_box(self.v4.table().peek(v4.slots()));
+        black_box(self.v6.table().peek(v6.slots()));
         if self.services.destination_ids() > NEAR {
-            let v4 = self.v4.table().destinations(v4.iter());
-            self.services.peek(v4.chain(self.v6.table().destinations(v6.iter())), self.worker);
+            let v4 = self.v4.table().destinations(v4.slots());
+            self.services.peek(v4.chain(self.v6.table().destinations(v6.slots())), self.worker);
         }
     }
 

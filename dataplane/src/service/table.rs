@@ -131,6 +131,13 @@ impl ServiceTable {
         Now(now.0 + u64::from(self.lifetimes.of(state)))
     }
 
+    /// [`Self::deadline`] by the state's number.
+    #[inline]
+    #[must_use]
+    pub fn deadline_in(&self, state: u8, now: Now) -> Now {
+        Now(now.0 + u64::from(self.lifetimes.of_number(state)))
+    }
+
     /// How long a connection in this state lives without a packet, in milliseconds.
     #[must_use]
     pub fn lifetime_ms(&self, state: State) -> u64 {
