@@ -29,7 +29,7 @@ fn sockets_are_taken_from_a_port_that_stays_and_their_queues_are_free() {
     let lab = Lab::new(wires);
     inside(&lab.director, || {
         let mut first = AfXdpPort::open(&config(2, wires, 0)).unwrap();
-        let grip = first.grip();
+        let mut grip = first.grip();
         for _ in 0..2 {
             grip.take_sockets().unwrap();
         }
@@ -50,7 +50,7 @@ fn sockets_are_taken_from_a_port_that_stays_and_their_queues_are_free() {
         second.send(&[0; 60], InterfaceSlot(1)).unwrap();
         assert_all_frames_accounted_for(&mut second);
         assert_eq!(second.counters().completed, 1);
-        let grip = second.grip();
+        let mut grip = second.grip();
         drop(second);
         // Nothing is left to take.
         grip.take_sockets().unwrap();

@@ -29,6 +29,10 @@ const RECEIVE_RING: u64 = 0;
 #[derive(Clone, Debug, Default)]
 pub struct PortGrip {
     sockets: Vec<Held>,
+    /// By the numbers of the sockets that were taken: where their receive rings have their two counts.
+    rings: Vec<(u64, XdpRingOffset)>,
+    /// What was lost, as far as it is known; it goes to who asks once all of it is.
+    losses: PortCounters,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ impl PortGrip {
             let fd = socket.as_raw_fd();
             inode(fd).map(|inode| Held { fd, inode, zero_copy })
         };
-        Self { sockets: sockets.filter_map(held).collect() }
+        Self { sockets: sockets.filter_map(held).collect(), ..Self::default() }
     }
 
     /// Takes the sockets away, whatever the thread that has them is doing. To be called while that port exists; sockets that are
@@ -53,12 +57,10 @@ impl PortGrip {
     /// was received and not taken up.
     ///
     /// # Errors
-    /// When the kernel refuses; it can be tried again.
-    pub fn take_sockets(&self) -> Result<PortCounters, AfXdpError> {
+    /// When the kernel refuses; it can be tried again, and nothing that was lost is forgotten.
+    pub fn take_sockets(&mut self) -> Result<PortCounters, AfXdpError> {
         let failed =
             |error: io::Error| AfXdpError::failed("taking the sockets of a worker that stands still", error);
-        let mut losses = PortCounters::default();
-        let mut rings = Vec::with_capacity(self.sockets.len());
         for held in &self.sockets {
             let nobodys = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
                 .map_err(|error| failed(error.into()))?;
@@ -67,13 +69,14 @@ impl PortGrip {
             }
             // SAFETY: it is open: that it still is the port's was asked just now, and its port exists.
             let socket = unsafe { BorrowedFd::borrow_raw(held.fd) };
-            losses.add_losses(&lost(socket, held.zero_copy));
-            rings.extend(xdp_mmap_offsets(socket).map(|offsets| (held.inode, offsets.rx)));
+            let (losses, ring) = (lost(socket, held.zero_copy), xdp_mmap_offsets(socket));
             // SAFETY: changes what a number means that is one of the port's, whose owner expects of it what any AF_XDP socket
             // does, errors included. That it still is the port's was asked just now, and its port exists.
             if unsafe { libc::dup3(nobodys.as_raw_fd(), held.fd, libc::O_CLOEXEC) } < 0 {
                 return Err(failed(io::Error::last_os_error()));
             }
+            self.losses.add_losses(&losses);
+            self.rings.extend(ring.map(|offsets| (held.inode, offsets.rx)));
         }
         let mappings = fs::read("/proc/self/maps").map_err(failed)?;
         for mapping in String::from_utf8_lossy(&mappings).lines().filter_map(Mapping::parse) {
@@ -81,16 +84,16 @@ impl PortGrip {
                 let is_its = |(inode, _): &&(u64, XdpRingOffset)| {
                     *inode == mapping.inode && mapping.offset == RECEIVE_RING
                 };
-                if let Some((_, ring)) = rings.iter().find(is_its) {
-                    // SAFETY: as below; the offsets are the kernel's for this mapping.
-                    losses.receive_unread += u64::from(unsafe { mapping.waiting(ring) });
-                }
+                // SAFETY: as below; the offsets are the kernel's for this mapping.
+                let waiting =
+                    self.rings.iter().find(is_its).map(|(_, ring)| unsafe { mapping.waiting(ring) });
                 // SAFETY: it is a mapping of this process, of rings: of memory that somebody else may change at any time, so
                 // that those who use it expect nothing of what is in it.
                 unsafe { mapping.replace_by_copy() }.map_err(failed)?;
+                self.losses.receive_unread += waiting.map_or(0, u64::from);
             }
         }
-        Ok(losses)
+        Ok(std::mem::take(&mut self.losses))
     }
 }
 
