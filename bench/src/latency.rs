@@ -108,6 +108,8 @@ struct Measured {
     delays: Histogram<u64>,
     /// ns, of each round.
     medians: Vec<f64>,
+    /// ns at 99.9 %, of each slice of each round.
+    slices: Vec<f64>,
     window: Window,
 }
 
@@ -165,8 +167,8 @@ pub(crate) fn run(options: &Latency, printer: &Printer) -> Result<(), String> {
     for &load in &options.loads {
         for kind in KINDS.into_iter().filter(|kind| options.cases.contains(kind)) {
             let rate = greatest * 1e6 * f64::from(load) / 100.0;
-            let (delays, medians) = (Delays::histogram()?, Vec::new());
-            all.push(Measured { kind, load, rate, delays, medians, window: Window::default() });
+            let (delays, medians, slices) = (Delays::histogram()?, Vec::new(), Vec::new());
+            all.push(Measured { kind, load, rate, delays, medians, slices, window: Window::default() });
         }
     }
     for round in 0..schedule.rounds {
@@ -339,6 +341,7 @@ impl Bench<'_> {
         if !begin()? {
             return generator.stop().map(|()| false);
         }
+        let slices = sink.slices()?;
         let before = (sink.delays()?, generator.late()?, sink.arrived()?, generator.sent()?);
         let began = Instant::now();
         pause(self.schedule.window)?;
@@ -347,6 +350,7 @@ impl Bench<'_> {
         }
         let late = generator.late()? - before.1;
         let delays = sink.delays()?.since(&before.0)?;
+        let slices = sink.slices()?.p999_since(&slices);
         generator.halt()?;
         pause(DRAIN)?;
         let (arrived, sent) = (sink.arrived()? - before.2, generator.sent()? - before.3);
@@ -355,6 +359,7 @@ impl Bench<'_> {
             return Err(format!("no frame came through {}", measured.kind.name()));
         }
         measured.medians.push(delays.value_at_quantile(0.5) as f64);
+        measured.slices.extend(slices);
         measured.delays.add(&delays).map_err(|error| error.to_string())?;
         let window = &mut measured.window;
         window.sent += sent;

@@ -118,6 +118,10 @@ fn delays_are_measured_at_each_load_and_drawn() {
         let quantiles = ["p50_ns", "p90_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns"].map(number);
         assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{figure}");
         assert!(number("ratio_to_bare") > 0.0, "{figure}");
+        // In buckets that are wider: 6 % of a delay, and its middle.
+        let (slice, greatest) = (number("slice_p999_ns"), number("max_ns"));
+        assert!(slice >= number("p50_ns") * 0.9 && slice <= greatest * 1.1, "{figure}");
+        assert!(number("slice_ratio_to_bare") > 0.0 && number("slice_ratio_to_director") > 0.0, "{figure}");
         assert_eq!(number("expired") > 0.0, figure["case"] == "expiring", "{figure}");
         assert!(number("expired") <= 2000.0, "{figure}");
         assert_eq!(figure["services"], if figure["case"] == "reloading" { 30 } else { 1 });

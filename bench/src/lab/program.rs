@@ -57,6 +57,11 @@ impl Program {
         Ok(Counters { map: self.map(name)?, name })
     }
 
+    /// A map of several values.
+    pub(super) fn table<const WORDS: usize>(&mut self, name: &'static str) -> Result<Table<WORDS>, String> {
+        Ok(Table { map: self.map(name)?, name })
+    }
+
     /// Gives the frames of a queue to a socket.
     pub(super) fn register(
         &mut self,
@@ -85,6 +90,22 @@ impl<const WORDS: usize> Cell<WORDS> {
     pub(super) fn set(&mut self, value: [u64; WORDS]) -> Result<(), String> {
         let done = self.map.set(0, value, 0);
         done.map_err(|error| format!("setting the lab's map {}: {}", self.name, chain(&error)))
+    }
+}
+
+/// A map of several values.
+pub(super) struct Table<const WORDS: usize> {
+    map: Array<MapData, [u64; WORDS]>,
+    name: &'static str,
+}
+
+impl<const WORDS: usize> Table<WORDS> {
+    pub(super) fn all(&self) -> Result<Vec<[u64; WORDS]>, String> {
+        let value = |at| {
+            let value = self.map.get(&at, 0);
+            value.map_err(|error| format!("reading the lab's map {}: {}", self.name, chain(&error)))
+        };
+        (0..self.map.len()).map(value).collect()
     }
 }
 

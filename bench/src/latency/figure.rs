@@ -28,6 +28,14 @@ pub(super) struct Figure {
     p999_ns: u64,
     p9999_ns: u64,
     max_ns: u64,
+    /// Of what each slice of 17 ms has at 99.9 %, the median: what a host does now and then that takes cores away is in few of them.
+    slice_p999_ns: f64,
+    /// Of the same, the distance of the quartiles.
+    slice_p999_spread: f64,
+    /// Of these medians.
+    slice_ratio_to_bare: Option<f64>,
+    /// Of these medians, to the director that is left in peace.
+    slice_ratio_to_director: Option<f64>,
     /// Of the delays at 99.9 %.
     ratio_to_bare: Option<f64>,
     /// Of the median delays.
@@ -55,6 +63,7 @@ impl Row for Figure {
     const NOTES: &'static [&'static str] = &[
         "one-way delay from generator to sink in µs, over all rounds; ±: of the rounds' medians, the distance of the quartiles",
         "load: percent of the director's own greatest rate · ÷bare, ÷dir: of p99.9 · lost: did not arrive · late: not sent in time",
+        "17 ms: p99.9 of each slice of so long, their median, ± distance of the quartiles, and its ratios: without what the host does",
         "+p50, +p99.9: more than the lab's own (wire) · +÷bare: of +p99.9",
     ];
 
@@ -71,6 +80,10 @@ impl Row for Figure {
         right("p99.99", 9, |row| us(row.p9999_ns)),
         right("÷bare", 6, |row| ratio(row.ratio_to_bare)),
         right("÷dir", 6, |row| ratio(row.ratio_to_director)),
+        right("17 ms", 8, |row| format!("{:.1}", row.slice_p999_ns / 1e3)),
+        right("±", 7, |row| format!("{:.1}", row.slice_p999_spread / 1e3)),
+        right("÷bare", 6, |row| ratio(row.slice_ratio_to_bare)),
+        right("÷dir", 6, |row| ratio(row.slice_ratio_to_director)),
         right("+p50", 8, |row| {
             row.added_p50_ns.map_or("-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1e3))
         }),
@@ -109,6 +122,8 @@ pub(super) fn figure(bench: &Bench<'_>, measured: &Measured, all: &[Measured]) -
     let added_p999_ns = added(measured, 0.999).filter(|_| forwards);
     let added_to_bare = || of(Kind::Bare).and_then(|bare| added(bare, 0.999)).filter(|added| *added > 0);
     let medians = Summary::of(measured.medians.clone());
+    let slices = |measured: &Measured| Summary::of(measured.slices.clone());
+    let slice_ratio = |kind| Some(slices(measured).median / slices(of(kind)?).median.max(1.0));
     let options = bench.options;
     Figure {
         bench: "latency",
@@ -127,6 +142,10 @@ pub(super) fn figure(bench: &Bench<'_>, measured: &Measured, all: &[Measured]) -
         p999_ns: at(measured, 0.999),
         p9999_ns: at(measured, 0.9999),
         max_ns: measured.delays.max(),
+        slice_p999_ns: slices(measured).median,
+        slice_p999_spread: slices(measured).spread,
+        slice_ratio_to_bare: slice_ratio(Kind::Bare),
+        slice_ratio_to_director: slice_ratio(Kind::Director),
         ratio_to_bare: ratio(Kind::Bare, 0.999),
         p50_ratio_to_bare: ratio(Kind::Bare, 0.5),
         added_p50_ns: added(measured, 0.5).filter(|_| forwards),
