@@ -407,7 +407,7 @@ impl Director {
         self.v6.adopt_all();
     }
 
-    /// Whether timers of either family are behind by more than so many ticks, or connections have none yet.
+    /// Whether timers of either family can't wait; see [`WorkerConnections::is_behind`].
     #[inline]
     #[must_use]
     pub fn is_behind(&self, now: Now, ticks: u32) -> bool {

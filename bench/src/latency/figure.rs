@@ -123,7 +123,8 @@ pub(super) fn figure(bench: &Bench<'_>, measured: &Measured, all: &[Measured]) -
     let added_to_bare = || of(Kind::Bare).and_then(|bare| added(bare, 0.999)).filter(|added| *added > 0);
     let medians = Summary::of(measured.medians.clone());
     let slices = |measured: &Measured| Summary::of(measured.slices.clone());
-    let slice_ratio = |kind| Some(slices(measured).median / slices(of(kind)?).median.max(1.0));
+    let its_slices = slices(measured);
+    let slice_ratio = |kind| Some(its_slices.median / slices(of(kind)?).median.max(1.0));
     let options = bench.options;
     Figure {
         bench: "latency",
@@ -142,8 +143,8 @@ pub(super) fn figure(bench: &Bench<'_>, measured: &Measured, all: &[Measured]) -
         p999_ns: at(measured, 0.999),
         p9999_ns: at(measured, 0.9999),
         max_ns: measured.delays.max(),
-        slice_p999_ns: slices(measured).median,
-        slice_p999_spread: slices(measured).spread,
+        slice_p999_ns: its_slices.median,
+        slice_p999_spread: its_slices.spread,
         slice_ratio_to_bare: slice_ratio(Kind::Bare),
         slice_ratio_to_director: slice_ratio(Kind::Director),
         ratio_to_bare: ratio(Kind::Bare, 0.999),

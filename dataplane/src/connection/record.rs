@@ -43,7 +43,7 @@ impl Word {
     /// The connection's state.
     #[must_use]
     pub fn state(self) -> State {
-        State::from_number(self.0 as u8).unwrap_or(State::None)
+        State::from_number(self.number()).unwrap_or(State::None)
     }
 
     /// Whether the connection stays in its state with a packet of this kind, where that is plain: an established one of TCP with a
@@ -182,11 +182,7 @@ impl<const WORDS: usize> Record<WORDS> {
     #[inline]
     #[must_use]
     pub fn matches(&self, key: &FlowKey<WORDS>) -> Option<Word> {
-        let word = Word(self.word.load(Acquire));
-        let followed = word.0 & (LIVE | ORPHANED) == LIVE;
-        if !followed || !self.key.iter().zip(key.0).all(|(mine, its)| mine.load(Relaxed) == its) {
-            return None;
-        }
+        let word = self.claims(key)?;
         self.unchanged_since(word).then_some(word)
     }
 
@@ -194,15 +190,16 @@ impl<const WORDS: usize> Record<WORDS> {
     #[inline(always)]
     #[must_use]
     pub fn known(&self, key: &FlowKey<WORDS>) -> Option<(Word, About)> {
+        let word = self.claims(key)?;
+        Some((word, self.about(word)?))
+    }
+
+    /// The word, if key and word belong to this key's connection, should they belong together.
+    #[inline(always)]
+    fn claims(&self, key: &FlowKey<WORDS>) -> Option<Word> {
         let word = Word(self.word.load(Acquire));
         let followed = word.0 & (LIVE | ORPHANED) == LIVE;
-        // All of the key at once: that it is another's is rare, and each comparison by itself would be a branch.
-        let differs =
-            self.key.iter().zip(key.0).fold(0, |seen, (mine, its)| seen | (mine.load(Relaxed) ^ its));
-        if !followed || differs != 0 {
-            return None;
-        }
-        Some((word, self.about(word)?))
+        (followed && self.key.iter().zip(key.0).all(|(mine, its)| mine.load(Relaxed) == its)).then_some(word)
     }
 
     /// Whether what was read since `word` was taken belongs together.
