@@ -35,6 +35,7 @@ use xlvs_dataplane::fragment::Reassembly;
 use xlvs_dataplane::port::af_xdp::XdpMode;
 use xlvs_dataplane::service::ServiceKey;
 
+use self::upkeep::Told;
 use crate::api::server::Server;
 use crate::config::{self, Configuration, Overrides};
 use crate::connections::Connections;
@@ -148,8 +149,11 @@ struct Daemon {
     told_exchange: Option<String>,
     /// Whether it was said that the health thread has ended.
     told_health_ended: bool,
-    /// When it was last said that the connection table is full.
-    told_full: Option<Now>,
+    /// That the connection table is full, and that frames were lost on their way to workers.
+    told_full: Told,
+    told_lost: Told,
+    /// How many those were.
+    lost: u64,
     /// Whether the host forwarded packets, IPv4 and IPv6, when the last table was published.
     forwards: [bool; 2],
     /// Removed services that still had connections when the last table was published.

@@ -6,7 +6,7 @@
 //! when what was to be sent is not sent. Looks that come late say nothing: then nobody was given the processor.
 
 use xlvs_dataplane::clock::Now;
-use xlvs_dataplane::counters::{Counter, WorkerCounters};
+use xlvs_dataplane::counters::WorkerCounters;
 
 /// How long a worker's rounds stand still before it counts as stalled, in milliseconds from look to look.
 const STILL_MS: u64 = 700;
@@ -54,12 +54,11 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn of(counters: &WorkerCounters) -> Self {
-        let [ring_full, fill_empty, ..] = &counters.port_drops;
         let transmission = &counters.transmission;
         Self {
             rounds: counters.rounds.get(),
             received: counters.received.get(),
-            refused: [ring_full, fill_empty].map(Counter::get).iter().sum(),
+            refused: counters.found_no_room(),
             attempts: transmission.attempts.get(),
             completed: transmission.completed.get(),
             pending: transmission.pending.get(),

@@ -258,6 +258,13 @@ impl WorkerCounters {
         self.drops.iter().map(Counter::get).fold(0, u64::wrapping_add)
     }
 
+    /// Frames that the kernel could not put on a receive ring: as many as it takes waited already, or lay elsewhere.
+    #[must_use]
+    pub fn found_no_room(&self) -> u64 {
+        let [ring_full, fill_empty, ..] = &self.port_drops;
+        ring_full.get().wrapping_add(fill_empty.get())
+    }
+
     /// Takes over what the port learned of the kernel.
     pub fn note_port(&self, port: &PortCounters) {
         for (counter, frames) in self.port_drops.iter().zip(port_drops(port)) {

@@ -16,6 +16,7 @@ use xlvs_dataplane::service::table::ServiceTable;
 
 use super::host::HostPath;
 use super::succession::Succession;
+use super::upkeep::Told;
 use super::{Daemon, Facts, RESOLVE_LIMIT, Start, kernel_failure, marks, service_manager};
 use crate::api::permission::Permissions;
 use crate::api::server::Server;
@@ -123,7 +124,9 @@ impl Daemon {
             told_sync: BTreeMap::new(),
             told_exchange: None,
             told_health_ended: false,
-            told_full: None,
+            told_full: Told::default(),
+            told_lost: Told::default(),
+            lost: 0,
             departed: 0,
             started: Instant::now(),
         };

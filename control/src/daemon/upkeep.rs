@@ -4,13 +4,27 @@
 use std::time::Duration;
 
 use xlvs_dataplane::clock::Now;
+use xlvs_dataplane::counters::WorkerCounters;
+use xlvs_dataplane::port::af_xdp::MAX_RING_SIZE;
 
 use super::Daemon;
 use crate::config::WhenFull;
 use crate::failure::Failure;
 
-/// After so long without one more connection than there may be, the next is told.
+/// After so long without it, what goes on is told anew.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Something that may go on for long, and is told once for as long as it does, with pauses of less than [`PAUSE`].
+#[derive(Debug, Default)]
+pub(super) struct Told(Option<Now>);
+
+impl Told {
+    /// Whether it is to be told that it was so at `at`, and not only some time before.
+    fn is_news(&mut self, at: Now) -> bool {
+        let before = self.0.replace(at);
+        before.is_none_or(|before| at >= before.after(PAUSE))
+    }
+}
 
 impl Daemon {
     /// Four times a second.
@@ -40,6 +54,7 @@ impl Daemon {
     pub(super) fn each_second(&mut self) {
         self.defend();
         self.tell_full();
+        self.tell_lost();
         self.keep_host_path();
         self.connections.keep(&self.registry, Now::read());
         if self.store.is_behind() {
@@ -55,12 +70,11 @@ impl Daemon {
         }
     }
 
-    /// Says that the connection table is full, once for as long as that lasts with pauses of less than [`PAUSE`].
+    /// Says that the connection table is full.
     fn tell_full(&mut self) {
         let population = self.launched.connections.v4.population();
         let Some(full_at) = population.full_at() else { return };
-        let is_told = self.told_full.is_some_and(|told| full_at < told.after(PAUSE));
-        if !is_told {
+        if self.told_full.is_news(full_at) {
             let what = match self.configuration.director.when_full {
                 WhenFull::Stateless => {
                     "others are sent where their hash says, and those that came to nothing make room"
@@ -72,7 +86,20 @@ impl Daemon {
                 population.limit()
             );
         }
-        self.told_full = Some(full_at);
+    }
+
+    /// Says that frames were lost on their way to a worker.
+    fn tell_lost(&mut self) {
+        let workers = (0..self.crew.len()).flat_map(|number| self.counted(number));
+        let lost: u64 = workers.map(WorkerCounters::found_no_room).fold(0, u64::wrapping_add);
+        let more = lost - std::mem::replace(&mut self.lost, lost).min(lost);
+        if more > 0 && self.told_lost.is_news(Now::read()) {
+            tracing::warn!(
+                "{more} frames were lost, as {} (director.ring_size, up to {MAX_RING_SIZE}) waited already for a worker: they come \
+                 faster than it can take them up, or the machine keeps cores from its workers",
+                self.configuration.director.ring_size
+            );
+        }
     }
 
     /// Has the defences against overload follow the settings and the room that is left.
@@ -80,5 +107,18 @@ impl Daemon {
         let population = self.launched.connections.v4.population();
         let free = population.limit().saturating_sub(population.live());
         self.registry.defense().follow(self.registry.settings(), free);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_told_once_until_it_paused() {
+        let mut told = Told::default();
+        let minute = PAUSE.as_millis() as u64;
+        let at = [5, 5, 6, 5 + minute, 4 + 2 * minute, 4 + 3 * minute, 5 + 3 * minute];
+        assert_eq!(at.map(|at| told.is_news(Now(at))), [true, false, false, false, false, true, false]);
     }
 }

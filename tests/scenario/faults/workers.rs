@@ -1,9 +1,10 @@
 //! Workers: one that stands still, and rings that are wedged.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use xlvs_tests::fault::threads;
-use xlvs_tests::{Daemon, Lab, Ring, Stopped, damage, within};
+use xlvs_tests::{Daemon, Lab, Ring, Service, Stopped, damage, within};
 
 use super::{SOON, answered_again, downloads, told, web, worker};
 
@@ -101,6 +102,40 @@ fn of_two_workers_the_other_one_goes_on_while_one_is_replaced_again_and_again() 
     });
     lab.get(vip, "/", 3).unwrap();
     all_connections_end(&daemon);
+}
+
+#[test]
+fn frames_that_found_no_room_on_their_way_to_a_worker_are_told_once() {
+    let lab = Lab::with_web(&["--servers", "2"]);
+    let mut config = web(&lab).with("ring_size = 64");
+    let to = (lab.v4("vip"), 9000);
+    config.services.push(Service::udp(to.0, to.1, [(lab.v4("rs1"), 1)]));
+    let daemon = Daemon::start(&lab, &config);
+    let client = lab.inside("client", || UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+    let lost = || daemon.drops().get("fill_ring_empty").copied().unwrap_or_default();
+    for times in 1..=2 {
+        let before = lost();
+        let stopped = Stopped::thread(daemon.pid(), NAME);
+        for _ in 0..200 {
+            client.send_to(b"lost", to).unwrap();
+        }
+        drop(stopped);
+        within("frames were lost", SOON, || match lost() - before {
+            136.. => Ok(()),
+            fewer => Err(format!("{fewer} the {times}. time")),
+        });
+    }
+    told(
+        &daemon,
+        &[("WARN", "frames were lost, as 64 (director.ring_size, up to 32768) waited already for a worker")],
+    );
+    // The daemon looks once a second.
+    let uptime = || daemon.status()["uptime_s"].as_u64().unwrap();
+    let before = uptime();
+    within("two seconds of its time pass", SOON, || {
+        if uptime() >= before + 2 { Ok(()) } else { Err("not yet") }
+    });
+    assert_eq!(daemon.log().matches("frames were lost").count(), 1, "{}", daemon.log());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 use xlvs_dataplane::overload::SourceRate;
+use xlvs_dataplane::port::af_xdp::MAX_RING_SIZE;
 
 use super::table::Table;
 use super::value::{Refusal, boolean, connections_file, group, integer, interface, path};
@@ -62,7 +63,7 @@ pub(super) fn director(source: &mut Source<'_>, at: Position, table: &DeTable<'_
             integer(value, 0..=u32::MAX).and_then(|bytes| FrameSize::of_bytes(bytes).ok_or(Refusal::Value))
         }),
         frames: keys.power_of_two(source, "frames", 512..=1_048_576),
-        ring_size: keys.power_of_two(source, "ring_size", 64..=32_768),
+        ring_size: keys.power_of_two(source, "ring_size", 64..=MAX_RING_SIZE),
         huge_pages: keys.read(source, "huge_pages", "true or false", boolean),
         sandbox: keys.read(source, "sandbox", "true or false", boolean),
         max_connections: keys.number(source, "max_connections", 1024..=134_217_728),

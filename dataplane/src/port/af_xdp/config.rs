@@ -4,6 +4,8 @@ use super::error::AfXdpError;
 
 /// The most interfaces of one port.
 pub const MAX_INTERFACES: usize = 64;
+/// The most descriptors of a ring.
+pub const MAX_RING_SIZE: u32 = 1 << 15;
 /// The fewest frames that each interface needs for each direction.
 const MIN_FRAMES: u32 = 64;
 const HUGE_PAGE: usize = 2 << 20;
@@ -19,7 +21,7 @@ pub struct PortConfig {
     pub frame_size: u32,
     /// Frames in the UMEM: a power of two, 512..=1048576.
     pub frames: u32,
-    /// Descriptors of each ring of each socket: a power of two, 64..=32768.
+    /// Descriptors of each ring of each socket: a power of two, 64..=[`MAX_RING_SIZE`].
     pub ring_size: u32,
     /// Whether the UMEM lies in huge pages, which have to be reserved.
     pub huge_pages: bool,
@@ -52,7 +54,7 @@ impl PortConfig {
         if !between(self.frames, 512, 1 << 20) {
             return refuse("frames", self.frames.to_string(), "a power of two from 512 to 1048576");
         }
-        if !between(self.ring_size, 64, 1 << 15) {
+        if !between(self.ring_size, 64, MAX_RING_SIZE) {
             return refuse("ring_size", self.ring_size.to_string(), "a power of two from 64 to 32768");
         }
         if self.share() < MIN_FRAMES {

@@ -24,7 +24,7 @@ mod steering_keys;
 mod umem;
 
 pub use attach::{Attached, RequestedMode, XdpMode, detach_interface, pinned_mode};
-pub use config::{MAX_INTERFACES, PortConfig, PortInterface};
+pub use config::{MAX_INTERFACES, MAX_RING_SIZE, PortConfig, PortInterface};
 pub use error::AfXdpError;
 pub use frame::{AfXdpFrame, MAX_BUFFERS};
 pub use grip::PortGrip;
