@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
-use crate::counters::TrafficLanes;
+use crate::counters::{TrafficLane, TrafficLanes};
 use crate::port::InterfaceSlot;
 
 /// The position of a destination in the [`crate::service::ServiceTable`]: what a connection's record holds.
@@ -243,6 +243,34 @@ impl Destination {
     }
 }
 
+/// What a packet of a known flow needs of its destination, in one cache line: the way to it, and where the packet is counted.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct NextHop {
+    /// The way.
+    pub path: Path,
+    lanes: TrafficLanes,
+}
+
+const _: () = assert!(size_of::<Option<NextHop>>() == 64);
+
+impl NextHop {
+    /// Of a destination whose connections go on, and to which direct routing leads.
+    #[must_use]
+    pub fn to(destination: &Destination) -> Option<Self> {
+        let (Standing::Present | Standing::Finishing) = destination.standing else { return None };
+        let Way::Direct(path) = destination.way else { return None };
+        Some(Self { path, lanes: destination.counters.traffic.clone() })
+    }
+
+    /// Where this worker counts its packets.
+    #[inline]
+    #[must_use]
+    pub fn lane(&self, worker: usize) -> &TrafficLane {
+        self.lanes.lane(worker)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +311,37 @@ mod tests {
             assert!(counters.overloaded());
             counters.set_thresholds(Thresholds { upper, lower: 0 });
             assert_eq!(counters.overloaded(), overloaded, "upper {upper}");
+        }
+    }
+
+    #[test]
+    fn a_next_hop_leads_where_connections_go_on_by_direct_routing_and_counts_as_the_destination_does() {
+        let path = Path { destination_mac: [1; 6], source_mac: [2; 6], egress: InterfaceSlot(3), mtu: 1500 };
+        let (present, finishing) = (Standing::Present, Standing::Finishing);
+        let of = |standing, way| Destination {
+            id: DestinationId(0),
+            address: IpAddr::from([10, 0, 0, 1]),
+            weight: 0,
+            standing,
+            way,
+            counters: Arc::new(DestinationCounters::new(2)),
+        };
+        for (standing, way, leads) in [
+            (present, Way::Direct(path), true),
+            (finishing, Way::Direct(path), true),
+            (Standing::Removed, Way::Direct(path), false),
+            (Standing::Ending, Way::Direct(path), false),
+            (present, Way::Host, false),
+            (finishing, Way::Unknown, false),
+        ] {
+            let destination = of(standing, way);
+            let hop = NextHop::to(&destination);
+            assert_eq!(hop.as_ref().map(|hop| hop.path), leads.then_some(path), "{standing:?}, {way:?}");
+            let traffic = &destination.counters.traffic;
+            traffic.grow(3);
+            (0..3).for_each(|worker| hop.iter().for_each(|hop| hop.lane(worker).count_packet(100)));
+            let packets: Vec<_> = traffic.workers().map(|worker| worker.packets).collect();
+            assert_eq!(packets, [u64::from(leads); 3]);
         }
     }
 

@@ -8,7 +8,7 @@
 use super::prefetch::Place;
 use crate::clock::Now;
 use crate::connection::worker::WorkerConnections;
-use crate::destination::{Path, Standing, Way};
+use crate::destination::Path;
 use crate::flow::FlowKey;
 use crate::packet::Packet;
 use crate::service::table::ServiceTable;
@@ -28,9 +28,7 @@ pub(super) fn follow<'s, const WORDS: usize>(
     if !found.word.is_steady(packet.transport) {
         return None;
     }
-    let destination = services.destination(its.destination)?;
-    let (Standing::Present | Standing::Finishing) = destination.standing else { return None };
-    let Way::Direct(path) = &destination.way else { return None };
+    let hop = services.next_hop(its.destination)?;
     // One that comes nearer needs a timer.
     let deadline = services.deadline_in(found.word.number(), now);
     if its.deadline <= now || deadline < its.deadline {
@@ -43,8 +41,8 @@ pub(super) fn follow<'s, const WORDS: usize>(
             return None;
         }
     }
-    destination.counters.traffic.lane(worker).count_packet(packet.ip_len);
+    hop.lane(worker).count_packet(packet.ip_len);
     record.count_packet();
     record.set_deadline(deadline);
-    Some(path)
+    Some(&hop.path)
 }

@@ -12,7 +12,7 @@ use super::mark::MarkTable;
 use super::{FIRST_UNPRIVILEGED_PORT, FTP_DATA_PORT, FTP_PORT, Service, ServiceKey};
 use crate::clock::Now;
 use crate::connection::{Lifetimes, State, Timeouts};
-use crate::destination::{Destination, DestinationId, Way};
+use crate::destination::{Destination, DestinationId, NextHop, Way};
 use crate::flow::{Family, Protocol};
 use crate::overload::{SourceLimit, WhenFull};
 use crate::settings::{Defense, Settings};
@@ -44,6 +44,8 @@ pub struct ServiceTable {
     services: HashMap<ServiceKey, Arc<Service>>,
     /// By id.
     destinations: Vec<Option<Arc<Destination>>>,
+    /// By id: of a destination, what nearly all packets need, side by side.
+    next_hops: Vec<Option<NextHop>>,
     /// The MAC addresses of services' destinations, in order.
     server_macs: Box<[[u8; 6]]>,
     kinds: Kinds,
@@ -86,6 +88,7 @@ impl ServiceTable {
             }
             destinations[at] = Some(destination);
         }
+        let next_hops = destinations.iter().map(|it| it.as_deref().and_then(NextHop::to)).collect();
         let kinds = services.keys().fold(Kinds::default(), |kinds, key| match key {
             ServiceKey::Mark { .. } => Kinds { marks: true, ..kinds },
             ServiceKey::Address { protocol, address } => Kinds {
@@ -106,6 +109,7 @@ impl ServiceTable {
             absent_vips: HashSet::default(),
             services,
             destinations,
+            next_hops,
             server_macs,
             kinds,
             timeouts,
@@ -185,6 +189,13 @@ impl ServiceTable {
         self.destinations.get(id.0 as usize)?.as_deref()
     }
 
+    /// The way to a destination whose connections go on and that direct routing leads to; `None` of any other.
+    #[inline]
+    #[must_use]
+    pub fn next_hop(&self, id: DestinationId) -> Option<&NextHop> {
+        self.next_hops.get(id.0 as usize)?.as_ref()
+    }
+
     /// All destinations, in the order of their positions.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         self.destinations.iter().filter_map(Option::as_deref)
@@ -197,15 +208,12 @@ impl ServiceTable {
         self.destinations.len()
     }
 
-    /// Brings near what packets to these destinations need of them, in `worker`'s hands: first the destinations, then the counters
-    /// that they point to, for each all at once.
+    /// Brings near what packets to these destinations need of them, in `worker`'s hands: first the ways, then the counters that they
+    /// point to, for each all at once.
     pub fn peek(&self, ids: impl Iterator<Item = DestinationId> + Clone, worker: usize) {
-        let near = |id| self.destination(id).map_or(0, |destination| u64::from(destination.weight));
+        let near = |id| self.next_hop(id).map_or(0, |hop| hop.path.mtu);
         black_box(ids.clone().fold(0, |read, id| read ^ near(id)));
-        let counted = |id| {
-            self.destination(id)
-                .map_or(0, |destination| destination.counters.traffic.lane(worker).packets.get())
-        };
+        let counted = |id| self.next_hop(id).map_or(0, |hop| hop.lane(worker).packets.get());
         black_box(ids.fold(0, |read, id| read ^ counted(id)));
     }
 
