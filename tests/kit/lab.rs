@@ -129,6 +129,16 @@ impl Lab {
         parse_mac(self.fact(&format!("mac_{role}_{interface}")))
     }
 
+    /// What the kernel has counted on a role's interface: of a direction, "rx" or "tx", for example its "packets".
+    #[track_caller]
+    #[must_use]
+    pub fn counted(&self, role: &str, interface: &str, direction: &str, what: &str) -> u64 {
+        let shown = self.exec(role, &["ip", "-s", "-j", "link", "show", "dev", interface]).ok().stdout;
+        let links: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let count = links[0]["stats64"][direction][what].as_u64();
+        count.unwrap_or_else(|| panic!("no {direction} {what} in {links:#}"))
+    }
+
     /// A program to run in a role's network namespace. nsenter executes it in its place: the pid is the program's own.
     #[track_caller]
     #[must_use]

@@ -161,15 +161,14 @@ impl Counted {
 }
 
 fn counted(lab: &Lab, daemon: &Daemon<'_>) -> Counted {
-    let links = lab.exec("director", &["ip", "-j", "-s", "link", "show", "dev", "eth0"]).ok().stdout;
-    let links: serde_json::Value = serde_json::from_str(&links).unwrap();
+    let received = lab.counted("director", "eth0", "rx", "packets");
     let status = daemon.status();
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
     let (interface, worker, drops) = (&status["interfaces"][0], &status["workers"][0], &status["drops"]);
     let lost =
         ["receive_ring_full", "fill_ring_empty", "receive_dropped", "receive_overlong", "receive_unread"];
     Counted {
-        received: number(&links[0]["stats64"]["rx"]["packets"]),
+        received,
         redirected: number(&interface["redirected"]),
         passed: number(&interface["passed"]),
         no_socket: number(&drops["no_socket"]),

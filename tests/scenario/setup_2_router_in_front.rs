@@ -26,9 +26,7 @@ const VIP: &str = "192.168.51.11";
 const DOWNLOAD_BYTES: u64 = 20 << 20;
 
 fn bytes(lab: &Lab, direction: &str) -> u64 {
-    let done = lab.exec("director", &["ip", "-s", "-j", "link", "show", "dev", "eth0"]).ok();
-    let links: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    links[0]["stats64"][direction]["bytes"].as_u64().unwrap()
+    lab.counted("director", "eth0", direction, "bytes")
 }
 
 /// Puts an entry of the clients' network before the router, as a host route does; the router answers for it there.

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
 use xlvs_tests::daemon::list;
 use xlvs_tests::named::{Asker, Caller};
 use xlvs_tests::{Config, Daemon, Lab, Named, Service, within};
@@ -28,10 +27,8 @@ fn tcp_counter(lab: &Lab, name: &str) -> u64 {
 
 /// Packets that the device brought to the director's host.
 fn by_device(lab: &Lab) -> u64 {
-    let done = lab.exec("director", &["ip", "-s", "-j", "link", "show", "dev", "xlvs0"]).ok();
-    let links: Value = serde_json::from_str(&done.stdout).unwrap();
-    assert_eq!(links[0]["stats64"]["rx"]["dropped"], 0, "{links:#}");
-    links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+    assert_eq!(lab.counted("director", "xlvs0", "rx", "dropped"), 0);
+    lab.counted("director", "xlvs0", "rx", "packets")
 }
 
 /// What the workers counted under this name.

@@ -23,9 +23,7 @@ fn balanced(lab: &Lab, vip: IpAddr, count: usize, alike: bool) {
 
 /// Bytes sent by the director's interface.
 fn sent(lab: &Lab, interface: &str) -> u64 {
-    let done = lab.exec("director", &["ip", "-s", "-j", "link", "show", "dev", interface]).ok();
-    let links: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    links[0]["stats64"]["tx"]["bytes"].as_u64().unwrap()
+    lab.counted("director", interface, "tx", "bytes")
 }
 
 /// ```text

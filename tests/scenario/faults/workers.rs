@@ -112,13 +112,21 @@ fn frames_that_found_no_room_on_their_way_to_a_worker_are_told_once() {
     config.services.push(Service::udp(to.0, to.1, [(lab.v4("rs1"), 1)]));
     let daemon = Daemon::start(&lab, &config);
     let client = lab.inside("client", || UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+    // The client knows the VIP's MAC from then on.
+    lab.get(to.0, "/", 5).unwrap();
     let lost = || daemon.drops().get("fill_ring_empty").copied().unwrap_or_default();
+    let came = || lab.counted("director", "eth0", "rx", "packets");
     for times in 1..=2 {
         let before = lost();
         let stopped = Stopped::thread(daemon.pid(), NAME);
+        let first = came();
         for _ in 0..200 {
             client.send_to(b"lost", to).unwrap();
         }
+        within("all have come", SOON, || match came() - first {
+            200.. => Ok(()),
+            fewer => Err(fewer),
+        });
         drop(stopped);
         within("frames were lost", SOON, || match lost() - before {
             136.. => Ok(()),
