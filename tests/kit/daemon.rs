@@ -315,6 +315,17 @@ impl<'lab> Daemon<'lab> {
         destinations.map(|destination| destination["active"].as_u64().unwrap()).sum()
     }
 
+    /// Waits until two seconds of the daemon's time have passed: what it does each second is done.
+    #[track_caller]
+    pub fn two_seconds_pass(&self) {
+        let uptime = || self.status()["uptime_s"].as_u64().unwrap();
+        let before = uptime();
+        within("two seconds of its time pass", Duration::from_secs(10), || {
+            let now = uptime();
+            if now >= before + 2 { Ok(()) } else { Err(now) }
+        });
+    }
+
     /// The drop counters by reason.
     #[track_caller]
     #[must_use]

@@ -27,6 +27,8 @@ const RATE: u32 = 500;
 /// Frames of noise a second, where the sender's core manages so many.
 const NOISE: u32 = 1_200_000;
 const DOWNLOADS: usize = 20;
+/// They last for 32 s at their rate, the first 13 of which pass until the stream has used all its ports and the flood begins.
+const DOWNLOAD: Download = Download { bytes: 16 << 20, rate: "512k", limit_s: 120 };
 /// Frames that may wait for the worker. A host that others use, too, takes its core away for 50 ms and more now and then, or half of
 /// its time; what comes meanwhile has to wait somewhere. At 250,000 a second this is 130 ms.
 const RING: u32 = 32_768;
@@ -40,11 +42,6 @@ const LOST_PER_MILLE: f64 = 1.0;
 pub(super) fn v4(address: IpAddr) -> Ipv4Addr {
     let IpAddr::V4(address) = address else { panic!("{address} is no IPv4 address") };
     address
-}
-
-/// One that lasts as long as a flood of this time, and a few seconds longer.
-const fn download(flood: Duration) -> Download {
-    Download { bytes: (512 << 10) * (flood.as_secs() as usize + 4), rate: "512k", limit_s: 120 }
 }
 
 fn macs(lab: &Lab) -> [[u8; 6]; 2] {
@@ -82,7 +79,7 @@ fn flooded(udp: bool, time: Duration) {
     let daemon = start(&lab);
     let vip = lab.v4("vip");
     let stream = Numbered::start(&lab, &["rs1", "rs2"], SocketAddr::new(vip, NUMBERED), RATE);
-    let downloads = Downloads::start(&lab, &[vip], DOWNLOADS, download(time));
+    let downloads = Downloads::start(&lab, &[vip], DOWNLOADS, DOWNLOAD);
     within("downloads are under way, and each stream has its connections", Duration::from_secs(20), || {
         let live = connections(&daemon, "live");
         if live >= 64 + DOWNLOADS as u64 { Ok(()) } else { Err(live) }

@@ -39,16 +39,6 @@ pub(super) fn nobody_was_forgotten(daemon: &Daemon<'_>, resets: &mut Capture) {
     assert!(!drops.contains_key("no_connection"), "{drops:?}");
 }
 
-/// Waits until the daemon has written down where its schedulers are, which it does each second.
-fn settled(daemon: &Daemon<'_>) {
-    let uptime = || daemon.status()["uptime_s"].as_u64().unwrap();
-    let before = uptime();
-    within("two seconds of its time pass", Duration::from_secs(10), || {
-        let now = uptime();
-        if now >= before + 2 { Ok(()) } else { Err(now) }
-    });
-}
-
 #[test]
 fn two_hundred_downloads_go_on_after_a_kill() {
     let lab = Lab::with_web(&[]);
@@ -87,7 +77,8 @@ fn persistent_clients_and_turns_go_on_after_a_kill() {
     for times in 1..4 {
         let server = get(persistent);
         assert_eq!(get(vip), round[0]);
-        settled(&daemon);
+        // It writes down where its schedulers are each second.
+        daemon.two_seconds_pass();
         daemon.kill();
         again(&mut daemon);
         let kept = daemon.status()["connections"]["kept"].clone();
@@ -97,7 +88,8 @@ fn persistent_clients_and_turns_go_on_after_a_kill() {
     }
     // A clean end leaves the connections too.
     let server = get(persistent);
-    settled(&daemon);
+    // It writes down where its schedulers are each second.
+    daemon.two_seconds_pass();
     let _ = daemon.stop();
     again(&mut daemon);
     assert_eq!((get(persistent), get(vip)), (server, round[0].clone()));
